@@ -1,0 +1,1 @@
+"""Lakehouse and batch-ML platform: the library behind the DAGs, the jobs and the ``lake`` command."""

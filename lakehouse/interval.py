@@ -1,0 +1,69 @@
+"""Intervals: the days that a run is about, and Airflow's partition key for them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+class InvalidIntervalError(ValueError):
+    """The text is neither a day nor a range of days."""
+
+
+@dataclass(frozen=True, order=True)
+class Interval:
+    """One day or a range of days; both ends are included.
+
+    Attributes:
+        start: First day.
+        end: Last day.
+    """
+
+    start: dt.date
+    end: dt.date
+
+    def __post_init__(self) -> None:
+        if self.end < self.start:
+            raise InvalidIntervalError(f"The interval {self.start}/{self.end} ends before it starts.")
+
+    @classmethod
+    def parse(cls, text: str) -> Interval:
+        """Read ``2013-03-01`` or ``2013-01-01/2013-02-28`` (the notation of ISO 8601).
+
+        Args:
+            text: The interval as a user or Airflow's partition key gives it.
+
+        Raises:
+            InvalidIntervalError: The text is not of that form, or names a day that does not exist.
+        """
+        start, separator, end = text.strip().partition("/")
+        try:
+            first = dt.date.fromisoformat(start)
+            last = dt.date.fromisoformat(end) if separator else first
+        except ValueError as error:
+            raise InvalidIntervalError(
+                f"{text!r} is not an interval ({error}). Write a day as 2013-03-01, a range as 2013-01-01/2013-02-28."
+            ) from error
+        return cls(first, last)
+
+    def __str__(self) -> str:
+        return self.start.isoformat() if self.is_day else f"{self.start.isoformat()}/{self.end.isoformat()}"
+
+    @property
+    def is_day(self) -> bool:
+        """Whether the interval is a single day."""
+        return self.start == self.end
+
+    def days(self) -> Iterator[dt.date]:
+        """Each day, in order."""
+        for offset in range((self.end - self.start).days + 1):
+            yield self.start + dt.timedelta(days=offset)
+
+    def sql(self, column: str) -> str:
+        """A SQL predicate that is true for the rows of this interval.
+
+        Args:
+            column: Name of a DATE column.
+        """
+        return f"{column} between date'{self.start.isoformat()}' and date'{self.end.isoformat()}'"

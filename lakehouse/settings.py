@@ -1,0 +1,192 @@
+"""The platform's settings: one typed file, ``lake.toml``, and environment variables.
+
+An environment variable wins over the file, the file over the default. Names that are not
+declared here are refused, so that a typing error never falls back to a default in silence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import json
+import os
+import secrets
+from functools import cache
+from pathlib import Path
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PROJECT_DIR = Path(os.environ.get("LAKE_PROJECT", Path(__file__).resolve().parent.parent))
+
+# Read before any settings exist: where the project is, and what the wrapper script passes on.
+BOOTSTRAP_VARIABLES = frozenset({"LAKE_PROJECT"})
+
+
+class Ports(BaseModel):
+    """TCP ports on the loopback interface."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    postgres: int = Field(15432, description="PostgreSQL.")
+    connect: int = Field(15002, description="Spark Connect (sc://).")
+    thrift: int = Field(10000, description="Hive Thrift server (jdbc:hive2://).")
+    mlflow: int = Field(15000, description="MLflow tracking server.")
+    airflow: int = Field(8080, description="Airflow web UI and REST API.")
+    airflow_logs: int = Field(18793, description="Airflow's log server.")
+    airflow_triggerer_logs: int = Field(18794, description="Airflow's triggerer log server.")
+
+
+class Settings(BaseSettings):
+    """Every setting of the platform, with its default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LAKE_",
+        env_nested_delimiter="__",
+        toml_file=PROJECT_DIR / "lake.toml",
+        extra="forbid",
+        populate_by_name=True,
+    )
+
+    home: Path = Field(
+        PROJECT_DIR / ".lake", description="The one folder that holds all state: data, databases, logs, secrets."
+    )
+    drop: str | None = Field(
+        None, description="Folder or object-store URL that upstream systems drop files into. Default: `<home>/drop`."
+    )
+    warehouse: str | None = Field(
+        None, description="Folder or object-store URL of the Delta tables. Default: `<home>/warehouse`."
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("DATABASE_URL", "database_url"),
+        description=(
+            "A PostgreSQL server to use instead of the embedded one, as `postgresql://user:password@host:port`. "
+            "The user needs the right to create databases."
+        ),
+    )
+    spark_remote: str | None = Field(
+        None,
+        validation_alias=AliasChoices("SPARK_REMOTE", "spark_remote"),
+        description="A Spark Connect endpoint (`sc://…`) to use instead of the embedded engine.",
+    )
+    spark_master: str = Field("local[*]", description="Master of the embedded engine: `local[*]`, `spark://…`, `k8s://…`.")
+    spark_memory: str = Field("3g", description="Heap of the engine's driver, in Java's notation.")
+    spark_conf: dict[str, str] = Field(
+        default_factory=dict, description="More Spark properties, which win over the platform's own."
+    )
+    java_home: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("JAVA_HOME", "java_home"),
+        description="A Java 17 or 21 to use instead of the one that comes with the Python environment.",
+    )
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri"),
+        description="An MLflow server to use instead of the embedded one.",
+    )
+    airflow_url: str | None = Field(
+        None, description="Base URL of an Airflow to talk to instead of the embedded one."
+    )
+    ports: Ports = Field(default_factory=Ports)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def drop_url(self) -> str:
+        """Where upstream systems drop their files."""
+        return self.drop or str(self.home / "drop")
+
+    @property
+    def warehouse_url(self) -> str:
+        """Root of the Delta tables."""
+        return self.warehouse or str(self.home / "warehouse")
+
+    @property
+    def spark_url(self) -> str:
+        """Spark Connect endpoint that every Python step attaches to."""
+        return self.spark_remote or f"sc://127.0.0.1:{self.ports.connect}"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Tracking and registry URI."""
+        return self.mlflow_tracking_uri or f"http://127.0.0.1:{self.ports.mlflow}"
+
+    @property
+    def airflow_base_url(self) -> str:
+        """Base URL of Airflow's web UI and REST API, without a trailing slash."""
+        return (self.airflow_url or f"http://127.0.0.1:{self.ports.airflow}").rstrip("/")
+
+    def postgres_url(self, database: str) -> str:
+        """URL of one database on the PostgreSQL server, as libpq takes it.
+
+        Args:
+            database: Name of the database.
+        """
+        if self.database_url:
+            return f"{self.database_url.get_secret_value().rstrip('/')}/{database}"
+        return f"postgresql://lake:{self.secret('postgres_password')}@127.0.0.1:{self.ports.postgres}/{database}"
+
+    def secret(self, name: str) -> str:
+        """A generated password or key, made on first use and kept in ``<home>/secrets.json`` (mode 600).
+
+        Args:
+            name: What the secret is for, such as ``airflow_admin_password``.
+        """
+        path = self.home / "secrets.json"
+        self.home.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            text = file.read()
+            known: dict[str, str] = json.loads(text) if text else {}
+            if name not in known:
+                known[name] = secrets.token_urlsafe(24)
+                file.seek(0)
+                file.write(json.dumps(known, indent=2) + "\n")
+                file.truncate()
+            return known[name]
+
+
+def _known_variables() -> set[str]:
+    prefix = Settings.model_config["env_prefix"]
+    names = set(BOOTSTRAP_VARIABLES)
+    for name, field in Settings.model_fields.items():
+        names.add(f"{prefix}{name}".upper())
+        if field.annotation is Ports:
+            names |= {f"{prefix}{name}__{port}".upper() for port in Ports.model_fields}
+    return names
+
+
+class UnknownSettingError(ValueError):
+    """A ``LAKE_…`` variable that no setting declares."""
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        UnknownSettingError: An environment variable with the platform's prefix is not a setting.
+        pydantic.ValidationError: A value has the wrong type, or ``lake.toml`` has an unknown key.
+    """
+    known = _known_variables()
+    for variable in sorted(os.environ):
+        if variable.startswith("LAKE_") and variable not in known:
+            close = difflib.get_close_matches(variable, sorted(known), n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise UnknownSettingError(f"Environment variable {variable} is not a setting of the platform.{hint}")
+    return Settings()

@@ -1,0 +1,1 @@
+"""What Spark runs, one module per job."""
