@@ -14,7 +14,7 @@ import secrets
 from functools import cache
 from pathlib import Path
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -54,10 +54,12 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(
-        PROJECT_DIR / ".lake", description="The one folder that holds all state: data, databases, logs, secrets."
+        PROJECT_DIR / ".lake",
+        description="The one folder that holds all state: data, databases, logs, secrets.",
     )
     drop: str | None = Field(
-        None, description="Folder or object-store URL that upstream systems drop files into. Default: `<home>/drop`."
+        None,
+        description="Folder or object-store URL that upstream systems drop files into. Default: `<home>/drop`.",
     )
     warehouse: str | None = Field(
         None, description="Folder or object-store URL of the Delta tables. Default: `<home>/warehouse`."
@@ -75,7 +77,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("SPARK_REMOTE", "spark_remote"),
         description="A Spark Connect endpoint (`sc://…`) to use instead of the embedded engine.",
     )
-    spark_master: str = Field("local[*]", description="Master of the embedded engine: `local[*]`, `spark://…`, `k8s://…`.")
+    spark_master: str = Field(
+        "local[*]", description="Master of the embedded engine: `local[*]`, `spark://…`, `k8s://…`."
+    )
     spark_memory: str = Field("3g", description="Heap of the engine's driver, in Java's notation.")
     spark_conf: dict[str, str] = Field(
         default_factory=dict, description="More Spark properties, which win over the platform's own."
@@ -106,6 +110,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
     @property
     def drop_url(self) -> str:
         """Where upstream systems drop their files."""
@@ -118,8 +127,11 @@ class Settings(BaseSettings):
 
     @property
     def spark_url(self) -> str:
-        """Spark Connect endpoint that every Python step attaches to."""
-        return self.spark_remote or f"sc://127.0.0.1:{self.ports.connect}"
+        """Spark Connect endpoint that every Python step attaches to, with its token."""
+        # The client sends a token without TLS to the host named localhost alone.
+        return self.spark_remote or (
+            f"sc://localhost:{self.ports.connect}/;token={self.secret('spark_connect_token')}"
+        )
 
     @property
     def mlflow_uri(self) -> str:
@@ -139,7 +151,9 @@ class Settings(BaseSettings):
         """
         if self.database_url:
             return f"{self.database_url.get_secret_value().rstrip('/')}/{database}"
-        return f"postgresql://lake:{self.secret('postgres_password')}@127.0.0.1:{self.ports.postgres}/{database}"
+        return (
+            f"postgresql://lake:{self.secret('postgres_password')}@127.0.0.1:{self.ports.postgres}/{database}"
+        )
 
     def secret(self, name: str) -> str:
         """A generated password or key, made on first use and kept in ``<home>/secrets.json`` (mode 600).
@@ -188,5 +202,7 @@ def settings() -> Settings:
         if variable.startswith("LAKE_") and variable not in known:
             close = difflib.get_close_matches(variable, sorted(known), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
-            raise UnknownSettingError(f"Environment variable {variable} is not a setting of the platform.{hint}")
+            raise UnknownSettingError(
+                f"Environment variable {variable} is not a setting of the platform.{hint}"
+            )
     return Settings()

@@ -1,0 +1,1 @@
+"""The demonstration: a simulated upstream with real flights data, and the main job."""

@@ -1,0 +1,91 @@
+"""One writer per table: a PostgreSQL advisory lock with a rising token.
+
+The lock belongs to a database session, so it is freed when its holder dies. The token rises with each
+holder, so that a writer that was paused while another took over finds out before it commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+
+from lakehouse.settings import settings
+
+LOCK_TIMEOUT_SECONDS = 600
+
+
+class TableLockedError(RuntimeError):
+    """Another writer has held the table for too long."""
+
+
+class StaleWriterError(RuntimeError):
+    """This writer's lock has passed on to another; it must not commit."""
+
+
+@dataclass(frozen=True)
+class WriterLock:
+    """A held lock.
+
+    Attributes:
+        table: The stored table that may be written.
+        token: This holder's number; it is higher than that of every earlier holder.
+    """
+
+    table: str
+    token: int
+    connection: psycopg.Connection
+
+    def check(self) -> None:
+        """Make sure that the lock is still held.
+
+        Raises:
+            StaleWriterError: The session that held it is gone, or a later writer has a higher token.
+        """
+        try:
+            row = self.connection.execute(
+                "select token from writer_tokens where table_name = %s", [self.table]
+            ).fetchone()
+        except psycopg.OperationalError as error:
+            raise StaleWriterError(
+                f"The lock on {self.table} was lost: {error}. Nothing is written; run it again."
+            ) from error
+        if row is None or row[0] != self.token:
+            raise StaleWriterError(
+                f"Another writer has taken over {self.table} (token {row and row[0]}, this one has {self.token}). "
+                "Nothing is written."
+            )
+
+
+@contextmanager
+def writer(table: str, timeout_seconds: int = LOCK_TIMEOUT_SECONDS) -> Iterator[WriterLock]:
+    """Hold the right to write one table.
+
+    Args:
+        table: The stored table.
+        timeout_seconds: How long to wait for another writer to finish.
+
+    Raises:
+        TableLockedError: The other writer did not finish in time.
+    """
+    with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
+        connection.execute(f"set lock_timeout = '{int(timeout_seconds)}s'")
+        connection.execute(
+            "create table if not exists writer_tokens (table_name text primary key, token bigint not null)"
+        )
+        try:
+            connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [table])
+        except psycopg.errors.LockNotAvailable as error:
+            raise TableLockedError(
+                f"{table} has been locked by another writer for {timeout_seconds} s. "
+                "See select * from pg_locks where locktype = 'advisory', or wait and run it again."
+            ) from error
+        token = connection.execute(
+            "insert into writer_tokens values (%s, 1) on conflict (table_name) "
+            "do update set token = writer_tokens.token + 1 returning token",
+            [table],
+        ).fetchone()
+        assert token is not None
+        yield WriterLock(table, token[0], connection)

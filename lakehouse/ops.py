@@ -1,0 +1,122 @@
+"""The platform's own tables: what ran, what the gates said, what was released.
+
+They are Delta tables that SQL reads like any other. Steps append to them with ``deltalake``: one small
+commit, without Spark.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+
+from lakehouse import tables
+
+_UTC = pa.timestamp("us", tz="UTC")
+_VERSIONS = pa.map_(pa.string(), pa.int64())
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "ops.runs": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("step", pa.string()),
+            ("dataset", pa.string()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("started_at", _UTC),
+            ("ended_at", _UTC),
+            ("seconds", pa.float64()),
+            ("cpu_seconds", pa.float64()),
+            ("status", pa.string()),
+            ("error", pa.string()),
+            ("rows_in", pa.int64()),
+            ("rows_out", pa.int64()),
+            ("rows_quarantined", pa.int64()),
+            ("bytes_in", pa.int64()),
+            ("versions_in", _VERSIONS),
+            ("versions_out", _VERSIONS),
+            ("details", pa.string()),
+            ("code_version", pa.string()),
+            ("lock_token", pa.int64()),
+            ("airflow_dag_id", pa.string()),
+            ("airflow_run_id", pa.string()),
+            ("airflow_task_id", pa.string()),
+            ("airflow_try_number", pa.int32()),
+        ]
+    ),
+    "ops.gate_results": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("checked_at", _UTC),
+            ("suite", pa.string()),
+            ("table_name", pa.string()),
+            ("version", pa.int64()),
+            ("verdict", pa.string()),
+            ("expectation", pa.string()),
+            ("column_name", pa.string()),
+            ("kwargs", pa.string()),
+            ("severity", pa.string()),
+            ("success", pa.bool_()),
+            ("element_count", pa.int64()),
+            ("unexpected_count", pa.int64()),
+            ("unexpected_percent", pa.float64()),
+            ("observed_value", pa.string()),
+            ("details", pa.string()),
+        ]
+    ),
+    "ops.releases": pa.schema(
+        [
+            ("release_id", pa.int64()),
+            ("released_at", _UTC),
+            ("table_name", pa.string()),
+            ("version", pa.int64()),
+            ("previous_version", pa.int64()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("reason", pa.string()),
+            ("run_id", pa.string()),
+        ]
+    ),
+}
+
+
+def append(table: str, rows: list[dict[str, Any]]) -> None:
+    """Append rows to one of the platform's tables in one commit.
+
+    Args:
+        table: One of ``SCHEMAS``.
+        rows: Column values; a column that is left out is null.
+    """
+    schema = SCHEMAS[table]
+    unknown = {name for row in rows for name in row} - set(schema.names)
+    if unknown:
+        raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}.")
+    complete = [{name: row.get(name) for name in schema.names} for row in rows]
+    write_deltalake(
+        tables.location(table),
+        pa.Table.from_pylist(complete, schema=schema),
+        mode="append",
+        commit_properties=CommitProperties(max_commit_retries=50),
+    )
+
+
+def read(table: str) -> pa.Table:
+    """All rows of one of the platform's tables.
+
+    Args:
+        table: One of ``SCHEMAS``.
+    """
+    log = tables.delta(table)
+    return SCHEMAS[table].empty_table() if log is None else log.to_pyarrow_table()
+
+
+def ensure() -> None:
+    """Create the platform's tables where they are missing, and make them known to the engine."""
+    from lakehouse.engine import sql
+
+    sql("create schema if not exists ops").collect()
+    for table, schema in SCHEMAS.items():
+        if tables.delta(table) is None:
+            DeltaTable.create(tables.location(table), schema=schema, mode="ignore")
+        sql(f"create table if not exists {table} using delta location '{tables.location(table)}'").collect()

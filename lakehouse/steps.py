@@ -1,0 +1,170 @@
+"""A step: one function of (dataset, interval) that leaves a row in ``ops.runs`` whatever happens to it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import json
+import logging
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from lakehouse import locks, ops
+from lakehouse.interval import Interval
+from lakehouse.settings import PROJECT_DIR
+
+log = logging.getLogger("lakehouse")
+
+
+@dataclass
+class Run:
+    """A step that is under way, and what it has to report.
+
+    Attributes:
+        run_id: Unique id; a retry has its own.
+        step: What is done: land, gate, release, build, train, score.
+        dataset: What it is done to: a table, source or model.
+        interval: The days it is about, if any.
+        versions_in: Versions of the tables it read.
+        versions_out: Versions that it wrote.
+        details: Anything else worth keeping, JSON-serialisable.
+    """
+
+    step: str
+    dataset: str
+    interval: Interval | None
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    rows_in: int | None = None
+    rows_out: int | None = None
+    rows_quarantined: int | None = None
+    bytes_in: int | None = None
+    versions_in: dict[str, int] = field(default_factory=dict)
+    versions_out: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    lock: locks.WriterLock | None = None
+
+    def commit(self) -> dict[str, Any]:
+        """What each commit of this step says of itself (``userMetadata``)."""
+        return {
+            "run_id": self.run_id,
+            "step": self.step,
+            "dataset": self.dataset,
+            "interval": str(self.interval) if self.interval else None,
+            "code_version": code_version(),
+            "token": self.lock.token if self.lock else None,
+        }
+
+    def check_lock(self) -> None:
+        """Refuse to go on when another writer has taken over.
+
+        Raises:
+            lakehouse.locks.StaleWriterError: It has.
+        """
+        if self.lock:
+            self.lock.check()
+
+    def say(self, message: str, *args: object) -> None:
+        """Log a line that a person reads in the task's log."""
+        log.info(message, *args)
+
+
+@contextmanager
+def step(name: str, dataset: str, interval: Interval | None, *, writes: str | None = None) -> Iterator[Run]:
+    """Run a step under its table's writer lock, and record it in ``ops.runs``, failed or not.
+
+    Args:
+        name: What is done.
+        dataset: What it is done to.
+        interval: The days it is about.
+        writes: The stored table that it writes, which is locked meanwhile.
+    """
+    run = Run(name, dataset, interval)
+    started, clock, cpu = dt.datetime.now(dt.UTC), time.monotonic(), time.process_time()
+    where = f" {interval}" if interval else ""
+    run.say("%s %s%s: started", name, dataset, where)
+    error: str | None = None
+    try:
+        with ExitStack() as stack:
+            if writes:
+                run.lock = stack.enter_context(locks.writer(writes))
+            yield run
+    except BaseException as exception:
+        error = f"{type(exception).__name__}: {exception}"
+        raise
+    finally:
+        seconds = time.monotonic() - clock
+        ops.append(
+            "ops.runs",
+            [
+                {
+                    "run_id": run.run_id,
+                    "step": name,
+                    "dataset": dataset,
+                    "interval_start": interval and interval.start,
+                    "interval_end": interval and interval.end,
+                    "started_at": started,
+                    "ended_at": dt.datetime.now(dt.UTC),
+                    "seconds": seconds,
+                    "cpu_seconds": time.process_time() - cpu,
+                    "status": "failed" if error else "success",
+                    "error": error,
+                    "rows_in": run.rows_in,
+                    "rows_out": run.rows_out,
+                    "rows_quarantined": run.rows_quarantined,
+                    "bytes_in": run.bytes_in,
+                    "versions_in": sorted(run.versions_in.items()),
+                    "versions_out": sorted(run.versions_out.items()),
+                    "details": json.dumps(run.details, default=str) if run.details else None,
+                    "code_version": code_version(),
+                    "lock_token": run.lock.token if run.lock else None,
+                    **_airflow_context(),
+                }
+            ],
+        )
+        if error is None:
+            run.say("%s %s%s: done in %.1f s", name, dataset, where, seconds)
+
+
+@cache
+def code_version() -> str:
+    """The commit that the code is at, with ``+changed`` when files differ from it; else the package's version."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changed"],
+            cwd=PROJECT_DIR,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        from importlib.metadata import version
+
+        return version("lakehouse")
+    return described.stdout.strip()
+
+
+def job(name: str) -> Callable[..., Any]:
+    """The ``run`` function of a Spark job, found by its file's name in ``spark_jobs/``.
+
+    Args:
+        name: Such as ``land``.
+    """
+    run: Callable[..., Any] = importlib.import_module(f"spark_jobs.{name}").run
+    return run
+
+
+def _airflow_context() -> dict[str, Any]:
+    try_number = os.environ.get("AIRFLOW_CTX_TRY_NUMBER")
+    return {
+        "airflow_dag_id": os.environ.get("AIRFLOW_CTX_DAG_ID"),
+        "airflow_run_id": os.environ.get("AIRFLOW_CTX_DAG_RUN_ID"),
+        "airflow_task_id": os.environ.get("AIRFLOW_CTX_TASK_ID"),
+        "airflow_try_number": int(try_number) if try_number else None,
+    }

@@ -1,0 +1,172 @@
+"""Delta tables: where they are, which version they are at, and how an interval of one is replaced.
+
+The log is read with ``deltalake`` (milliseconds, no Spark job); everything that writes rows goes through
+the one engine.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from lakehouse.engine import sql
+from lakehouse.settings import settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from lakehouse.interval import Interval
+    from lakehouse.steps import Run
+
+GATED_LAYERS = ("bronze", "gold", "ml")
+"""Layers whose stored tables live in ``<layer>_next`` and are read through released views."""
+
+
+class InvalidTableNameError(ValueError):
+    """A table name is not of the form ``layer.table``."""
+
+
+def split(table: str) -> tuple[str, str]:
+    """Split ``layer.table`` into its two parts.
+
+    Args:
+        table: A qualified name.
+
+    Raises:
+        InvalidTableNameError: The name is not qualified by exactly one layer.
+    """
+    layer, dot, name = table.partition(".")
+    if not (dot and layer.isidentifier() and name.isidentifier()):
+        raise InvalidTableNameError(
+            f"{table!r} is not a table name. Write layer.table, such as gold.fct_flights."
+        )
+    return layer, name
+
+
+def next_table(table: str) -> str:
+    """The stored table behind a released view: ``bronze.x`` becomes ``bronze_next.x``.
+
+    Args:
+        table: Name that readers use. A table of a layer without a gate is its own stored table.
+    """
+    layer, name = split(table)
+    return f"{layer}_next.{name}" if layer in GATED_LAYERS else table
+
+
+def location(stored: str) -> str:
+    """Folder or object-store URL of a stored table.
+
+    Args:
+        stored: Name of the stored table, such as ``bronze_next.weather``.
+    """
+    layer, name = split(stored)
+    return f"{settings().warehouse_url.rstrip('/')}/{layer}.db/{name}"
+
+
+def delta(stored: str, version: int | None = None) -> DeltaTable | None:
+    """The Delta log of a stored table, or None while the table does not exist.
+
+    Args:
+        stored: Name of the stored table.
+        version: A version to pin; the newest without it.
+    """
+    try:
+        return DeltaTable(location(stored), version=version)
+    except TableNotFoundError:
+        return None
+
+
+def head(stored: str) -> int | None:
+    """Newest version of a stored table, or None while it does not exist."""
+    log = delta(stored)
+    return None if log is None else log.version()
+
+
+def last_commit(stored: str) -> dict[str, Any]:
+    """What the newest commit says of itself: ``version``, ``operation``, ``userMetadata``, metrics.
+
+    Args:
+        stored: Name of an existing stored table.
+    """
+    log = delta(stored)
+    if log is None:
+        raise LookupError(f"The table {stored} does not exist.")
+    entry = log.history(1)[0]
+    entry["version"] = log.version()
+    try:
+        entry["userMetadata"] = json.loads(entry.get("userMetadata") or "{}")
+    except json.JSONDecodeError:
+        entry["userMetadata"] = {}
+    return entry
+
+
+def create(
+    stored: str, columns: dict[str, str], statistics: list[str], comments: dict[str, str] | None = None
+) -> None:
+    """Create an empty Delta table if it does not exist. Its version 0 holds no rows.
+
+    Args:
+        stored: Name of the stored table.
+        columns: Column name to Spark SQL type.
+        statistics: Columns that queries filter on: Delta keeps min and max for these alone.
+        comments: Descriptions of columns.
+    """
+    if delta(stored) is not None:
+        return
+    comments = comments or {}
+    body = ", ".join(
+        f"`{name}` {type_}" + (f" comment {_literal(comments[name])}" if comments.get(name) else "")
+        for name, type_ in columns.items()
+    )
+    sql(
+        f"create table if not exists {stored} ({body}) using delta tblproperties ("
+        f"'delta.dataSkippingStatsColumns' = '{','.join(statistics)}', "
+        "'delta.checkpointInterval' = '50', 'delta.logRetentionDuration' = 'interval 3650 days')"
+    )
+
+
+def replace_interval(df: DataFrame, stored: str, column: str, interval: Interval, run: Run) -> int:
+    """Replace exactly one interval of a table, and return the version that the commit made.
+
+    Args:
+        df: The rows of the interval, in the table's columns.
+        stored: Name of the stored table, which exists.
+        column: DATE column that tells a row's interval.
+        interval: What to replace; rows outside of it make Delta refuse the write.
+        run: The step that writes; its lock is checked and its facts go into the commit.
+    """
+    run.check_lock()
+    (
+        df.write.format("delta")
+        .mode("overwrite")
+        .option("replaceWhere", interval.sql(column))
+        .option("userMetadata", json.dumps(run.commit()))
+        .saveAsTable(stored)
+    )
+    version = head(stored)
+    assert version is not None
+    return version
+
+
+def restore(stored: str, version: int, run: Run) -> None:
+    """Bring a stored table back to an earlier version, as a new commit.
+
+    Args:
+        stored: Name of the stored table.
+        version: The version whose rows it shall have again.
+        run: The step that restores.
+    """
+    run.check_lock()
+    sql(f"restore table {stored} to version as of {version}", run.commit() | {"restored": version}).collect()
+
+
+def written_rows(stored: str) -> int:
+    """Rows that the newest commit wrote, by Delta's own metrics."""
+    return int(last_commit(stored).get("operationMetrics", {}).get("numOutputRows", 0))
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
