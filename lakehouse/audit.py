@@ -6,6 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import ops, tables
+from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, pending, released, withdraw
 from lakehouse.steps import step
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from lakehouse.interval import Interval
 
 
-class GateFailedError(RuntimeError):
+class GateFailedError(LakeError):
     """A table breaks a critical rule of its suite; its new version has been withdrawn."""
 
 

@@ -13,9 +13,11 @@ from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.settings import PROJECT_DIR, UnknownSettingError
 
@@ -38,17 +40,13 @@ def _interval(text: str) -> Interval:
 
 IntervalOption = Annotated[
     Interval,
-    typer.Option(
-        "--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."
-    ),
+    typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."),
 ]
 Names = Annotated[list[str], typer.Argument(metavar="TABLE…", help="Such as gold.fct_flights.")]
 
 
 @app.command(rich_help_panel=STEPS)
-def land(
-    source: Annotated[str, typer.Argument(help="Name of a contract.")], interval: IntervalOption
-) -> None:
+def land(source: Annotated[str, typer.Argument(help="Name of a contract.")], interval: IntervalOption) -> None:
     """Land an interval of a source in bronze; bad rows go to quarantine."""
     from lakehouse.steps import job
 
@@ -83,9 +81,7 @@ def build(
 
 
 @app.command(rich_help_panel=STEPS)
-def train(
-    model: Annotated[str, typer.Argument(help="Name of a model folder.")], interval: IntervalOption
-) -> None:
+def train(model: Annotated[str, typer.Argument(help="Name of a model folder.")], interval: IntervalOption) -> None:
     """Train a model on the released features of a window, and register it."""
     from lakehouse.steps import job
 
@@ -93,9 +89,7 @@ def train(
 
 
 @app.command(rich_help_panel=STEPS)
-def score(
-    model: Annotated[str, typer.Argument(help="Name of a model folder.")], interval: IntervalOption
-) -> None:
+def score(model: Annotated[str, typer.Argument(help="Name of a model folder.")], interval: IntervalOption) -> None:
     """Score an interval with the champion of a model."""
     from lakehouse.steps import job
 
@@ -124,18 +118,12 @@ def releases(
     """List what became visible, and when."""
     from lakehouse import ops
 
-    rows = (
-        ops.read("ops.releases")
-        .sort_by([("release_id", "descending"), ("table_name", "ascending")])
-        .to_pylist()
-    )
+    rows = ops.read("ops.releases").sort_by([("release_id", "descending"), ("table_name", "ascending")]).to_pylist()
     chosen = [row for row in rows if table in (None, row["table_name"])][:limit]
     _table(["release_id", "released_at", "table_name", "version", "previous_version", "reason"], chosen)
 
 
-@app.command(
-    rich_help_panel=DEVELOPMENT, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
-)
+@app.command(rich_help_panel=DEVELOPMENT, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(context: typer.Context) -> None:
     """Run the test suite; further arguments go to pytest."""
     raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *context.args], cwd=PROJECT_DIR))
@@ -170,9 +158,7 @@ def _prompt(limit: int) -> None:
         elif statement.rstrip().endswith(";"):
             try:
                 _print_rows(statement.rstrip().rstrip(";"), False, False, limit)
-            except Exception as error:  # noqa: BLE001  the prompt goes on after a bad statement
-                if not _is_expected(error):
-                    raise
+            except _expected() as error:
                 print(_first_lines(error), file=sys.stderr)
             statement = ""
 
@@ -183,10 +169,7 @@ def _print_rows(query: str, as_csv: bool, as_json: bool, limit: int) -> None:
     result = spark().sql(query)
     names = result.columns
     complete = as_csv or as_json or limit == 0
-    rows = [
-        dict(zip(names, row, strict=True))
-        for row in (result if complete else result.limit(limit + 1)).collect()
-    ]
+    rows = [dict(zip(names, row, strict=True)) for row in (result if complete else result.limit(limit + 1)).collect()]
     if as_json:
         print(json.dumps(rows, default=_plain, indent=2))
     elif as_csv:
@@ -222,9 +205,10 @@ def _report(outcome: dict[str, Any]) -> None:
     print(json.dumps(outcome, default=str))
 
 
-def _is_expected(error: BaseException) -> bool:
-    """Whether an error is the platform's or the engine's own word, which needs no stack trace."""
-    return type(error).__module__.split(".")[0] in ("lakehouse", "spark_jobs", "models", "infra", "pyspark")
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors whose message is enough: the platform's own and the engine's, which needs no stack trace either."""
+    engine = sys.modules.get("pyspark.errors")
+    return (LakeError, engine.PySparkException) if engine else (LakeError,)
 
 
 def _first_lines(error: BaseException) -> str:
@@ -249,8 +233,9 @@ def main() -> None:
     except UnknownSettingError as error:
         print(f"lake: {error}", file=sys.stderr)
         sys.exit(2)
-    except Exception as error:
-        if not _is_expected(error):
-            raise
+    except ValidationError as error:
+        print(f"lake: lake.toml or the environment has a wrong setting: {error}", file=sys.stderr)
+        sys.exit(2)
+    except _expected() as error:
         print(f"lake: {_first_lines(error)}", file=sys.stderr)
         sys.exit(1)

@@ -23,6 +23,7 @@ from open_data_contract_standard.model import OpenDataContractStandard, SchemaPr
 from open_data_contract_standard.model import Server as ServerDocument
 from pydantic import ValidationError
 
+from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.settings import PROJECT_DIR
 
@@ -67,7 +68,7 @@ _CRON_FIELD = re.compile(r"[\d*/,\-A-Za-z]+")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-class ContractError(ValueError):
+class ContractError(LakeError, ValueError):
     """A contract is wrong; the message names the file, the line, the field and the way out."""
 
 

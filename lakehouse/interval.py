@@ -6,8 +6,10 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lakehouse.errors import LakeError
 
-class InvalidIntervalError(ValueError):
+
+class InvalidIntervalError(LakeError, ValueError):
     """The text is neither a day nor a range of days."""
 
 

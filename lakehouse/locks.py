@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 import psycopg
 
+from lakehouse.errors import LakeError
 from lakehouse.settings import settings
 
 LOCK_TIMEOUT_SECONDS = 600
 
 
-class TableLockedError(RuntimeError):
+class TableLockedError(LakeError):
     """Another writer has held the table for too long."""
 
 
-class StaleWriterError(RuntimeError):
+class StaleWriterError(LakeError):
     """This writer's lock has passed on to another; it must not commit."""
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from lakehouse import ops, tables
 from lakehouse.engine import sql
+from lakehouse.errors import LakeError
 from lakehouse.settings import settings
 from lakehouse.steps import Run, step
 
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from lakehouse.interval import Interval
 
 
-class NotAuditedError(RuntimeError):
+class NotAuditedError(LakeError):
     """A version has not passed its gate, so it must not become visible."""
 
 
-class NotReleasedError(LookupError):
+class NotReleasedError(LakeError, LookupError):
     """A table has no released version."""
 
 
@@ -132,16 +133,12 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
         changed = {t: v for t, v in heads.items() if t not in state or state[t].version != v}
         run.versions_out = heads
         release_id = (
-            _record(changed, state, interval, reason, run)
-            if changed
-            else max(state[t].release_id for t in heads)
+            _record(changed, state, interval, reason, run) if changed else max(state[t].release_id for t in heads)
         )
         run.details["release_id"] = release_id
         for table, version in heads.items():
             _point(table, version)
-        run.say(
-            "release %d: %s", release_id, ", ".join(f"{t} at version {v}" for t, v in sorted(heads.items()))
-        )
+        run.say("release %d: %s", release_id, ", ".join(f"{t} at version {v}" for t, v in sorted(heads.items())))
         return release_id
 
 
@@ -221,10 +218,7 @@ def _next_id() -> int:
 
 def _audited() -> dict[tuple[str, int], str]:
     results = ops.read("ops.gate_results").select(["checked_at", "table_name", "version", "verdict"])
-    return {
-        (row["table_name"], row["version"]): row["verdict"]
-        for row in results.sort_by("checked_at").to_pylist()
-    }
+    return {(row["table_name"], row["version"]): row["verdict"] for row in results.sort_by("checked_at").to_pylist()}
 
 
 def _point(table: str, version: int) -> None:

@@ -22,6 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lakehouse.errors import LakeError
+
 PROJECT_DIR = Path(os.environ.get("LAKE_PROJECT", Path(__file__).resolve().parent.parent))
 
 # Read before any settings exist: where the project is, and what the wrapper script passes on.
@@ -94,9 +96,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri"),
         description="An MLflow server to use instead of the embedded one.",
     )
-    airflow_url: str | None = Field(
-        None, description="Base URL of an Airflow to talk to instead of the embedded one."
-    )
+    airflow_url: str | None = Field(None, description="Base URL of an Airflow to talk to instead of the embedded one.")
     ports: Ports = Field(default_factory=Ports)
 
     @classmethod
@@ -129,9 +129,7 @@ class Settings(BaseSettings):
     def spark_url(self) -> str:
         """Spark Connect endpoint that every Python step attaches to, with its token."""
         # The client sends a token without TLS to the host named localhost alone.
-        return self.spark_remote or (
-            f"sc://localhost:{self.ports.connect}/;token={self.secret('spark_connect_token')}"
-        )
+        return self.spark_remote or (f"sc://localhost:{self.ports.connect}/;token={self.secret('spark_connect_token')}")
 
     @property
     def mlflow_uri(self) -> str:
@@ -151,9 +149,7 @@ class Settings(BaseSettings):
         """
         if self.database_url:
             return f"{self.database_url.get_secret_value().rstrip('/')}/{database}"
-        return (
-            f"postgresql://lake:{self.secret('postgres_password')}@127.0.0.1:{self.ports.postgres}/{database}"
-        )
+        return f"postgresql://lake:{self.secret('postgres_password')}@127.0.0.1:{self.ports.postgres}/{database}"
 
     def secret(self, name: str) -> str:
         """A generated password or key, made on first use and kept in ``<home>/secrets.json`` (mode 600).
@@ -185,7 +181,7 @@ def _known_variables() -> set[str]:
     return names
 
 
-class UnknownSettingError(ValueError):
+class UnknownSettingError(LakeError, ValueError):
     """A ``LAKE_…`` variable that no setting declares."""
 
 
@@ -202,7 +198,5 @@ def settings() -> Settings:
         if variable.startswith("LAKE_") and variable not in known:
             close = difflib.get_close_matches(variable, sorted(known), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
-            raise UnknownSettingError(
-                f"Environment variable {variable} is not a setting of the platform.{hint}"
-            )
+            raise UnknownSettingError(f"Environment variable {variable} is not a setting of the platform.{hint}")
     return Settings()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.rules import broken_rules
+
 from lakehouse import contracts, readers, suites, tables
 from lakehouse.contracts import TECHNICAL_COLUMNS
+from lakehouse.errors import LakeError
 from lakehouse.readers import SourceError
 from lakehouse.release import withdraw
-from lakehouse.rules import broken_rules
 from lakehouse.steps import Run, step
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ TYPES = {name: type_ for name, (type_, _) in TECHNICAL_COLUMNS.items()}
 QUARANTINE = {**TYPES, "_raw": "STRING", "_reasons": "ARRAY<STRING>"}
 
 
-class RejectedBatchError(RuntimeError):
+class RejectedBatchError(LakeError):
     """A batch breaks its contract or suite so far that nothing of it is taken."""
 
 
@@ -132,9 +134,7 @@ def parse(raw: DataFrame, contract: Contract) -> DataFrame:
         return wrong.when(value.isNull(), missing) if declared.required else wrong
 
     faults = F.array(*map(fault, contract.columns))
-    reasons = F.when(F.col("_malformed").isNotNull(), F.array("_malformed")).otherwise(
-        F.array_compact(faults)
-    )
+    reasons = F.when(F.col("_malformed").isNotNull(), F.array("_malformed")).otherwise(F.array_compact(faults))
     return raw.select(
         *map(typed, contract.columns),
         *TYPES,
@@ -218,9 +218,7 @@ def examples(judged: DataFrame, limit: int = 5) -> str:
     )  # fmt: skip
     return (
         "For example "
-        + "; ".join(
-            f"{row['_source_file']} row {row['_source_row']}: {', '.join(row['_reasons'])}" for row in rows
-        )
+        + "; ".join(f"{row['_source_file']} row {row['_source_row']}: {', '.join(row['_reasons'])}" for row in rows)
         + "."
     )
 

@@ -13,6 +13,8 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lakehouse.errors import LakeError
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 PROVENANCE = ("_source_file", "_source_row", "_raw", "_malformed")
 
 
-class SourceError(RuntimeError):
+class SourceError(LakeError):
     """What the source delivered cannot be read as its contract says."""
 
 

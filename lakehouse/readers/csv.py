@@ -38,9 +38,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
     for path, day in paths.items():
         by_header[header(path, columns, contract.server.encoding)][path] = day
     parts = [_read_alike(names, group, contract.server.encoding) for names, group in by_header.items()]
-    return Batch(
-        reduce(lambda a, b: a.unionByName(b), parts).select(*columns, *PROVENANCE, "_interval"), files
-    )
+    return Batch(reduce(lambda a, b: a.unionByName(b), parts).select(*columns, *PROVENANCE, "_interval"), files)
 
 
 def header(path: str, expected: list[str], encoding: str = "UTF-8") -> tuple[str, ...]:
@@ -60,15 +58,11 @@ def header(path: str, expected: list[str], encoding: str = "UTF-8") -> tuple[str
         except StopIteration:
             raise SourceError(f"{path}, line 1: there is no header.") from None
         except UnicodeDecodeError as error:
-            raise SourceError(
-                f"{path} is not {encoding} ({error}). Convert it, or change the contract."
-            ) from error
+            raise SourceError(f"{path} is not {encoding} ({error}). Convert it, or change the contract.") from error
     faults = [f"column {name!r} is missing" for name in expected if name not in names]
     faults += [f"column {name!r} is not in the contract" for name in names if name not in expected]
     faults += [
-        f"column {name!r} is there {names.count(name)} times"
-        for name in sorted(set(names))
-        if names.count(name) > 1
+        f"column {name!r} is there {names.count(name)} times" for name in sorted(set(names)) if names.count(name) > 1
     ]
     if faults:
         raise SourceError(
@@ -102,9 +96,9 @@ def _read_alike(names: tuple[str, ...], paths: dict[str, dt.date], encoding: str
     df = df.select(
         *names,
         F.coalesce("_corrupt", F.to_csv(F.struct(*names))).alias("_raw"),
-        F.when(
-            F.col("_corrupt").isNotNull(), F.lit(f"malformed record: it does not have {len(names)} fields")
-        ).alias("_malformed"),
+        F.when(F.col("_corrupt").isNotNull(), F.lit(f"malformed record: it does not have {len(names)} fields")).alias(
+            "_malformed"
+        ),
         F.col("_metadata.file_path").alias("_path"),
         F.monotonically_increasing_id().alias("_order"),
     )

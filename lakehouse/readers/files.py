@@ -64,9 +64,7 @@ def fingerprints(paths: list[str]) -> dict[str, dict[str, str | int]]:
                 digest.update(chunk)
                 size += len(chunk)
         if size == 0:
-            raise SourceError(
-                f"{path} is empty (0 bytes). Ask its sender to deliver it again, then run this again."
-            )
+            raise SourceError(f"{path} is empty (0 bytes). Ask its sender to deliver it again, then run this again.")
         found[relative(path)] = {"bytes": size, "sha256": digest.hexdigest()}
     return found
 
@@ -88,19 +86,13 @@ def with_position(df: DataFrame, paths: dict[str, dt.date], order: list[Column])
     from pyspark.sql import functions as F
 
     known = F.create_map(
-        *(
-            F.lit(item)
-            for path, day in paths.items()
-            for item in (_name(path), f"{relative(path)}\n{day.isoformat()}")
-        )
+        *(F.lit(item) for path, day in paths.items() for item in (_name(path), f"{relative(path)}\n{day.isoformat()}"))
     )
     found = F.split(known[F.element_at(F.split(F.url_decode("_path"), "/"), -1)], "\n")
     return (
         df.withColumn("_source_file", found[0])
         .withColumn("_interval", found[1].cast("date"))
-        .withColumn(
-            "_source_row", F.row_number().over(Window.partitionBy("_path").orderBy(*order)).cast("bigint")
-        )
+        .withColumn("_source_row", F.row_number().over(Window.partitionBy("_path").orderBy(*order)).cast("bigint"))
         .drop("_path")
     )
 

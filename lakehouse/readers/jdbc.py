@@ -35,12 +35,10 @@ def read(contract: Contract, interval: Interval) -> Batch:
         )
     names = [column.name for column in contract.columns]
     quoted = ", ".join(f'"{name}"' for name in names)
-    query = f"select {quoted} from {contract.server.table}"  # noqa: S608  names come from the contract
+    query = f"select {quoted} from {contract.server.table}"
     if contract.load == "incremental":
         after = interval.end + dt.timedelta(days=1)
-        query += (
-            f" where \"{contract.watermark}\" >= '{interval.start}' and \"{contract.watermark}\" < '{after}'"
-        )
+        query += f" where \"{contract.watermark}\" >= '{interval.start}' and \"{contract.watermark}\" < '{after}'"
     connection = contract.connection()
     rows = (
         spark()
@@ -61,10 +59,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
     rows = rows.select(
         *names,
         F.lit(f"{connection.jdbc_url}/{contract.server.table}").alias("_source_file"),
-        F.row_number()
-        .over(Window.partitionBy(day).orderBy(*contract.keys))
-        .cast("bigint")
-        .alias("_source_row"),
+        F.row_number().over(Window.partitionBy(day).orderBy(*contract.keys)).cast("bigint").alias("_source_row"),
         F.to_json(F.struct(*names), {"ignoreNullFields": "false"}).alias("_raw"),
         F.lit(None).cast("string").alias("_malformed"),
         day.alias("_interval"),

@@ -46,14 +46,10 @@ def read(contract: Contract, interval: Interval) -> Batch:
         .withColumn("_record", F.from_json("_raw", schema, {"columnNameOfCorruptRecord": "_corrupt"}))
         .withColumn(
             "_malformed",
-            F.when(
-                F.col("_record._corrupt").isNotNull(), F.lit("malformed record: it is not a JSON object")
-            ).when(
+            F.when(F.col("_record._corrupt").isNotNull(), F.lit("malformed record: it is not a JSON object")).when(
                 F.size(unknown) > 0,
                 F.concat(F.lit("malformed record: not in the contract: "), F.array_join(unknown, ", ")),
             ),
         )
     )
-    return Batch(
-        df.select(*(F.col(f"_record.{name}").alias(name) for name in names), *PROVENANCE, "_interval"), files
-    )
+    return Batch(df.select(*(F.col(f"_record.{name}").alias(name) for name in names), *PROVENANCE, "_interval"), files)

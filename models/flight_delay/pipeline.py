@@ -9,7 +9,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransformer, StandardScaler
+from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from lakehouse.registry import ModelSpec
 
@@ -39,7 +39,7 @@ def _logistic_regression(numeric: list[str], categorical: list[str]) -> Pipeline
         [
             ("numeric", make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler()), rest),
             # Delays build up over the day, and not along a straight line.
-            ("time_of_day", SplineTransformer(n_knots=6), [TIME_OF_DAY]),
+            ("time_of_day", KBinsDiscretizer(n_bins=8, quantile_method="averaged_inverted_cdf"), [TIME_OF_DAY]),
             ("categorical", OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=50), categorical),
         ],
         # A dense matrix product rounds by the shape of its batch; a sparse one gives a row the same score anywhere.
@@ -60,7 +60,6 @@ def _gradient_boosting(numeric: list[str], categorical: list[str], seed: int) ->
             max_leaf_nodes=8,
             min_samples_leaf=400,
             l2_regularization=10.0,
-            categorical_features=list(range(len(categorical))),
             early_stopping=False,
             random_state=seed,
         ),

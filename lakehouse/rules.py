@@ -1,0 +1,272 @@
+"""Row rules: a row-level expectation as a Spark condition that is true for the rows that break it.
+
+The meaning is that of Great Expectations' own Spark engine, nulls and NaN included, so that what landing
+takes out of a batch is exactly what the gate would count as unexpected. Two things follow from that:
+a null never breaks a rule that is about values (``expect_column_values_to_not_be_null`` is the rule about
+nulls), and every row of a group of duplicates breaks a uniqueness rule, the first one too.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+LABEL_LENGTH = 120
+"""Longest text of a rule's arguments in a reason; a long set of values is cut there."""
+
+
+class Rule(Protocol):
+    """What this module needs to know of an expectation."""
+
+    @property
+    def type(self) -> str:
+        """Name of the expectation, such as ``expect_column_values_to_be_between``."""
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """Its arguments, as the suite's JSON has them."""
+
+
+class UnsupportedRuleError(ValueError):
+    """The expectation cannot be decided row by row."""
+
+
+def is_row_rule(rule: Rule) -> bool:
+    """Whether an expectation can be decided row by row; all others are about the table as a whole.
+
+    Args:
+        rule: An expectation.
+    """
+    condition = rule.kwargs.get("row_condition")
+    return rule.type in _BREAKS and (condition is None or _condition_text(rule) is not None)
+
+
+def label(rule: Rule) -> str:
+    """A rule as a person reads it: ``expect_column_values_to_be_between(departure_time, 0..2400)``.
+
+    Args:
+        rule: An expectation of any type.
+    """
+    kwargs = rule.kwargs
+    columns = kwargs.get("column") or ", ".join(kwargs.get("column_list") or ())
+    if rule.type == "expect_column_pair_values_a_to_be_greater_than_b":
+        operator = ">=" if kwargs.get("or_equal") else ">"
+        text = f"{kwargs['column_A']} {operator} {kwargs['column_B']}"
+    elif "column_A" in kwargs:
+        text = f"{kwargs['column_A']}, {kwargs['column_B']}"
+    elif "min_value" in kwargs or "max_value" in kwargs:
+        low, high = kwargs.get("min_value"), kwargs.get("max_value")
+        limits = "".join(
+            (
+                "" if low is None else f"{_text(low)}{'<' if kwargs.get('strict_min') else ''}",
+                "..",
+                "" if high is None else f"{'<' if kwargs.get('strict_max') else ''}{_text(high)}",
+            )
+        )
+        text = f"{columns}, {limits}" if columns else limits
+    else:
+        values = [kwargs[name] for name in ("value_set", "value", "regex", "regex_list") if name in kwargs]
+        text = ", ".join([*([columns] if columns else []), *map(_text, values)])
+    if len(text) > LABEL_LENGTH:
+        text = text[: LABEL_LENGTH - 1] + "…"
+    condition = _condition_text(rule)
+    return f"{rule.type}({text})" + (f" where {condition}" if condition else "")
+
+
+def breaks(rule: Rule) -> Column:
+    """The condition that is true, and never null, for the rows that break a rule.
+
+    Args:
+        rule: A row-level expectation.
+
+    Raises:
+        UnsupportedRuleError: The expectation cannot be decided row by row.
+    """
+    from pyspark.sql import functions as F  # noqa: N812
+
+    if not is_row_rule(rule):
+        raise UnsupportedRuleError(f"{label(rule)} cannot be decided row by row.")
+    condition = _condition_text(rule)
+    domain = F.lit(True) if condition is None else F.coalesce(F.expr(condition), F.lit(False))
+    return F.coalesce(domain & _BREAKS[rule.type](rule.kwargs, domain), F.lit(False))
+
+
+def applies(rule: Rule) -> Column:
+    """The condition that is true for the rows that a rule speaks about: those that ``mostly`` is a share of.
+
+    Args:
+        rule: A row-level expectation.
+    """
+    from pyspark.sql import functions as F  # noqa: N812
+
+    condition = _condition_text(rule)
+    domain = F.lit(True) if condition is None else F.coalesce(F.expr(condition), F.lit(False))
+    kwargs = rule.kwargs
+    if "column" in kwargs:
+        everything = rule.type in ("expect_column_values_to_not_be_null", "expect_column_values_to_be_null")
+        return domain if everything else domain & _column(kwargs["column"]).isNotNull()
+    return domain & _considered(kwargs)
+
+
+def broken_rules(df: DataFrame, rules: Sequence[Rule], column: str = "_broken") -> DataFrame:
+    """Add an array of text that names every rule which a row breaks; it is empty for a good row.
+
+    All rules are decided in one pass over the data; each uniqueness rule adds one sort by its columns.
+
+    Args:
+        df: Rows with the columns that the rules are about.
+        rules: Row-level expectations.
+        column: Name of the array column.
+    """
+    from pyspark.sql import functions as F  # noqa: N812
+
+    reasons = F.array_compact(F.array(*(F.when(breaks(rule), F.lit(label(rule))) for rule in rules)))
+    return df.withColumn(column, reasons if rules else F.array().cast("array<string>"))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _condition_text(rule: Rule) -> str | None:
+    """The rule's row condition, where it is Spark SQL."""
+    condition = rule.kwargs.get("row_condition")
+    if isinstance(condition, Mapping):
+        text = condition.get("pass_through_filter")
+        return text if isinstance(text, str) and condition.get("type") == "pass_through" else None
+    return condition if isinstance(condition, str) and rule.kwargs.get("condition_parser") == "spark" else None
+
+
+def _column(name: str) -> Column:
+    from pyspark.sql import functions as F  # noqa: N812
+
+    return F.col(name)
+
+
+def _bound(value: Any) -> Any:
+    """A limit as GX reads it from JSON: numbers as doubles, ISO dates and timestamps as such."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return dt.date.fromisoformat(value) if len(value) == len("2013-01-01") else _timestamp(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _timestamp(text: str) -> dt.datetime:
+    moment = dt.datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def _within(value: Column, kwargs: Mapping[str, Any], bound: Callable[[Any], Any] = _bound) -> Column:
+    from pyspark.sql import functions as F  # noqa: N812
+
+    low, high = bound(kwargs.get("min_value")), bound(kwargs.get("max_value"))
+    limits = []
+    if low is not None:
+        limits.append(value > F.lit(low) if kwargs.get("strict_min") else value >= F.lit(low))
+    if high is not None:
+        limits.append(value < F.lit(high) if kwargs.get("strict_max") else value <= F.lit(high))
+    return reduce(lambda a, b: a & b, limits)
+
+
+def _considered(kwargs: Mapping[str, Any]) -> Column:
+    """Which rows a rule about several columns speaks about, by its ``ignore_row_if``."""
+    from pyspark.sql import functions as F  # noqa: N812
+
+    pair = "column_A" in kwargs
+    names = [kwargs["column_A"], kwargs["column_B"]] if pair else kwargs["column_list"]
+    missing = [_column(name).isNull() for name in names]
+    match kwargs.get("ignore_row_if", "both_values_are_missing" if pair else "all_values_are_missing"):
+        case "both_values_are_missing" | "all_values_are_missing":
+            return ~reduce(lambda a, b: a & b, missing)
+        case "either_value_is_missing" | "any_value_is_missing":
+            return ~reduce(lambda a, b: a | b, missing)
+        case _:
+            return F.lit(True)
+
+
+def _value_rule(expected: Callable[[Column, Mapping[str, Any]], Column]) -> Callable[..., Column]:
+    def condition(kwargs: Mapping[str, Any], _: Column) -> Column:
+        value = _column(kwargs["column"])
+        return value.isNotNull() & ~expected(value, kwargs)
+
+    return condition
+
+
+def _length(value: Column) -> Column:
+    from pyspark.sql import functions as F  # noqa: N812
+
+    return F.length(value)
+
+
+def _repeated(names: Sequence[str], domain: Column) -> Column:
+    """Whether a row shares its values with another row of the domain."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F  # noqa: N812
+
+    group = Window.partitionBy(*(_column(name) for name in names))
+    return domain & (F.count(F.when(domain, 1)).over(group) > 1)
+
+
+def _not_unique(kwargs: Mapping[str, Any], domain: Column) -> Column:
+    return _repeated([kwargs["column"]], domain & _column(kwargs["column"]).isNotNull())
+
+
+def _compound_not_unique(kwargs: Mapping[str, Any], domain: Column) -> Column:
+    return _repeated(kwargs["column_list"], domain & _considered(kwargs))
+
+
+def _not_greater(kwargs: Mapping[str, Any], _: Column) -> Column:
+    a, b = _column(kwargs["column_A"]), _column(kwargs["column_B"])
+    expected = (a >= b) | a.eqNullSafe(b) if kwargs.get("or_equal") else a > b
+    return _considered(kwargs) & ~expected
+
+
+def _not_equal(kwargs: Mapping[str, Any], _: Column) -> Column:
+    return _considered(kwargs) & ~_column(kwargs["column_A"]).eqNullSafe(_column(kwargs["column_B"]))
+
+
+def _not_unique_within_record(kwargs: Mapping[str, Any], _: Column) -> Column:
+    columns = [_column(name) for name in kwargs["column_list"]]
+    same = [a.eqNullSafe(b) for i, a in enumerate(columns) for b in columns[i + 1 :]]
+    return _considered(kwargs) & reduce(lambda a, b: a | b, same)
+
+
+_BREAKS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
+    "expect_column_values_to_not_be_null": lambda kwargs, _: _column(kwargs["column"]).isNull(),
+    "expect_column_values_to_be_null": lambda kwargs, _: _column(kwargs["column"]).isNotNull(),
+    "expect_column_values_to_be_between": _value_rule(_within),
+    "expect_column_values_to_be_in_set": _value_rule(lambda value, kwargs: value.isin(kwargs["value_set"])),
+    "expect_column_values_to_not_be_in_set": _value_rule(
+        lambda value, kwargs: ~value.isin(kwargs["value_set"])
+    ),
+    "expect_column_values_to_match_regex": _value_rule(lambda value, kwargs: value.rlike(kwargs["regex"])),
+    "expect_column_values_to_not_match_regex": _value_rule(
+        lambda value, kwargs: ~value.rlike(kwargs["regex"])
+    ),
+    "expect_column_value_lengths_to_be_between": _value_rule(
+        lambda value, kwargs: _within(_length(value), kwargs)
+    ),
+    "expect_column_value_lengths_to_equal": _value_rule(
+        lambda value, kwargs: _length(value) == kwargs["value"]
+    ),
+    "expect_column_values_to_be_unique": _not_unique,
+    "expect_compound_columns_to_be_unique": _compound_not_unique,
+    "expect_column_pair_values_a_to_be_greater_than_b": _not_greater,
+    "expect_column_pair_values_to_be_equal": _not_equal,
+    "expect_select_column_values_to_be_unique_within_record": _not_unique_within_record,
+}
+
+ROW_RULES = frozenset(_BREAKS)
+"""Expectation types that are decided row by row."""

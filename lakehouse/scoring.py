@@ -1,0 +1,134 @@
+"""Scoring inside Spark's Python workers: Arrow batches in, scores out, the model loaded once per worker.
+
+Workers import this module and nothing else of the library, so it stays small: no MLflow, no settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+SCORE = "score"
+
+# Beyond what skops trusts by itself: the trees of histogram gradient boosting, which are arrays of numbers.
+TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+
+_loaded: dict[tuple[str, int, int], Pipeline] = {}
+
+
+class UntrustedModelError(ValueError):
+    """A stored model would load types that are not known to be harmless."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model version as it travels to the workers: bytes that are not a pickle, and what it needs as input.
+
+    Attributes:
+        name: The model.
+        version: Number in the registry.
+        numeric: Input columns that are numbers.
+        categorical: Input columns that are names.
+        threshold: From this score on the decision is true.
+        payload: The skops file.
+    """
+
+    name: str
+    version: int
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    threshold: float
+    payload: bytes = field(repr=False)
+
+    @property
+    def inputs(self) -> list[str]:
+        """The columns that the model sees, in order."""
+        return [*self.numeric, *self.categorical]
+
+
+def model_input(frame: pd.DataFrame, numeric: list[str], categorical: list[str]) -> pd.DataFrame:
+    """The model's view of a table: its own columns only, in order, numbers as float64, names as text or NaN.
+
+    Args:
+        frame: Rows of the features table, with any other columns.
+        numeric: Input columns that are numbers or booleans.
+        categorical: Input columns that are names.
+    """
+    import numpy as np
+    import pandas as pd
+
+    columns: dict[str, Any] = {name: pd.to_numeric(frame[name]).to_numpy("float64", na_value=np.nan) for name in numeric}
+    for name in categorical:
+        values = frame[name].astype(object)
+        columns[name] = values.where(values.notna(), np.nan)
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def check(model: ServedModel) -> None:
+    """Make sure that a model holds only types that are known to be harmless.
+
+    Args:
+        model: Which.
+
+    Raises:
+        UntrustedModelError: The bytes name other types.
+    """
+    from skops import io
+
+    mistrusted = sorted(set(io.get_untrusted_types(data=model.payload)) - set(TRUSTED))
+    if mistrusted:
+        raise UntrustedModelError(
+            f"{model.name} version {model.version} holds types that are not trusted: {', '.join(mistrusted)}. "
+            "It is not loaded."
+        )
+
+
+def pipeline(model: ServedModel) -> Pipeline:
+    """The fitted pipeline of a model version, loaded once per process.
+
+    Args:
+        model: Which.
+
+    Raises:
+        UntrustedModelError: The bytes name types that are not known to be harmless.
+    """
+    key = (model.name, model.version, hash(model.payload))
+    if key not in _loaded:
+        from skops import io
+
+        check(model)
+        _loaded[key] = io.loads(model.payload, trusted=TRUSTED)
+    return _loaded[key]
+
+
+def score(frame: pd.DataFrame, model: ServedModel) -> Any:
+    """Probability of the positive class for each row, as a float64 array.
+
+    Args:
+        frame: Rows of the features table.
+        model: The version that scores.
+    """
+    inputs = model_input(frame, list(model.numeric), list(model.categorical))
+    return pipeline(model).predict_proba(inputs)[:, 1]
+
+
+def score_batches(batches: Iterator[pa.RecordBatch], model: ServedModel, kept: list[str]) -> Iterator[pa.RecordBatch]:
+    """Score Arrow batches: the function that ``DataFrame.mapInArrow`` runs in the workers.
+
+    Args:
+        batches: Rows with the model's inputs and the columns to keep.
+        model: The version that scores.
+        kept: Columns that pass through unchanged, in order; the score follows them.
+    """
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        scores = pa.array(score(batch.select(model.inputs).to_pandas(), model), pa.float64())
+        yield pa.RecordBatch.from_arrays([*(batch[name] for name in kept), scores], [*kept, SCORE])
