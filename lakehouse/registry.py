@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import logging
 import os
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.scoring import TRUSTED, ServedModel, check
 from lakehouse.settings import PROJECT_DIR, settings
@@ -36,11 +38,11 @@ CHALLENGER = "challenger"
 _PACKAGES = ("scikit-learn", "skops", "numpy", "scipy", "pandas")
 
 
-class InvalidModelError(ValueError):
+class InvalidModelError(LakeError, ValueError):
     """A model's folder is missing, or its ``model.yaml`` is wrong."""
 
 
-class NoChampionError(LookupError):
+class NoChampionError(LakeError, LookupError):
     """No version of a model has the alias ``champion``."""
 
 
@@ -193,7 +195,9 @@ class Pins:
     model_sha256: str
 
     @classmethod
-    def of(cls, spec: ModelSpec, window: Interval, versions: dict[str, int], release_id: int, code_version: str) -> Pins:
+    def of(
+        cls, spec: ModelSpec, window: Interval, versions: dict[str, int], release_id: int, code_version: str
+    ) -> Pins:
         """Pins of a training run that starts now.
 
         Args:
@@ -266,7 +270,10 @@ def champion(name: str) -> ModelVersion:
     """
     found = _by_alias(name, CHAMPION)
     if found is None:
-        raise NoChampionError(f"The model {name} has no champion. Train it: lake train {name}.")
+        raise NoChampionError(
+            f"The model {name} has no champion. Train it first: lake train {name} --interval FIRST/LAST; "
+            "a version that does not beat the base rate does not become champion."
+        )
     return found
 
 
@@ -352,18 +359,18 @@ def _assign_role(client: MlflowClient, spec: ModelSpec, trained: Trained, versio
     client.set_model_version_tag(spec.name, str(version.version), "role_reason", reason)
 
 
-def _log(
-    client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, tags: dict[str, str]
-) -> ModelVersion:
+def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, tags: dict[str, str]) -> ModelVersion:
     import mlflow
     from mlflow.data.delta_dataset_source import DeltaDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.exceptions import RestException
+    from mlflow.exceptions import MlflowException
     from mlflow.models import infer_signature
 
     from lakehouse import tables
     from lakehouse.training import card
 
+    # Says for every model that there is no pip; an environment made by uv has none.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     example = trained.example
     tags = {**pins.tags(), **tags, "candidate": trained.selected, "predictions_sha256": trained.predictions_sha256}
     mlflow.set_experiment(spec.name)
@@ -382,9 +389,7 @@ def _log(
         )
         mlflow.log_metrics(trained.metrics())
         for table, version in pins.versions.items():
-            source = DeltaDatasetSource(
-                path=tables.location(tables.next_table(table)), delta_table_name=table, delta_table_version=version
-            )
+            source = DeltaDatasetSource(path=tables.location(tables.next_table(table)), delta_table_version=version)
             mlflow.log_input(MetaDataset(source, name=f"{table}@{version}"), context="training")
         mlflow.log_dict(trained.figures(), "metrics.json")
         mlflow.log_text(card(spec, trained, pins.tags()), "card.md")
@@ -393,7 +398,7 @@ def _log(
             name=spec.name,
             serialization_format="skops",
             skops_trusted_types=TRUSTED,
-            signature=infer_signature(example, trained.pipeline.predict_proba(example)[:, 1]),
+            signature=infer_signature(example, trained.pipeline.predict_proba(example)),
             input_example=example,
             pyfunc_predict_fn="predict_proba",
             # Given, because MLflow would start a process to find them out.
@@ -407,7 +412,7 @@ def _log(
         run_id = run.info.run_id
     try:
         client.create_registered_model(spec.name, tags={"owner": spec.owner}, description=spec.description)
-    except RestException as error:
+    except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     created = client.create_model_version(
@@ -439,6 +444,7 @@ def _model_version(entry: Any) -> ModelVersion:
 @cache
 def _client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
     mlflow.set_tracking_uri(settings().mlflow_uri)

@@ -88,7 +88,7 @@ def breaks(rule: Rule) -> Column:
     Raises:
         UnsupportedRuleError: The expectation cannot be decided row by row.
     """
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     if not is_row_rule(rule):
         raise UnsupportedRuleError(f"{label(rule)} cannot be decided row by row.")
@@ -103,7 +103,7 @@ def applies(rule: Rule) -> Column:
     Args:
         rule: A row-level expectation.
     """
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     condition = _condition_text(rule)
     domain = F.lit(True) if condition is None else F.coalesce(F.expr(condition), F.lit(False))
@@ -124,7 +124,7 @@ def broken_rules(df: DataFrame, rules: Sequence[Rule], column: str = "_broken") 
         rules: Row-level expectations.
         column: Name of the array column.
     """
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     reasons = F.array_compact(F.array(*(F.when(breaks(rule), F.lit(label(rule))) for rule in rules)))
     return df.withColumn(column, reasons if rules else F.array().cast("array<string>"))
@@ -144,7 +144,7 @@ def _condition_text(rule: Rule) -> str | None:
 
 
 def _column(name: str) -> Column:
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     return F.col(name)
 
@@ -168,10 +168,10 @@ def _timestamp(text: str) -> dt.datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
-def _within(value: Column, kwargs: Mapping[str, Any], bound: Callable[[Any], Any] = _bound) -> Column:
-    from pyspark.sql import functions as F  # noqa: N812
+def _within(value: Column, kwargs: Mapping[str, Any]) -> Column:
+    from pyspark.sql import functions as F
 
-    low, high = bound(kwargs.get("min_value")), bound(kwargs.get("max_value"))
+    low, high = _bound(kwargs.get("min_value")), _bound(kwargs.get("max_value"))
     limits = []
     if low is not None:
         limits.append(value > F.lit(low) if kwargs.get("strict_min") else value >= F.lit(low))
@@ -182,7 +182,7 @@ def _within(value: Column, kwargs: Mapping[str, Any], bound: Callable[[Any], Any
 
 def _considered(kwargs: Mapping[str, Any]) -> Column:
     """Which rows a rule about several columns speaks about, by its ``ignore_row_if``."""
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     pair = "column_A" in kwargs
     names = [kwargs["column_A"], kwargs["column_B"]] if pair else kwargs["column_list"]
@@ -205,7 +205,7 @@ def _value_rule(expected: Callable[[Column, Mapping[str, Any]], Column]) -> Call
 
 
 def _length(value: Column) -> Column:
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     return F.length(value)
 
@@ -213,7 +213,7 @@ def _length(value: Column) -> Column:
 def _repeated(names: Sequence[str], domain: Column) -> Column:
     """Whether a row shares its values with another row of the domain."""
     from pyspark.sql import Window
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     group = Window.partitionBy(*(_column(name) for name in names))
     return domain & (F.count(F.when(domain, 1)).over(group) > 1)
@@ -248,19 +248,11 @@ _BREAKS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
     "expect_column_values_to_be_null": lambda kwargs, _: _column(kwargs["column"]).isNotNull(),
     "expect_column_values_to_be_between": _value_rule(_within),
     "expect_column_values_to_be_in_set": _value_rule(lambda value, kwargs: value.isin(kwargs["value_set"])),
-    "expect_column_values_to_not_be_in_set": _value_rule(
-        lambda value, kwargs: ~value.isin(kwargs["value_set"])
-    ),
+    "expect_column_values_to_not_be_in_set": _value_rule(lambda value, kwargs: ~value.isin(kwargs["value_set"])),
     "expect_column_values_to_match_regex": _value_rule(lambda value, kwargs: value.rlike(kwargs["regex"])),
-    "expect_column_values_to_not_match_regex": _value_rule(
-        lambda value, kwargs: ~value.rlike(kwargs["regex"])
-    ),
-    "expect_column_value_lengths_to_be_between": _value_rule(
-        lambda value, kwargs: _within(_length(value), kwargs)
-    ),
-    "expect_column_value_lengths_to_equal": _value_rule(
-        lambda value, kwargs: _length(value) == kwargs["value"]
-    ),
+    "expect_column_values_to_not_match_regex": _value_rule(lambda value, kwargs: ~value.rlike(kwargs["regex"])),
+    "expect_column_value_lengths_to_be_between": _value_rule(lambda value, kwargs: _within(_length(value), kwargs)),
+    "expect_column_value_lengths_to_equal": _value_rule(lambda value, kwargs: _length(value) == kwargs["value"]),
     "expect_column_values_to_be_unique": _not_unique,
     "expect_compound_columns_to_be_unique": _compound_not_unique,
     "expect_column_pair_values_a_to_be_greater_than_b": _not_greater,

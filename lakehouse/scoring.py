@@ -1,6 +1,6 @@
 """Scoring inside Spark's Python workers: Arrow batches in, scores out, the model loaded once per worker.
 
-Workers import this module and nothing else of the library, so it stays small: no MLflow, no settings.
+Workers import this module and the one of errors, so it stays small: no MLflow, no settings.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lakehouse.errors import LakeError
+
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
 SCORE = "score"
 
-# Beyond what skops trusts by itself: the trees of histogram gradient boosting, which are arrays of numbers.
-TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+# Beyond what skops trusts by itself: types of numbers, and the trees of gradient boosting, which are arrays of them.
+TRUSTED = ["numpy.dtype", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 
 _loaded: dict[tuple[str, int, int], Pipeline] = {}
 
 
-class UntrustedModelError(ValueError):
+class UntrustedModelError(LakeError, ValueError):
     """A stored model would load types that are not known to be harmless."""
 
 
@@ -64,7 +66,9 @@ def model_input(frame: pd.DataFrame, numeric: list[str], categorical: list[str])
     import numpy as np
     import pandas as pd
 
-    columns: dict[str, Any] = {name: pd.to_numeric(frame[name]).to_numpy("float64", na_value=np.nan) for name in numeric}
+    columns: dict[str, Any] = {
+        name: pd.to_numeric(frame[name]).to_numpy("float64", na_value=np.nan) for name in numeric
+    }
     for name in categorical:
         values = frame[name].astype(object)
         columns[name] = values.where(values.notna(), np.nan)

@@ -300,7 +300,7 @@ class _Document:
         """The line of a field, or of what comes nearest above it if it is missing."""
         # JSON is YAML but for tabs, which JSON allows between tokens only.
         node = yaml.compose(self._text.replace("\t", " "), Loader=yaml.CSafeLoader)
-        line: int = node.start_mark.line + 1
+        line = 1 if node is None else node.start_mark.line + 1
         for key in keys:
             if isinstance(node, yaml.MappingNode):
                 found = next((pair for pair in node.value if pair[0].value == key), None)
@@ -347,9 +347,7 @@ def _expectation_problems(
     for key in entry.keys() - _EXPECTATION_KEYS:
         yield document.problem((*at, key), f"is not a field of an expectation.{_meant(key, _EXPECTATION_KEYS)}")
     if entry.get("severity", "critical") not in SEVERITIES:
-        yield document.problem(
-            (*at, "severity"), f"{entry['severity']!r} is not one of {', '.join(SEVERITIES)}."
-        )
+        yield document.problem((*at, "severity"), f"{entry['severity']!r} is not one of {', '.join(SEVERITIES)}.")
     kind, kwargs = entry.get("type"), entry.get("kwargs", {})
     types = known_types()
     if kind not in types:
@@ -380,9 +378,7 @@ def _expectation_problems(
                 continue
             for column in value if isinstance(value, list) else [value]:
                 if column.split(".")[0] not in columns:
-                    yield document.problem(
-                        where, f"the table has no column {column!r}.{_meant(column, columns)}"
-                    )
+                    yield document.problem(where, f"the table has no column {column!r}.{_meant(column, columns)}")
     yield from _missing_arguments(document, at, kind, kwargs)
 
 

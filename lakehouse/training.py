@@ -16,6 +16,7 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import brier_score_loss, log_loss, precision_score, recall_score, roc_auc_score
 
+from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.scoring import ServedModel, model_input, score
 
@@ -28,7 +29,7 @@ LABEL = "label"
 CALIBRATION_BINS = 10
 
 
-class NotEnoughDataError(ValueError):
+class NotEnoughDataError(LakeError, ValueError):
     """The window is too short, or has too few labelled rows, to train, select and measure."""
 
 
@@ -186,8 +187,8 @@ def split(window: Interval, plan: Training) -> Split:
     days = (window.end - window.start).days + 1
     if days < needed:
         raise NotEnoughDataError(
-            f"The training window {window} has {days} days; {plan.folds} folds of {plan.fold_days} days, as many to fit "
-            f"the first on, and {plan.test_days} test days need {needed}."
+            f"The training window {window} has {days} days; {plan.folds} folds of {plan.fold_days} days, as many "
+            f"days to fit the first on, and {plan.test_days} test days need {needed}."
         )
     train = Interval(window.start, window.end - dt.timedelta(days=plan.test_days))
     folds = []
@@ -242,7 +243,7 @@ def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec,
                 f"Are {spec.features.table} and {spec.label.table} built and released for those days?"
             )
 
-    validation = {name: 0.0 for name in candidates}
+    validation = dict.fromkeys(candidates, 0.0)
     for fitted, validated in plan.folds:
         for name, candidate in candidates.items():
             fold = _fit(candidate, parts[str(fitted)], spec)

@@ -125,7 +125,7 @@ def prepare() -> None:
     with psycopg.connect(settings().postgres_url("metastore")) as connection:
         # Two starts at once: the second waits here, and then finds the tables.
         connection.execute("select pg_advisory_xact_lock(hashtext('metastore'))")
-        if not connection.execute("select from pg_tables where tablename = 'DBS'").fetchone():
+        if not connection.execute("select 1 from pg_tables where tablename = 'DBS'").fetchone():
             connection.execute((PROJECT_DIR / "infra" / "metastore.sql").read_bytes())
 
 
@@ -162,7 +162,6 @@ def properties() -> dict[str, str]:
         "spark.hadoop.hive.server2.thrift.bind.host": "127.0.0.1",
         "spark.hadoop.hive.server2.thrift.port": str(s.ports.thrift),
         "spark.hadoop.hive.server2.authentication": "CUSTOM",
-        "spark.hadoop.hive.server2.custom.authentication.class": AUTHENTICATOR,
         "spark.hadoop.hive.server2.enable.doAs": "false",
         "spark.hadoop.hive.server2.logging.operation.enabled": "false",
         "spark.hadoop.hive.exec.scratchdir": f"{scratch}/hive",
@@ -221,6 +220,8 @@ def run() -> NoReturn:
             "java",
             f"-Xmx{settings().spark_memory}",
             *JAVA_OPTIONS,
+            # Hive looks for its name in Java's own properties, not in Spark's.
+            f"-Dhive.server2.custom.authentication.class={AUTHENTICATOR}",
             f"-Djava.io.tmpdir={home / 'tmp'}",
             f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
             "-cp",

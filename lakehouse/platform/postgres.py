@@ -130,7 +130,7 @@ def ensure_database(name: str) -> None:
         name: Name of the database.
     """
     with psycopg.connect(settings().postgres_url("postgres"), connect_timeout=10, autocommit=True) as connection:
-        if connection.execute("select from pg_database where datname = %s", [name]).fetchone():
+        if connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
             return
         statement = sql.SQL("create database {} encoding 'UTF8' locale 'C' template template0")
         try:

@@ -1,0 +1,81 @@
+"""Airflow DAG ``build_warehouse``: dbt builds silver and gold, one task for each model, and gold is released as one."""
+
+from airflow.sdk import DAG, AssetAll, Param, PartitionedAssetTimetable, chain
+from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
+
+from lakehouse import contracts, warehouse
+from lakehouse.airflow import tasks
+from lakehouse.airflow.partitions import IntervalMapper
+from lakehouse.interval import Interval
+
+LAG_DAYS = {"identity": 0, "next_day": 1}
+
+mappers = {
+    tasks.table_asset(contract.table): IntervalMapper(LAG_DAYS[contract.warehouse_trigger])
+    for contract in map(contracts.load, contracts.sources())
+    if contract.warehouse_trigger != "none"
+}
+
+with DAG(
+    dag_id="build_warehouse",
+    description="Builds the warehouse with dbt, gates the gold tables and releases them as one set.",
+    doc_md=f"""
+The warehouse of a day is what is known on the morning of that day, before the first departure: the schedule of the
+day, and what happened until the day before. A run starts by itself when
+{", ".join(f"`{asset.name}`" for asset in mappers)} have been released for it.
+
+dbt writes the next versions of the gold tables; they are gated, and become visible together.
+{tasks.HOW_TO_RUN}""",
+    schedule=PartitionedAssetTimetable(assets=AssetAll(*mappers), partition_mapper_config=mappers),
+    start_date=tasks.START,
+    catchup=False,
+    max_active_runs=1,  # one writer for each table
+    params={
+        "full_refresh": Param(
+            False,
+            type="boolean",
+            title="Full refresh",
+            description="Creates the tables anew, with the run's days only: for a change of their columns.",
+        )
+    },
+    user_defined_macros={"interval": Interval.parse},
+    default_args={"owner": "analytics", **tasks.RETRIES},
+    tags=["warehouse", "silver", "gold", "dbt"],
+):
+    check = tasks.check()
+    dbt = DbtTaskGroup(
+        group_id="dbt",
+        project_config=ProjectConfig(
+            dbt_project_path=warehouse.PROJECT, manifest_path=warehouse.MANIFEST, install_dbt_deps=False
+        ),
+        profile_config=ProfileConfig(
+            profile_name="lakehouse", target_name="lake", profiles_yml_filepath=warehouse.PROJECT / "profiles.yml"
+        ),
+        execution_config=ExecutionConfig(
+            execution_mode=ExecutionMode.WATCHER, invocation_mode=InvocationMode.DBT_RUNNER
+        ),
+        render_config=RenderConfig(
+            load_method=LoadMode.DBT_MANIFEST,
+            test_behavior=TestBehavior.NONE,  # the gate below checks the versions that are released
+            emit_datasets=False,
+        ),
+        operator_args={
+            "vars": {
+                "interval_start": "{{ interval(partition_key).start }}",
+                "interval_end": "{{ interval(partition_key).end }}",
+                "commit": {
+                    "run_id": "{{ run_id }}",
+                    "step": "build",
+                    "interval": "{{ partition_key }}",
+                },
+            },
+            "full_refresh": "{{ params.full_refresh }}",
+            "env": warehouse.environment(),
+            "append_env": True,
+        },
+    )
+    stored = tasks.stored_tables()
+    gated = tasks.gate(stored)
+    released = tasks.release.override(outlets=[tasks.table_asset("gold")])(stored)
+    chain(check, dbt, stored, gated, released)

@@ -1,0 +1,33 @@
+"""Airflow DAGs ``score_<model>``: score an interval with the champion of a model, one DAG for each model folder."""
+
+from airflow.sdk import DAG, PartitionedAssetTimetable, chain
+
+from lakehouse import registry
+from lakehouse.airflow import tasks
+from lakehouse.airflow.partitions import IntervalMapper
+
+for model in registry.models():
+    spec = registry.load(model)
+    table = spec.predictions_table
+    with DAG(
+        dag_id=f"score_{model}",
+        description=f"Writes the predictions of {model} to {table}.",
+        doc_md=f"""
+{spec.description}
+
+Scores the run's days of the released `{spec.features.table}` with the champion, gates the predictions and releases
+them as `{table}`. A run starts by itself when the warehouse has been released for its days.
+{tasks.HOW_TO_RUN}""",
+        schedule=PartitionedAssetTimetable(
+            assets=tasks.table_asset("gold"), default_partition_mapper=IntervalMapper()
+        ),
+        start_date=tasks.START,
+        catchup=False,
+        max_active_runs=1,  # one writer for each table
+        default_args={"owner": spec.owner, **tasks.RETRIES},
+        tags=["score", "ml", model],
+    ):
+        scored = tasks.score(model)
+        gated = tasks.gate([table], {table: scored["version"]})
+        released = tasks.release.override(outlets=[tasks.table_asset(table)])([table])
+        chain(scored, gated, released)

@@ -1,0 +1,38 @@
+"""Airflow DAGs ``train_<model>``: train, select and register a model, one DAG for each model folder."""
+
+from airflow.sdk import DAG, Asset, Param
+
+from lakehouse import registry
+from lakehouse.airflow import tasks
+
+for model in registry.models():
+    spec = registry.load(model)
+    with DAG(
+        dag_id=f"train_{model}",
+        description=f"Trains and registers {model}.",
+        doc_md=f"""
+{spec.description}
+
+Reads the released `{spec.features.table}` and `{spec.label.table}`, selects among the candidates by time-ordered
+validation inside the window, registers the winner in MLflow and makes it `champion`. Its card: `models/{model}/README.md`.
+
+**By hand:** *Trigger* with a window, `2013-01-01/2013-02-28`, or without one for the last
+{spec.training.window_days} days that have outcomes.
+""",
+        schedule=spec.training.schedule,
+        start_date=tasks.START,
+        catchup=False,
+        max_active_runs=1,
+        params={
+            "window": Param(
+                None,
+                type=["null", "string"],
+                pattern=r"^\d{4}-\d{2}-\d{2}/\d{4}-\d{2}-\d{2}$",
+                title="Training window",
+                description="First and last day, such as 2013-01-01/2013-02-28.",
+            )
+        },
+        default_args={"owner": spec.owner, **tasks.RETRIES},
+        tags=["train", "ml", model],
+    ):
+        tasks.train.override(outlets=[Asset(name=f"models.{model}", uri=f"lake://models/{model}")])(model)

@@ -1,0 +1,46 @@
+{#- The days that a build is about: var('interval_start') to var('interval_end'), both included. -#}
+
+{#- A day relative to an edge of the interval, as a literal. -#}
+{% macro interval_day(edge, offset=0) -%}
+    {%- if execute -%}
+        {%- set day = modules.datetime.date.fromisoformat(var(edge) | string) + modules.datetime.timedelta(days=offset) -%}
+        date'{{ day.isoformat() }}'
+    {%- else -%}
+        date'1970-01-01'
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#- What happened is known on the day after: a build for a day also takes in the outcomes of the day before. -#}
+{% macro outcome_days(column) -%}
+    {{ column }} between {{ interval_day('interval_start', -1) }} and {{ interval_day('interval_end') }}
+{%- endmacro %}
+
+
+{#-
+    The days of the interval, and the days after it whose features have been built already and look back on it:
+    when outcomes arrive late or out of order, these are built again.
+-#}
+{% macro feature_days(column) -%}
+    {%- set later = later_days() -%}
+    ({{ column }} between {{ interval_day('interval_start') }} and {{ interval_day('interval_end') }}
+    {%- if later %} or {{ column }} in ({% for day in later %}date'{{ day }}'{{ ', ' if not loop.last }}{% endfor %}){% endif %})
+{%- endmacro %}
+
+
+{% macro later_days() -%}
+    {%- if execute and load_cached_relation(this) -%}
+        {%- set found = run_query(
+            "select distinct flight_date from " ~ this ~ " where flight_date > " ~ interval_day('interval_end')
+            ~ " and flight_date <= " ~ interval_day('interval_end', trailing_days()) ~ " order by 1"
+        ) -%}
+        {{ return(found.columns[0].values() | map('string') | list) }}
+    {%- endif -%}
+    {{ return([]) }}
+{%- endmacro %}
+
+
+{#- How far the longest trailing window looks back. -#}
+{% macro trailing_days() -%}
+    {{ return(28) }}
+{%- endmacro %}

@@ -1,0 +1,57 @@
+{#-
+    Materialises a model as a Delta table of which each build replaces exactly the days that it is about, in one
+    statement and one commit, so that a build that is repeated or out of order leaves the same rows.
+
+    The table is created empty from the columns in the model's properties, so version 0 holds no rows and
+    there is always a good version to go back to. A query whose columns are not those of the table fails.
+
+    config.meta.replaces: name of the macro that renders the predicate of the days to replace; the whole
+    table is replaced without it. The model filters by the same macro.
+    var('commit'): what the Delta commit says of itself (userMetadata).
+-#}
+{% materialization replace_interval, adapter='spark', supported_languages=['sql'] %}
+    {%- set target_relation = this.incorporate(type='table') -%}
+    {%- set replaces = model.config.meta.get('replaces') -%}
+    {%- set columns = model.columns.values() | map(attribute='name') | join(', ') -%}
+
+    {{ run_hooks(pre_hooks) }}
+
+    {%- if should_full_refresh() or load_cached_relation(this) is none %}
+        {%- call statement('create') -%}
+            {{ 'create or replace table' if should_full_refresh() else 'create table if not exists' }} {{ target_relation }} (
+            {%- for column in model.columns.values() %}
+                {{ column.name }} {{ column.data_type }} comment '{{ escape_single_quotes(column.description | trim) }}'
+                {{- ',' if not loop.last }}
+            {%- endfor %}
+            )
+            using delta
+            comment '{{ escape_single_quotes(model.description | trim) }}'
+            tblproperties (
+                'delta.dataSkippingStatsColumns' = '{{ model.config.meta.statistics | join(",") }}',
+                'delta.checkpointInterval' = '50',
+                'delta.logRetentionDuration' = 'interval 3650 days'
+            )
+        {%- endcall -%}
+    {%- endif %}
+
+    {#- `* except (…)` is empty when the query has no other columns, and too much when it has. -#}
+    {%- call statement('main') -%}
+        insert {{ 'into' if replaces else 'overwrite' }} {{ target_relation }}
+        with ('userMetadata' = '{{ escape_single_quotes(commit_metadata()) }}')
+        {% if replaces %}replace where {{ context[replaces]('flight_date') }}{% endif %}
+        select {{ columns }}, * except ({{ columns }})
+        from (
+            {{ compiled_code }}
+        )
+    {%- endcall -%}
+
+    {{ run_hooks(post_hooks) }}
+
+    {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
+
+{% macro commit_metadata() -%}
+    {%- set commit = var('commit', none) -%}
+    {{ commit if commit is string else tojson(commit or {'step': 'build', 'dataset': model.name}) }}
+{%- endmacro %}

@@ -1,0 +1,7 @@
+select
+    flight_date,
+    carrier,
+    {{ delay_measures() }}
+from {{ ref('fct_flights') }}
+where is_reported and {{ outcome_days('flight_date') }}
+group by flight_date, carrier

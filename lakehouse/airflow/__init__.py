@@ -1,0 +1,1 @@
+"""What Airflow loads of the platform: executor, plugin, and the tasks that the DAG files are made of."""

@@ -1,0 +1,286 @@
+"""The tasks that the DAG files are made of.
+
+A task runs the same function as the ``lake`` command of its name. The libraries of the steps are imported inside
+the tasks, so that a DAG file is parsed in milliseconds.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.exceptions import InvalidPartitionKeyError
+from airflow.sdk import Asset, BaseSensorOperator, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
+
+from lakehouse import contracts, readers
+from lakehouse.airflow.partitions import parse_key
+from lakehouse.errors import LakeError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from lakehouse.interval import Interval
+
+ENGINE_POOL = "engine"
+"""Pool of the tasks that make the Spark engine work; one slot is one task."""
+
+START = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
+
+RETRIES = {
+    "retries": 3,
+    "retry_delay": dt.timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": dt.timedelta(minutes=5),
+    "execution_timeout": dt.timedelta(hours=1),
+}
+"""Arguments of every task: a part of the platform that fails is back within a minute or so."""
+
+HOW_TO_RUN = """
+**By hand:** *Trigger* with the *Partition Key* (under the advanced options) set to a day, `2013-03-01`, or to a
+range, `2013-01-01/2013-02-28`, which is one run; by REST the same goes into the field `partition_key`. A key that is
+neither is refused with status 400.
+"""
+
+
+def table_asset(table: str) -> Asset:
+    """The asset that stands for the releases of a table.
+
+    Args:
+        table: Name that readers use, such as ``bronze.weather``.
+    """
+    return Asset(name=table, uri=f"lake://{table.replace('.', '/')}")
+
+
+def end_date(contract: contracts.Contract) -> dt.datetime | None:
+    """When the schedule of a source ends: its last data has arrived.
+
+    Args:
+        contract: The source's contract.
+    """
+    if contract.history_end is None:
+        return None
+    return dt.datetime.combine(contract.arrival(contract.history_end), dt.time(23, 59), dt.UTC)
+
+
+def run_interval(context: Context) -> Interval:
+    """The interval of a run, which is its partition key.
+
+    Args:
+        context: The task's context.
+
+    Raises:
+        AirflowFailException: The run has no such key, or its conf has a key that the DAG does not know.
+    """
+    check_conf(context)
+    key = context.get("partition_key")
+    if not key:
+        raise AirflowFailException(
+            "This run has no partition key, so it is not known which days it is about. Trigger the DAG again with "
+            "the partition key set to a day (2013-03-01) or a range of days (2013-01-01/2013-02-28)."
+        )
+    try:
+        return parse_key(key)
+    except InvalidPartitionKeyError as error:
+        raise AirflowFailException(str(error)) from error
+
+
+def check_conf(context: Context) -> None:
+    """Refuse keys of a run's conf that are not parameters of its DAG; Airflow itself lets them pass.
+
+    Args:
+        context: The task's context.
+
+    Raises:
+        AirflowFailException: There is such a key.
+    """
+    known = sorted(context["dag"].params)
+    unknown = sorted(set(context["dag_run"].conf or {}) - set(known))
+    if unknown:
+        hint = " Days are given as the run's partition key." if "interval" in unknown else ""
+        raise AirflowFailException(
+            f"The conf of this run has {', '.join(unknown)}, which {context['dag'].dag_id} does not know; "
+            f"it takes {', '.join(known) or 'no parameters'}.{hint}"
+        )
+
+
+@contextmanager
+def no_retry() -> Iterator[None]:
+    """Fail for good on an error that only a person can put right; anything else is retried."""
+    from lakehouse.locks import StaleWriterError, TableLockedError
+
+    try:
+        yield
+    except (StaleWriterError, TableLockedError):
+        raise
+    except LakeError as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
+class DeliverySensor(BaseSensorOperator):
+    """Waits until everything that a source delivers for the run's interval is there.
+
+    Args:
+        source: Name of a contract, which also says how long to wait.
+    """
+
+    def __init__(self, *, source: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.source = source
+
+    def execute(self, context: Context) -> Any:
+        """Look for the files; without the parameter ``wait``, once.
+
+        Args:
+            context: The task's context.
+        """
+        interval = run_interval(context)
+        contract = contracts.load(self.source)
+        with no_retry():
+            contract.check_day(interval.start)
+            contract.check_day(interval.end)
+        if not context["params"]["wait"]:
+            if missing := readers.missing(contract, interval):
+                raise AirflowFailException(f"{self.source} {interval} is not there: {_listed(missing)}.")
+            return None
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout as error:
+            missing = readers.missing(contract, interval)
+            raise AirflowSensorTimeout(
+                f"{self.source} {interval}: waited {contract.wait} for {_listed(missing)}. "
+                "Clear this task when the source has delivered."
+            ) from error
+
+    def poke(self, context: Context) -> bool:
+        """Whether everything is there.
+
+        Args:
+            context: The task's context.
+        """
+        interval = run_interval(context)
+        missing = readers.missing(contracts.load(self.source), interval)
+        if missing:
+            self.log.info("%s %s: waiting for %s", self.source, interval, _listed(missing))
+        else:
+            self.log.info("%s %s: everything is there", self.source, interval)
+        return not missing
+
+
+def wait(source: str) -> DeliverySensor:
+    """Wait for a delivery as its contract says, without a worker in between.
+
+    Args:
+        source: Name of a contract.
+    """
+    contract = contracts.load(source)
+    return DeliverySensor(
+        task_id="wait",
+        source=source,
+        mode="reschedule",
+        poke_interval=max(contract.poke.total_seconds(), 10),
+        timeout=contract.wait.total_seconds(),
+        doc_md=f"Waits up to {contract.wait} for what `{source}` delivers for the interval; done at once when it is there.",
+    )
+
+
+@task(pool=ENGINE_POOL)
+def land(source: str) -> dict[str, Any]:
+    """Read the interval of the source into its bronze table; rows that break the contract go to quarantine.
+
+    Replaces exactly the interval, so it can be repeated. By hand: `lake land SOURCE --interval DAYS`.
+    """
+    interval = run_interval(get_current_context())
+    from lakehouse.steps import job
+
+    with no_retry():
+        return job("land")(source, interval)
+
+
+@task(pool=ENGINE_POOL)
+def gate(tables: Sequence[str], written: dict[str, int] | None = None) -> dict[str, int]:
+    """Check the versions just written against their expectations; a set of tables passes whole or not at all.
+
+    When it does not pass, the tables go back to their released versions, and readers see no difference.
+    By hand: `lake gate TABLE --interval DAYS`.
+    """
+    interval = run_interval(get_current_context())
+    from lakehouse.audit import gate as run
+
+    with no_retry():
+        passed: dict[str, int] = run(list(tables), interval)
+    # A gate that was killed after it had withdrawn a bad version finds nothing new when it is tried again.
+    for table, version in (written or {}).items():
+        if passed[table] < version:
+            raise AirflowFailException(
+                f"Version {version} of {table} has been withdrawn before it passed its gate. Clear this run from the "
+                "first task on to write it again."
+            )
+    return passed
+
+
+@task(pool=ENGINE_POOL)
+def release(tables: Sequence[str]) -> int:
+    """Make the audited versions visible to readers, as one set.
+
+    By hand: `lake release TABLE --interval DAYS`.
+    """
+    context = get_current_context()
+    interval = run_interval(context)
+    from lakehouse.release import release as run
+
+    with no_retry():
+        release_id: int = run(list(tables), interval)
+    for outlet in context["task"].outlets:
+        context["outlet_events"][outlet].extra = {"release_id": release_id}
+    return release_id
+
+
+@task
+def check() -> str:
+    """Check the run's partition key and conf before anything is written."""
+    return str(run_interval(get_current_context()))
+
+
+@task
+def stored_tables() -> list[str]:
+    """The tables that the dbt project stores, which are gated and released as one set."""
+    from lakehouse import warehouse
+
+    return warehouse.stored_tables()
+
+
+@task(pool=ENGINE_POOL)
+def train(model: str) -> dict[str, Any]:
+    """Train the candidates on the released features of the window, register the best one and make it champion.
+
+    By hand: `lake train MODEL --interval DAYS`.
+    """
+    from lakehouse.interval import Interval
+    from lakehouse.steps import job
+
+    context = get_current_context()
+    check_conf(context)
+    window = context["params"]["window"]
+    with no_retry():
+        return job("train")(model, Interval.parse(window) if window else None)
+
+
+@task(pool=ENGINE_POOL)
+def score(model: str) -> dict[str, Any]:
+    """Score the interval's features with the champion, which is resolved to one version for the whole run.
+
+    By hand: `lake score MODEL --interval DAYS`.
+    """
+    interval = run_interval(get_current_context())
+    from lakehouse.steps import job
+
+    with no_retry():
+        return job("score")(model, interval)
+
+
+def _listed(paths: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
+    return ", ".join(paths[:limit]) + more

@@ -1,0 +1,315 @@
+"""The gate: Great Expectations' verdict on one exact version of a table.
+
+The suite, its meaning and the verdict are GX's; :mod:`lakehouse.gx_engine` only makes it ask Spark for everything
+at once. A gate fails if a critical expectation fails, or cannot be evaluated; ``warning`` and ``info`` are
+recorded.
+
+A gate is about the whole version that is to be released, not about what the last step added to it: readers see
+the whole, and whatever is wrong with it must stop the release.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import suites
+from lakehouse.suites import Expectation, Suite
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+    from pyspark.sql import DataFrame, SparkSession
+
+EXAMPLES = 5
+"""How many values that break a rule are shown."""
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What the gate found of one expectation.
+
+    Attributes:
+        expectation: The expectation.
+        success: Whether it holds, by its own ``mostly`` or bounds.
+        element_count: Rows that were looked at.
+        unexpected_count: Rows that break it; None for an expectation about the table as a whole.
+        unexpected_percent: Their share of the rows that have a value.
+        observed_value: What was found, for an expectation about the table as a whole.
+        examples: Some of the values that break it.
+        error: Why it could not be evaluated.
+    """
+
+    expectation: Expectation
+    success: bool
+    element_count: int | None = None
+    unexpected_count: int | None = None
+    unexpected_percent: float | None = None
+    observed_value: Any = None
+    examples: tuple[Any, ...] = ()
+    error: str | None = None
+
+    def __str__(self) -> str:
+        label, severity = self.expectation.label, self.expectation.severity
+        if self.error:
+            return f"[{severity}] {label} could not be evaluated: {self.error}"
+        if self.unexpected_count is None:
+            return f"[{severity}] {label}: found {_text(self.observed_value)}"
+        text = f"[{severity}] {label}: {self.unexpected_count} of {self.element_count} rows break it"
+        if self.expectation.mostly < 1:
+            text += f", at least {self.expectation.mostly:.4%} must keep it"
+        if self.examples:
+            text += ", such as " + ", ".join(map(_text, self.examples))
+        return text
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The gate's verdict on one version of a table.
+
+    Attributes:
+        table: The stored table.
+        version: The version that was checked.
+        suite: The suite.
+        results: One for each expectation, in the suite's order.
+        validation: The same as Great Expectations has it, for Data Docs.
+        seconds: How long it took.
+    """
+
+    table: str
+    version: int
+    suite: Suite
+    results: tuple[RuleResult, ...]
+    validation: ExpectationSuiteValidationResult = field(repr=False)
+    seconds: float = 0.0
+
+    @property
+    def success(self) -> bool:
+        """Whether the version may be released: no critical expectation failed."""
+        return all(result.success or result.expectation.severity != "critical" for result in self.results)
+
+    @property
+    def failures(self) -> list[RuleResult]:
+        """Expectations of any severity that failed, the most severe first."""
+        failed = [result for result in self.results if not result.success]
+        return sorted(failed, key=lambda result: suites.SEVERITIES.index(result.expectation.severity))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per expectation, as ``ops.gate_results`` keeps them."""
+        return [
+            {
+                "suite": self.suite.name,
+                "expectation": result.expectation.type,
+                "column_name": ", ".join(result.expectation.columns) or None,
+                "kwargs": json.dumps(result.expectation.kwargs, ensure_ascii=False, sort_keys=True),
+                "severity": result.expectation.severity,
+                "success": result.success,
+                "element_count": result.element_count,
+                "unexpected_count": result.unexpected_count,
+                "unexpected_percent": result.unexpected_percent,
+                "observed_value": None if result.observed_value is None else _text(result.observed_value),
+                "details": None if result.success else str(result),
+            }
+            for result in self.results
+        ]
+
+    def summary(self) -> str:
+        """What a person wants to know: which rules failed, on which column, how many rows, examples."""
+        rules = f"{len(self.results)} rules in {self.seconds:.1f} s"
+        if not self.failures:
+            return f"passed {rules}."
+        shown = "; ".join(map(str, self.failures))
+        return f"{'passed' if self.success else 'failed'} ({len(self.failures)} of {rules} failed): {shown}."
+
+
+@dataclass(frozen=True)
+class Request:
+    """A table to check.
+
+    Attributes:
+        table: The stored table, such as ``bronze_next.weather``.
+        version: Its version; the newest without it.
+        suite_name: Its suite; by default the one of the name that readers use, ``bronze.weather``.
+        where: SQL condition that restricts the check to some rows. The default is the whole version, which is
+            what a release needs.
+    """
+
+    table: str
+    version: int | None = None
+    suite_name: str | None = None
+    where: str | None = None
+
+
+def check(
+    table: str,
+    version: int | None = None,
+    *,
+    suite_name: str | None = None,
+    where: str | None = None,
+    spark: SparkSession | None = None,
+) -> GateResult:
+    """Check one version of a table against its suite.
+
+    Args:
+        table: The stored table, such as ``bronze_next.weather``.
+        version: Its version; the newest without it.
+        suite_name: Its suite; by default the one of the name that readers use, ``bronze.weather``.
+        where: SQL condition that restricts the check to some rows; the default is the whole version.
+        spark: Session to use; by default the one of this process.
+
+    Raises:
+        suites.SuiteNotFoundError: The table has no suite.
+        suites.InvalidSuiteError: The suite is not valid.
+    """
+    return check_all([Request(table, version, suite_name, where)], spark=spark)[0]
+
+
+def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None) -> list[GateResult]:
+    """Check several tables, one after the other on the same session.
+
+    All suites are read before the first table is, so that a fault in one of them costs no time.
+
+    Args:
+        requests: What to check.
+        spark: Session to use; by default the one of this process.
+
+    Raises:
+        suites.SuiteNotFoundError: A table has no suite.
+        suites.InvalidSuiteError: A suite is not valid.
+    """
+    if spark is None:
+        from lakehouse.engine import spark as session
+
+        spark = session()
+    planned = [(request, suites.load(request.suite_name or _released_name(request.table))) for request in requests]
+    results = []
+    for request, suite in planned:
+        started = time.monotonic()
+        version = _head(request.table) if request.version is None else request.version
+        df = spark.sql(f"select * from {request.table} version as of {int(version)}")
+        validation = validate(df.where(request.where) if request.where else df, suite)
+        validation.meta |= {"table": request.table, "version": version, "where": request.where}
+        results.append(
+            GateResult(
+                table=request.table,
+                version=version,
+                suite=suite,
+                results=_results(suite, validation),
+                validation=validation,
+                seconds=time.monotonic() - started,
+            )
+        )
+    return results
+
+
+def validate(df: DataFrame, suite: Suite) -> ExpectationSuiteValidationResult:
+    """Validate a frame with Great Expectations.
+
+    Args:
+        df: A frame of the engine.
+        suite: A suite; expectations of any type.
+
+    Returns:
+        GX's own result, with the expectations in the suite's order.
+    """
+    _quiet()
+    import great_expectations as gx
+    from great_expectations.core import ExpectationSuiteValidationResult
+    from great_expectations.core.batch import Batch
+    from great_expectations.execution_engine.sparkdf_batch_data import SparkDFBatchData
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.validator.validator import Validator, calc_validation_statistics
+
+    from lakehouse.gx_engine import TwoQueryEngine
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    engine = TwoQueryEngine(spark=df.sparkSession, persist=False)
+    batch = Batch(data=SparkDFBatchData(engine, df))
+    validator = Validator(execution_engine=engine, data_context=context, batches=[batch])
+    found = validator.graph_validate(
+        configurations=[
+            ExpectationConfiguration(
+                e.type, dict(e.kwargs), meta=dict(e.meta), severity=e.severity, id=e.id or _identifier(index)
+            )
+            for index, e in enumerate(suite.expectations)
+        ],
+        runtime_configuration={"result_format": {"result_format": "BASIC", "partial_unexpected_count": EXAMPLES}},
+    )
+    order = {e.id or _identifier(index): index for index, e in enumerate(suite.expectations)}
+    found.sort(key=lambda result: order[result.expectation_config.id])
+    statistics = calc_validation_statistics(found)
+    return ExpectationSuiteValidationResult(
+        success=bool(statistics.success),
+        results=found,
+        suite_name=suite.name,
+        statistics={
+            "evaluated_expectations": statistics.evaluated_expectations,
+            "successful_expectations": statistics.successful_expectations,
+            "unsuccessful_expectations": statistics.unsuccessful_expectations,
+            "success_percent": statistics.success_percent,
+        },
+        meta={"great_expectations_version": gx.__version__},
+        batch_id=batch.id,
+    )
+
+
+def _results(suite: Suite, validation: ExpectationSuiteValidationResult) -> tuple[RuleResult, ...]:
+    return tuple(map(_result, suite.expectations, validation.results))
+
+
+def _result(expectation: Expectation, found: ExpectationValidationResult) -> RuleResult:
+    values = found.result or {}
+    return RuleResult(
+        expectation=expectation,
+        success=bool(found.success),
+        element_count=values.get("element_count"),
+        unexpected_count=values.get("unexpected_count"),
+        unexpected_percent=values.get("unexpected_percent"),
+        observed_value=values.get("observed_value"),
+        examples=tuple(values.get("partial_unexpected_list") or ()),
+        error=_error(found.exception_info),
+    )
+
+
+def _error(info: Any) -> str | None:
+    """The first line of what went wrong, from either of the two shapes that GX has for it."""
+    if not info:
+        return None
+    entries: Sequence[Any] = [info] if "raised_exception" in info else list(info.values())
+    for entry in entries:
+        raised = entry["raised_exception"] if isinstance(entry, dict) else entry.raised_exception
+        if raised:
+            message = entry["exception_message"] if isinstance(entry, dict) else entry.exception_message
+            return str(message).strip().splitlines()[0]
+    return None
+
+
+def _identifier(index: int) -> str:
+    return f"expectation-{index}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _released_name(table: str) -> str:
+    layer, _, name = table.partition(".")
+    return f"{layer.removesuffix('_next')}.{name}"
+
+
+def _head(table: str) -> int:
+    from lakehouse import tables
+
+    version = tables.head(table)
+    if version is None:
+        raise LookupError(f"The table {table} does not exist.")
+    return version
+
+
+def _quiet() -> None:
+    """GX reports its use to its makers unless told otherwise before it is imported."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"

@@ -1,0 +1,96 @@
+"""Train: select, fit and measure a model on released tables, and register it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import lakehouse
+from lakehouse import registry, tables, training
+from lakehouse.interval import Interval
+from lakehouse.release import NotReleasedError, released
+from lakehouse.steps import code_version, step
+
+
+def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
+    """Train a model on a window of released features and labels, and register it.
+
+    Args:
+        model: Name of a model folder.
+        interval: Training window, test days included. Without it, the window of ``model.yaml``'s length that
+            ends on the last day with labels.
+
+    Returns:
+        ``model_version``, ``roles``, ``reason`` for its role, ``candidate``, and its figures on the test days.
+
+    Raises:
+        lakehouse.release.NotReleasedError: The features or labels have never been released.
+        lakehouse.training.NotEnoughDataError: The window is too short, or has too few labels.
+    """
+    spec = registry.load(model)
+    features, label = spec.features, spec.label
+    with step("train", spec.name, interval, writes=f"models.{spec.name}") as this:
+        state = released()
+        missing = [table for table in (features.table, label.table) if table not in state]
+        if missing:
+            raise NotReleasedError(
+                f"{' and '.join(missing)} not released. Build, gate and release the warehouse before training."
+            )
+        versions = {table: state[table].version for table in (features.table, label.table)}
+        release_id = max(state[table].release_id for table in versions)
+        this.versions_in = {tables.next_table(table): version for table, version in versions.items()}
+
+        outcome_columns = [*dict.fromkeys([*features.entity_key, features.interval_column, label.column])]
+        outcomes = lakehouse.read(label.table, release_id=release_id, columns=outcome_columns)
+        window = interval or training.default_window(spec.training, last_labelled(outcomes, spec))
+        frame = training.training_frame(
+            lakehouse.read(features.table, release_id=release_id, where=_days(features.interval_column, window)),
+            outcomes,
+            spec,
+        )
+        this.rows_in = len(frame)
+        trained = training.train(frame, registry.candidates(spec), spec, window)
+        for name, figures in trained.candidates.items():
+            this.say(
+                "%s: %s: log loss %.4f on the folds, %.4f on the test days, AUC %.3f",
+                spec.name, name, figures.validation_log_loss, figures.log_loss, figures.auc,
+            )  # fmt: skip
+
+        pins = registry.Pins.of(spec, window, versions, release_id, code_version())
+        version = registry.register(spec, trained, pins, this.run_id)
+        outcome = {
+            "model_version": version.version,
+            "roles": list(version.aliases),
+            "reason": version.tags["role_reason"],
+            "candidate": trained.selected,
+            "window": str(window),
+            **{name: round(value, 6) for name, value in trained.headline().items()},
+        }
+        this.details = {**outcome, "mlflow_run_id": version.run_id, "release_id": release_id}
+        this.say(
+            "%s version %d (%s) is %s: %s",
+            spec.name, version.version, trained.selected, ", ".join(version.aliases) or "without a role",
+            version.tags["role_reason"],
+        )  # fmt: skip
+        return outcome
+
+
+def last_labelled(outcomes: Any, spec: registry.ModelSpec) -> dt.date:
+    """The last day of which outcomes are known.
+
+    Args:
+        outcomes: Rows of the label table.
+        spec: The model.
+
+    Raises:
+        lakehouse.training.NotEnoughDataError: No outcome is known.
+    """
+    known = outcomes.loc[outcomes[spec.label.column].notna(), spec.features.interval_column]
+    if known.empty:
+        raise training.NotEnoughDataError(f"{spec.label.table} has no rows where {spec.label.column} is known.")
+    last: dt.date = known.max()
+    return last
+
+
+def _days(column: str, window: Interval) -> list[tuple[str, str, Any]]:
+    return [(column, ">=", window.start), (column, "<=", window.end)]

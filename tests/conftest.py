@@ -1,0 +1,52 @@
+"""Every test runs against a lake of its own: a fresh state folder, and ports that nobody else uses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PORTS = ("postgres", "connect", "thrift", "mlflow", "airflow", "airflow_logs", "airflow_triggerer_logs")
+
+
+def free_ports(names: tuple[str, ...] = PORTS) -> dict[str, str]:
+    """Settings that give each part of the platform a port that is free now."""
+    sockets = [socket.socket() for _ in names]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return {
+            f"LAKE_PORTS__{name.upper()}": str(each.getsockname()[1]) for name, each in zip(names, sockets, strict=True)
+        }
+    finally:
+        for each in sockets:
+            each.close()
+
+
+# Before the library is imported: a process reads its settings once.
+_HOME = Path(tempfile.mkdtemp(prefix="lake-tests-"))
+for _name in [name for name in os.environ if name.startswith("LAKE_")] + [
+    "DATABASE_URL",
+    "SPARK_REMOTE",
+    "MLFLOW_TRACKING_URI",
+]:
+    os.environ.pop(_name, None)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.update({"LAKE_HOME": str(_HOME / "lake"), **free_ports()})
+
+
+@pytest.fixture(scope="session")
+def lake_home() -> Path:
+    """State folder of the lake that the tests of this process share."""
+    return Path(os.environ["LAKE_HOME"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remove_state() -> Iterator[None]:
+    yield
+    shutil.rmtree(_HOME, ignore_errors=True)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from lakehouse import settings as module
+from lakehouse.settings import Settings, UnknownSettingError
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    module.settings.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _restore(monkeypatch: pytest.MonkeyPatch):
+    yield
+    monkeypatch.undo()
+    module.settings.cache_clear()
+
+
+def test_a_misspelt_variable_is_an_error_that_names_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKE_SPARK_MASTRE", "local[1]")
+    with pytest.raises(UnknownSettingError, match=r"LAKE_SPARK_MASTRE.*LAKE_SPARK_MASTER"):
+        module.settings()
+
+
+def test_an_unknown_key_in_the_file_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lake.toml").write_text('spark_mastre = "local[1]"\n')
+    monkeypatch.setitem(Settings.model_config, "toml_file", tmp_path / "lake.toml")
+    with pytest.raises(ValidationError, match="spark_mastre"):
+        Settings()
+
+
+def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lake.toml").write_text('spark_master = "local[1]"\nspark_memory = "1g"\n')
+    monkeypatch.setitem(Settings.model_config, "toml_file", tmp_path / "lake.toml")
+    monkeypatch.setenv("LAKE_SPARK_MASTER", "spark://cluster:7077")
+    read = Settings()
+    assert (read.spark_master, read.spark_memory) == ("spark://cluster:7077", "1g")
+
+
+def test_the_documented_file_is_valid_and_changes_nothing() -> None:
+    documented = module.PROJECT_DIR / "lake.toml"
+    lines = [line.removeprefix("# ").removeprefix("#") for line in documented.read_text().splitlines()]
+    named = {line.split("=")[0].strip() for line in lines if "=" in line}
+    assert set(Settings.model_fields) - {"ports"} <= named
+
+
+def test_secrets_are_kept_for_their_owner_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LAKE_HOME", str(tmp_path))
+    first = module.settings().secret("airflow_admin_password")
+    assert len(first) >= 24
+    assert module.settings().secret("airflow_admin_password") == first
+    assert module.settings().secret("another") != first
+    assert stat.S_IMODE(os.stat(tmp_path / "secrets.json").st_mode) == 0o600
