@@ -47,7 +47,7 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
     dbt = DbtTaskGroup(
         group_id="dbt",
         project_config=ProjectConfig(
-            dbt_project_path=warehouse.PROJECT, manifest_path=warehouse.MANIFEST, install_dbt_deps=False
+            dbt_project_path=warehouse.PROJECT, manifest_path=warehouse.ensure_manifest(), install_dbt_deps=False
         ),
         profile_config=ProfileConfig(
             profile_name="lakehouse", target_name="lake", profiles_yml_filepath=warehouse.PROJECT / "profiles.yml"
@@ -75,7 +75,6 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             "append_env": True,
         },
     )
-    stored = tasks.stored_tables()
-    gated = tasks.gate(stored)
-    released = tasks.release.override(outlets=[tasks.table_asset("gold")])(stored)
-    chain(check, dbt, stored, gated, released)
+    gated = tasks.gate(warehouse.stored_models())
+    released = tasks.release.override(outlets=[tasks.table_asset("gold")])(warehouse.stored_models())
+    chain(check, dbt, gated, released)

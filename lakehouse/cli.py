@@ -10,6 +10,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -135,6 +136,42 @@ def check() -> None:
     commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
     results = [subprocess.call([sys.executable, "-m", *command], cwd=PROJECT_DIR) for command in commands]
     raise typer.Exit(max(results))
+
+
+new = typer.Typer(help="Make the files of a new source, table or model.", no_args_is_help=True)
+app.add_typer(new, name="new", rich_help_panel=DEVELOPMENT)
+
+
+@new.command("source")
+def new_source(
+    name: str, format_: Annotated[str, typer.Option("--format", help="csv, jsonl, parquet or jdbc.")] = "csv"
+) -> None:
+    """A contract and its suite."""
+    from lakehouse import scaffold
+
+    _made(scaffold.new_source(name, format_))
+
+
+@new.command("table")
+def new_table(name: str) -> None:
+    """A gold table: query, properties and suite."""
+    from lakehouse import scaffold
+
+    _made(scaffold.new_table(name))
+
+
+@new.command("model")
+def new_model(name: str) -> None:
+    """A model folder, and the suite of its predictions."""
+    from lakehouse import scaffold
+
+    _made(scaffold.new_model(name))
+
+
+def _made(paths: list[Path]) -> None:
+    for path in paths:
+        print(f"made {path.relative_to(PROJECT_DIR)}")
+    print("Edit them, then run `lake check` and `lake test`.")
 
 
 def _prompt(limit: int) -> None:

@@ -271,9 +271,7 @@ class Contract:
                     )
             values[field] = _VARIABLE.sub(lambda match: os.environ[match[1]], text)
         if not values["port"].isdigit():
-            raise ContractError(
-                f"{_shown(self.path)}, servers[0].port: {values['port']!r} is not a port number."
-            )
+            raise ContractError(f"{_shown(self.path)}, servers[0].port: {values['port']!r} is not a port number.")
         return Connection(
             values["host"], int(values["port"]), values["database"], values["username"], values["password"]
         )
@@ -320,16 +318,14 @@ class _Document:
         try:
             self._root = yaml.compose(text, Loader=yaml.CSafeLoader)
             self._refuse_duplicates(self._root, ())
-            raw = yaml.load(text, Loader=yaml.CSafeLoader)  # noqa: S506 - a safe loader
+            raw = yaml.load(text, Loader=yaml.CSafeLoader)
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ContractError(
                 f"{_shown(path)}, line {line}: not YAML ({error.problem}). Correct the line; indent with spaces."
             ) from error
         if not isinstance(raw, dict):
-            self.fail(
-                (), "is empty or not a mapping. Start it with `apiVersion: v3.1.0` and `kind: DataContract`."
-            )
+            self.fail((), "is empty or not a mapping. Start it with `apiVersion: v3.1.0` and `kind: DataContract`.")
         try:
             self.odcs = OpenDataContractStandard.model_validate(raw)
         except ValidationError as error:
@@ -404,9 +400,7 @@ def _kind(path: Sequence[str | int]) -> str:
 class _Properties:
     """Custom properties, read one by one; what is left over at the end is unknown and refused."""
 
-    def __init__(
-        self, document: _Document, path: tuple[str | int, ...], entries: Sequence[Any] | None
-    ) -> None:
+    def __init__(self, document: _Document, path: tuple[str | int, ...], entries: Sequence[Any] | None) -> None:
         self._document, self._path = document, path
         self._known: list[str] = []
         self._entries: dict[str, tuple[int, Any]] = {}
@@ -429,18 +423,14 @@ class _Properties:
         value = self.get(name, default)
         if value not in get_args(choices):
             said = f"is {value!r}" if value is not None else "is missing"
-            self._document.fail(
-                self.place(name), f"{name} {said}. Set it to one of: {', '.join(get_args(choices))}."
-            )
+            self._document.fail(self.place(name), f"{name} {said}. Set it to one of: {', '.join(get_args(choices))}.")
         return value
 
     def whole_number(self, name: str, default: int, minimum: int) -> int:
         """A property that is a whole number."""
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            self._document.fail(
-                self.place(name), f"{name} is {value!r}. Write a whole number of at least {minimum}."
-            )
+            self._document.fail(self.place(name), f"{name} is {value!r}. Write a whole number of at least {minimum}.")
         return value
 
     def flag(self, name: str, default: bool) -> bool:
@@ -466,9 +456,7 @@ class _Properties:
             if name not in self._known:
                 close = difflib.get_close_matches(str(name), self._known, n=1)
                 hint = f" Did you mean {close[0]}?" if close else f" Known are: {', '.join(self._known)}."
-                self._document.fail(
-                    (*self._path, index, "property"), f"{name} is not known to the platform.{hint}"
-                )
+                self._document.fail((*self._path, index, "property"), f"{name} is not known to the platform.{hint}")
 
 
 def _text(document: _Document, path: tuple[str | int, ...], value: str | None, way_out: str) -> str:
@@ -480,9 +468,7 @@ def _text(document: _Document, path: tuple[str | int, ...], value: str | None, w
 def _spark_type(document: _Document, path: tuple[str | int, ...], column: SchemaProperty) -> str:
     logical, options = column.logicalType, column.logicalTypeOptions or {}
     if logical not in _LOGICAL_TYPES:
-        document.fail(
-            (*path, "logicalType"), f"is {logical!r}. Set it to one of: {', '.join(_LOGICAL_TYPES)}."
-        )
+        document.fail((*path, "logicalType"), f"is {logical!r}. Set it to one of: {', '.join(_LOGICAL_TYPES)}.")
     for option in options:
         if option != "format":
             document.fail(
@@ -491,16 +477,12 @@ def _spark_type(document: _Document, path: tuple[str | int, ...], column: Schema
             )
     if column.physicalType and (decimal := _DECIMAL.fullmatch(column.physicalType.strip())):
         if logical != "number":
-            document.fail(
-                (*path, "physicalType"), f"is a decimal, but logicalType is {logical}. Set that to number."
-            )
+            document.fail((*path, "physicalType"), f"is a decimal, but logicalType is {logical}. Set that to number.")
         return f"DECIMAL({decimal[1]},{decimal[2]})"
     width = options.get("format") if logical in ("integer", "number") else None
     if (logical, width) not in _SPARK_TYPES:
         known = [name for kind, name in _SPARK_TYPES if kind == logical and name]
-        document.fail(
-            (*path, "logicalTypeOptions", "format"), f"is {width!r}. Set it to one of: {', '.join(known)}."
-        )
+        document.fail((*path, "logicalTypeOptions", "format"), f"is {width!r}. Set it to one of: {', '.join(known)}.")
     return _SPARK_TYPES[logical, width]
 
 
@@ -513,9 +495,7 @@ def _columns(document: _Document, properties: Sequence[SchemaProperty] | None) -
         path = (*base, index)
         name = _text(document, (*path, "name"), column.name, "Give the column a name.")
         if not _NAME.fullmatch(name):
-            document.fail(
-                (*path, "name"), f"is {name!r}. Use lower-case letters, digits and _, a letter first."
-            )
+            document.fail((*path, "name"), f"is {name!r}. Use lower-case letters, digits and _, a letter first.")
         if name in seen:
             document.fail((*path, "name"), f"{name} is there twice. Keep one.")
         seen.add(name)
@@ -536,9 +516,7 @@ def _columns(document: _Document, properties: Sequence[SchemaProperty] | None) -
         if column.primaryKey and not column.required:
             document.fail((*path, "required"), f"of {name} must be true: it is part of the primary key.")
         if column.primaryKey and column.primaryKeyPosition is None:
-            document.fail(
-                (*path, "primaryKeyPosition"), f"of {name} is missing. Number the key's columns from 1."
-            )
+            document.fail((*path, "primaryKeyPosition"), f"of {name} is missing. Number the key's columns from 1.")
         options = column.logicalTypeOptions or {}
         yield Column(
             name=name,
@@ -557,9 +535,7 @@ def _columns(document: _Document, properties: Sequence[SchemaProperty] | None) -
 def _server(document: _Document, table: str) -> Server:
     servers = document.odcs.servers or []
     if len(servers) != 1:
-        document.fail(
-            ("servers",), f"has {len(servers)} entries. Name the one server that the source is read from."
-        )
+        document.fail(("servers",), f"has {len(servers)} entries. Name the one server that the source is read from.")
     server, path = servers[0], ("servers", 0)
     custom = _Properties(document, (*path, "customProperties"), server.customProperties)
     if server.type in _DATABASE_SERVERS:
@@ -582,9 +558,7 @@ def _server(document: _Document, table: str) -> Server:
                 custom.place("password"),
                 "password must not be written in a contract: use ${VARIABLE} for it.",
             )
-        schema = _text(
-            document, (*path, "schema"), server.schema_, "Name the table's schema, such as public."
-        )
+        schema = _text(document, (*path, "schema"), server.schema_, "Name the table's schema, such as public.")
         return Server(
             "jdbc",
             table=f"{schema}.{table}",
@@ -595,9 +569,7 @@ def _server(document: _Document, table: str) -> Server:
         document.fail((*path, "type"), f"is {server.type!r}. Set it to one of: {known}.")
     custom.refuse_others()
     if server.format not in _FILE_FORMATS:
-        document.fail(
-            (*path, "format"), f"is {server.format!r}. Set it to one of: {', '.join(_FILE_FORMATS)}."
-        )
+        document.fail((*path, "format"), f"is {server.format!r}. Set it to one of: {', '.join(_FILE_FORMATS)}.")
     if server.delimiter:
         document.fail((*path, "delimiter"), "is not supported: CSV files separate their columns by commas.")
     field = _FILE_SERVERS[server.type]
@@ -642,14 +614,10 @@ def _service_levels(document: _Document) -> _ServiceLevels:
         "retention": "3 with unit y: how long the rows are kept",
     }.items():
         if name not in found:
-            document.fail(
-                ("slaProperties",), f"has no entry {name}. Add it with a value ({example}) and a unit."
-            )
+            document.fail(("slaProperties",), f"has no entry {name}. Add it with a value ({example}) and a unit.")
         index, entry = found[name]
         if isinstance(entry.value, bool) or not isinstance(entry.value, int):
-            document.fail(
-                ("slaProperties", index, "value"), f"of {name} is {entry.value!r}. Write a whole number."
-            )
+            document.fail(("slaProperties", index, "value"), f"of {name} is {entry.value!r}. Write a whole number.")
         if entry.unit not in _DAYS:
             document.fail(
                 ("slaProperties", index, "unit"),
@@ -669,9 +637,7 @@ def _service_levels(document: _Document) -> _ServiceLevels:
             f"of frequency is {frequency.schedule!r}. Set scheduler to cron and schedule to five fields, such as 0 6 * * *.",
         )
     if days["retention"] < 1:
-        document.fail(
-            ("slaProperties", found["retention"][0], "value"), "of retention must be at least one day."
-        )
+        document.fail(("slaProperties", found["retention"][0], "value"), "of retention must be at least one day.")
     return _ServiceLevels(days["latency"], " ".join(fields), days["retention"])
 
 
@@ -700,20 +666,14 @@ def read(path: Path) -> Contract:
     if not isinstance(odcs.team, list):
         owner = odcs.team.name if odcs.team else None
     else:
-        document.fail(
-            ("team",), "is a list, which the standard has deprecated. Write a mapping with name and members."
-        )
+        document.fail(("team",), "is a list, which the standard has deprecated. Write a mapping with name and members.")
     tables = odcs.schema_ or []
     if len(tables) != 1:
         document.fail(("schema",), f"has {len(tables)} entries. A contract is about one table.")
     if tables[0].name != name:
-        document.fail(
-            ("schema", 0, "name"), f"is {tables[0].name!r}. Set it to {name}, as the file is called."
-        )
+        document.fail(("schema", 0, "name"), f"is {tables[0].name!r}. Set it to {name}, as the file is called.")
     if tables[0].quality:
-        document.fail(
-            ("schema", 0, "quality"), "is not supported here: write the rules as expectations of the suite."
-        )
+        document.fail(("schema", 0, "quality"), "is not supported here: write the rules as expectations of the suite.")
     columns = tuple(_columns(document, tables[0].properties))
     positions = sorted(column.key_position for column in columns if column.key_position is not None)
     if not positions or positions != list(range(1, len(positions) + 1)):
@@ -726,21 +686,15 @@ def read(path: Path) -> Contract:
     custom = _Properties(document, ("customProperties",), odcs.customProperties)
     history_start, history_end = custom.date("historyStart"), custom.date("historyEnd")
     if history_start is None:
-        document.fail(
-            ("customProperties",), "has no historyStart. Add the first day that the upstream has data for."
-        )
+        document.fail(("customProperties",), "has no historyStart. Add the first day that the upstream has data for.")
     if history_end is not None and history_end < history_start:
-        document.fail(
-            custom.place("historyEnd"), f"historyEnd {history_end} is before historyStart {history_start}."
-        )
+        document.fail(custom.place("historyEnd"), f"historyEnd {history_end} is before historyStart {history_start}.")
     load_mode = custom.one_of("load", Load, "full")
     watermark = custom.get("watermark")
     if load_mode == "incremental":
         types = {column.name: column.spark_type for column in columns}
         if server.format != "jdbc":
-            document.fail(
-                custom.place("load"), "load incremental is for database tables: a file holds its interval."
-            )
+            document.fail(custom.place("load"), "load incremental is for database tables: a file holds its interval.")
         if types.get(str(watermark)) not in ("DATE", "TIMESTAMP"):
             document.fail(
                 custom.place("watermark"),
@@ -784,9 +738,7 @@ def read(path: Path) -> Contract:
     )
     custom.refuse_others()
     if not contract.suite.is_file():
-        raise ContractError(
-            f"{_shown(path)}: {name} has no expectations. Write its suite as {_shown(contract.suite)}."
-        )
+        raise ContractError(f"{_shown(path)}: {name} has no expectations. Write its suite as {_shown(contract.suite)}.")
     return contract
 
 
@@ -809,9 +761,7 @@ def load(source: str) -> Contract:
     if source not in known:
         close = difflib.get_close_matches(source, known, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(known) or 'none'}."
-        raise ContractError(
-            f"Unknown source {source!r}. {hint} A source is a contract in {_shown(SOURCES_DIR)}/."
-        )
+        raise ContractError(f"Unknown source {source!r}. {hint} A source is a contract in {_shown(SOURCES_DIR)}/.")
     return read(SOURCES_DIR / f"{source}.yaml")
 
 

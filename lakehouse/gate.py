@@ -223,13 +223,13 @@ def validate(df: DataFrame, suite: Suite) -> ExpectationSuiteValidationResult:
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
     from great_expectations.validator.validator import Validator, calc_validation_statistics
 
-    from lakehouse.gx_engine import TwoQueryEngine
+    from lakehouse.gx_engine import OneQueryCalculator, OneQueryEngine
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    engine = TwoQueryEngine(spark=df.sparkSession, persist=False)
+    engine = OneQueryEngine(spark=df.sparkSession, persist=False)
     batch = Batch(data=SparkDFBatchData(engine, df))
     validator = Validator(execution_engine=engine, data_context=context, batches=[batch])
+    validator._metrics_calculator = OneQueryCalculator(engine)
     found = validator.graph_validate(
         configurations=[
             ExpectationConfiguration(

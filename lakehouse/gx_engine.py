@@ -1,13 +1,17 @@
-"""Great Expectations on Spark, in two queries.
+"""Great Expectations on Spark, in one query.
 
 GX's own Spark engine runs queries for every expectation: for twenty rules about ninety Spark jobs. This one
 changes nothing of what GX computes and decides, but when: it lets GX build all its conditions first, then
-asks Spark for all the counts and aggregates at once, and fetches examples only for rules that were broken.
+asks Spark for everything at once, and fetches examples only of rules that were broken.
 
-- One ``agg`` has the row count, the counts of unexpected rows, and aggregates such as min, max and mean.
-- One query has the duplicates of all uniqueness rules, as counts of groups instead of GX's window functions.
+The query has two parts over the same files of the table:
 
-Metrics that are neither (quantiles, sets of distinct values…) are left to GX, one query each.
+- all aggregates: the row count, the counts of unexpected rows, min, max, mean…;
+- which uniqueness rules may be broken: those that have a hash of their columns' values twice. Without such a hash
+  there are no duplicates. With one, a second query counts them exactly.
+
+Metrics that are neither (quantiles, sets of distinct values…) are left to GX, one query each, and so is
+everything under a row condition of its own, in one query for each such condition.
 """
 
 from __future__ import annotations
@@ -20,7 +24,10 @@ from typing import Any
 
 import great_expectations.exceptions as gx_exceptions
 from great_expectations.execution_engine import SparkDFExecutionEngine
+from great_expectations.util import convert_to_json_serializable
 from great_expectations.validator.metric_configuration import MetricConfiguration
+from great_expectations.validator.metrics_calculator import MetricsCalculator
+from great_expectations.validator.validation_graph import ValidationGraph
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -30,7 +37,10 @@ Metrics = dict[Any, Any]
 _ADAPTIVE = "spark.sql.adaptive.enabled"
 _WITHOUT_SPARK = (".condition", ".aggregate_fn", ".map")
 _SCHEMA = ("table.columns", "table.column_types", "table.column_count")
+_COUNTS = (".unexpected_count", ".filtered_row_count")
 _EXAMPLES = (".unexpected_values", ".unexpected_rows")
+_ROWS = "table.row_count"
+_NULLS = "column_values.nonnull.unexpected_values"
 _UNIQUE = ("column_values.unique.unexpected_count", "compound_columns.unique.unexpected_count")
 
 
@@ -43,7 +53,38 @@ class _Count:
     aggregate: Column
 
 
-class TwoQueryEngine(SparkDFExecutionEngine):
+@dataclass(frozen=True)
+class _Key:
+    """A metric that counts the rows of one domain that share the values of some columns."""
+
+    metric: MetricConfiguration
+    domain: dict[str, Any]
+    columns: list[str]
+    rows: Column
+
+
+class OneQueryCalculator(MetricsCalculator):
+    """GX's calculator, without the order that GX asks for and Spark does not need.
+
+    Every GX metric about a column waits for the table's row count, though on Spark only verdicts use it. With
+    these edges the row count would be a query of its own, before all others.
+    """
+
+    def resolve_validation_graph(self, graph: ValidationGraph, *args: Any, **kwargs: Any) -> Any:
+        """Resolve all metrics of a graph.
+
+        Args:
+            graph: The metrics of a suite.
+            *args: Passed on to GX.
+            **kwargs: Passed on to GX.
+        """
+        edges = [e for e in graph.edges if not (e.right and e.right.metric_name == _ROWS and _ignores_rows(e.left))]
+        return super().resolve_validation_graph(
+            ValidationGraph(execution_engine=self._execution_engine, edges=edges), *args, **kwargs
+        )
+
+
+class OneQueryEngine(SparkDFExecutionEngine):
     """GX's Spark engine, with the order of its metrics changed."""
 
     def resolve_metrics(
@@ -68,25 +109,33 @@ class TwoQueryEngine(SparkDFExecutionEngine):
 
         free = [m for m in ready if m.metric_name.endswith(_WITHOUT_SPARK) or m.metric_name in _SCHEMA]
         if free:
-            return super().resolve_metrics(free, known, runtime_configuration)
+            return super().resolve_metrics(free, _with_unused_rows(free, known), runtime_configuration)
 
         unique = [m for m in ready if m.metric_name in _UNIQUE]
-        counts = [count for m in ready if m not in unique and (count := self._count(m, known)) is not None]
+        counts = [found for m in ready if m not in unique and (found := self._count(m, known)) is not None]
         if unique or counts:
+            keys = [self._key(metric, known) for metric in unique]
             try:
-                with _one_job_per_query(self.spark):
-                    return self._aggregate(counts) | self._duplicates(unique, known)
+                return self._query(counts, keys)
             except PySparkException:
                 return self._one_by_one([*(c.metric for c in counts), *unique], known, runtime_configuration)
 
-        nothing: Metrics = {m.id: [] for m in ready if _no_examples(m, known)}
-        rest = [m for m in ready if m.id not in nothing]
-        return nothing | (super().resolve_metrics(rest, known, runtime_configuration) if rest else {})
+        trivial: Metrics = {}
+        for metric in ready:
+            if metric.metric_name.endswith(_EXAMPLES):
+                broken = known.get(_count_of(metric))
+                if broken == 0:
+                    trivial[metric.id] = []
+                elif broken is not None and metric.metric_name == _NULLS:
+                    shown = metric.metric_value_kwargs["result_format"]["partial_unexpected_count"]
+                    trivial[metric.id] = [None] * min(broken, shown)
+        rest = [m for m in ready if m.id not in trivial]
+        return trivial | (super().resolve_metrics(rest, known, runtime_configuration) if rest else {})
 
     def _count(self, metric: MetricConfiguration, known: Metrics) -> _Count | None:
         """A metric as one aggregate, or None if it is not one."""
         name, dependencies = metric.metric_name, metric.metric_dependencies
-        if name.endswith((".unexpected_count", ".filtered_row_count")):
+        if name.endswith(_COUNTS):
             partial = dependencies.get("metric_partial_fn")
             source = (partial.metric_dependencies if partial else dependencies).get("unexpected_condition")
             if source is None:
@@ -104,35 +153,30 @@ class TwoQueryEngine(SparkDFExecutionEngine):
             return _Count(metric, _domain(compute), aggregate)
         return None
 
-    def _aggregate(self, counts: list[_Count]) -> Metrics:
-        """All aggregates over one domain in one query; there are as many domains as row conditions."""
-        values: Metrics = {}
-        domains = {repr(count.domain): count.domain for count in counts}
-        for key, domain in domains.items():
-            members = [count for count in counts if repr(count.domain) == key]
-            bundle = [_bundled(count.metric, count.aggregate.alias(f"_{i}"), domain) for i, count in enumerate(members)]
-            values |= self.resolve_metric_bundle(bundle)
-        return values
+    def _key(self, metric: MetricConfiguration, known: Metrics) -> _Key:
+        """A uniqueness metric as columns whose values must not repeat."""
+        _, compute, accessor = known[metric.metric_dependencies["unexpected_condition"].id]
+        kwargs = {**compute, **accessor}
+        if "column" in kwargs:
+            return _Key(metric, _domain(kwargs), [kwargs["column"]], F.col(kwargs["column"]).isNotNull())
+        return _Key(metric, _domain(kwargs), list(kwargs["column_list"]), _considered(kwargs))
 
-    def _duplicates(self, unique: list[MetricConfiguration], known: Metrics) -> Metrics:
-        """For each uniqueness rule, how many rows share their values with another row."""
-        if not unique:
-            return {}
-        queries: list[DataFrame] = []
-        for index, metric in enumerate(unique):
-            _, compute, accessor = known[metric.metric_dependencies["unexpected_condition"].id]
-            kwargs = {**compute, **accessor}
-            names = [kwargs["column"]] if "column" in kwargs else list(kwargs["column_list"])
-            rows = self.get_domain_records({k: v for k, v in kwargs.items() if k != "ignore_row_if"})
-            queries.append(
-                rows.filter(_considered(kwargs))
-                .groupBy(*(F.col(name).alias(f"_{i}") for i, name in enumerate(names)))
-                .agg(F.count(F.lit(1)).alias("rows"))
-                .agg(F.coalesce(F.sum(F.when(F.col("rows") > 1, F.col("rows"))), F.lit(0)).alias("duplicates"))
-                .select(F.lit(index).alias("index"), "duplicates")
-            )
-        found = reduce(DataFrame.unionAll, queries).collect()
-        return {unique[row["index"]].id: int(row["duplicates"]) for row in found}
+    def _query(self, counts: list[_Count], keys: list[_Key]) -> Metrics:
+        """Everything that can be asked at once; one query per row condition, which is mostly none."""
+        values: Metrics = {}
+        with _one_job_per_query(self.spark):
+            for domain in {repr(item.domain): item.domain for item in [*counts, *keys]}.values():
+                rows = self.get_domain_records(domain)
+                suspects = [key for key in keys if key.domain == domain]
+                members = [count for count in counts if count.domain == domain]
+                totals, suspicious = _ask(rows, [count.aggregate for count in members], suspects)
+                values |= {
+                    count.metric.id: convert_to_json_serializable(total)
+                    for count, total in zip(members, totals, strict=True)
+                }
+                values |= {key.metric.id: 0 for key in suspects}
+                values |= _duplicates(rows, [suspects[index] for index in suspicious])
+        return values
 
     def _one_by_one(
         self, metrics: list[MetricConfiguration], known: Metrics, runtime_configuration: dict[str, Any] | None
@@ -142,7 +186,7 @@ class TwoQueryEngine(SparkDFExecutionEngine):
         messages: list[str] = []
         for metric in metrics:
             try:
-                known |= super().resolve_metrics([metric], known, runtime_configuration)
+                known |= super().resolve_metrics([metric], _with_unused_rows([metric], known), runtime_configuration)
             except (PySparkException, gx_exceptions.MetricResolutionError) as error:
                 broken.append(metric)
                 messages.append(str(error))
@@ -151,15 +195,44 @@ class TwoQueryEngine(SparkDFExecutionEngine):
         return known
 
 
-def _bundled(metric: MetricConfiguration, aggregate: Column, domain: Mapping[str, Any]) -> Any:
-    from great_expectations.execution_engine.execution_engine import MetricComputationConfiguration
+def _ask(rows: DataFrame, aggregates: list[Column], keys: list[_Key]) -> tuple[list[Any], list[int]]:
+    """Aggregates, and the positions of the keys that may have duplicates."""
+    query = rows.agg(*(aggregate.alias(f"_{i}") for i, aggregate in enumerate([F.count(F.lit(1)), *aggregates])))
+    if keys:
+        hashes = [
+            F.struct(F.lit(index).alias("key"), F.when(key.rows, F.xxhash64(*map(F.col, key.columns))).alias("hash"))
+            for index, key in enumerate(keys)
+        ]
+        repeated = (
+            rows.select(F.inline(F.array(*hashes)))
+            .filter("hash is not null")
+            .groupBy("key", "hash")
+            .agg(F.count(F.lit(1)).alias("rows"))
+            .filter("rows > 1")
+            .select("key")
+            .distinct()
+        )
+        query = query.unionByName(repeated, allowMissingColumns=True)
+    found = query.collect()
+    totals = next(row for row in found if row["_0"] is not None)
+    suspicious = [row["key"] for row in found if row["_0"] is None]
+    return [totals[f"_{i + 1}"] for i in range(len(aggregates))], suspicious
 
-    return MetricComputationConfiguration(
-        metric_configuration=metric,
-        metric_fn=aggregate,  # type: ignore[arg-type]
-        metric_provider_kwargs={},
-        compute_domain_kwargs=dict(domain),
-    )
+
+def _duplicates(rows: DataFrame, keys: list[_Key]) -> Metrics:
+    """For each key, how many rows share its values with another row."""
+    if not keys:
+        return {}
+    queries = [
+        rows.filter(key.rows)
+        .groupBy(*(F.col(name).alias(f"_{i}") for i, name in enumerate(key.columns)))
+        .agg(F.count(F.lit(1)).alias("rows"))
+        .agg(F.coalesce(F.sum(F.when(F.col("rows") > 1, F.col("rows"))), F.lit(0)).alias("duplicates"))
+        .select(F.lit(index).alias("index"), "duplicates")
+        for index, key in enumerate(keys)
+    ]
+    found = reduce(DataFrame.unionAll, queries).collect()
+    return {keys[row["index"]].metric.id: int(row["duplicates"]) for row in found}
 
 
 def _domain(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,18 +255,27 @@ def _considered(kwargs: Mapping[str, Any]) -> Column:
             return F.lit(True)
 
 
-def _no_examples(metric: MetricConfiguration, known: Metrics) -> bool:
-    """Whether a metric asks for examples of a rule that no row breaks."""
-    name = metric.metric_name
-    if not name.endswith(_EXAMPLES):
-        return False
-    values = {k: v for k, v in metric.metric_value_kwargs.items() if k != "result_format"}
-    count = MetricConfiguration(
-        metric_name=f"{name.rpartition('.')[0]}.unexpected_count",
+def _count_of(metric: MetricConfiguration) -> Any:
+    """Which metric counts what another one gives examples of."""
+    return MetricConfiguration(
+        metric_name=f"{metric.metric_name.rpartition('.')[0]}.unexpected_count",
         metric_domain_kwargs=metric.metric_domain_kwargs,
-        metric_value_kwargs=values,
+        metric_value_kwargs={k: v for k, v in metric.metric_value_kwargs.items() if k != "result_format"},
+    ).id
+
+
+def _ignores_rows(metric: MetricConfiguration) -> bool:
+    """Whether a metric declares that it depends on the row count, but does not use it."""
+    return (
+        metric.metric_name.endswith((*_WITHOUT_SPARK, *_COUNTS, *_EXAMPLES))
+        or "metric_partial_fn" in metric.metric_dependencies
     )
-    return bool(known.get(count.id) == 0)
+
+
+def _with_unused_rows(metrics: Iterable[MetricConfiguration], known: Metrics) -> Metrics:
+    """What is known, with a placeholder where metrics name a row count that they do not use."""
+    named = (d for m in metrics for d in m.metric_dependencies.values() if d.metric_name == _ROWS)
+    return {d.id: None for d in named} | known
 
 
 @contextmanager

@@ -35,6 +35,13 @@ MODELS_DIR = PROJECT_DIR / "models"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
+# No telemetry, no noise in task logs, and requirements that do not depend on the working directory.
+_MLFLOW_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+}
 _PACKAGES = ("scikit-learn", "skops", "numpy", "scipy", "pandas")
 
 
@@ -419,6 +426,7 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
         spec.name,
         info.model_uri,
         run_id,
+        model_id=info.model_id,
         tags={**tags, **{name: f"{value:.6f}" for name, value in trained.headline().items()}},
         description=f"{trained.selected}, trained on {trained.split.train}, measured on {trained.split.test}.",
     )
@@ -443,8 +451,7 @@ def _model_version(entry: Any) -> ModelVersion:
 
 @cache
 def _client() -> MlflowClient:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ |= _MLFLOW_ENVIRONMENT
     import mlflow
 
     mlflow.set_tracking_uri(settings().mlflow_uri)

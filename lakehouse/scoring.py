@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from lakehouse.errors import LakeError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from sklearn.pipeline import Pipeline
 
 SCORE = "score"
@@ -131,6 +130,8 @@ def score_batches(batches: Iterator[pa.RecordBatch], model: ServedModel, kept: l
         model: The version that scores.
         kept: Columns that pass through unchanged, in order; the score follows them.
     """
+    import pyarrow as pa
+
     for batch in batches:
         if batch.num_rows == 0:
             continue

@@ -171,11 +171,16 @@ class Settings(BaseSettings):
             return known[name]
 
 
-def _known_variables() -> set[str]:
-    prefix = Settings.model_config["env_prefix"]
+def setting_variables() -> set[str]:
+    """Names of the environment variables that are settings."""
+    prefix = str(Settings.model_config["env_prefix"])
     names = set(BOOTSTRAP_VARIABLES)
     for name, field in Settings.model_fields.items():
-        names.add(f"{prefix}{name}".upper())
+        if isinstance(field.validation_alias, AliasChoices):
+            # Known by the name that other tools use for the same thing, without our prefix.
+            names |= {str(alias).upper() for alias in field.validation_alias.choices}
+        else:
+            names.add(f"{prefix}{name}".upper())
         if field.annotation is Ports:
             names |= {f"{prefix}{name}__{port}".upper() for port in Ports.model_fields}
     return names
@@ -193,7 +198,7 @@ def settings() -> Settings:
         UnknownSettingError: An environment variable with the platform's prefix is not a setting.
         pydantic.ValidationError: A value has the wrong type, or ``lake.toml`` has an unknown key.
     """
-    known = _known_variables()
+    known = setting_variables()
     for variable in sorted(os.environ):
         if variable.startswith("LAKE_") and variable not in known:
             close = difflib.get_close_matches(variable, sorted(known), n=1)

@@ -13,14 +13,20 @@ log = logging.getLogger(__name__)
 
 # Imported here and nowhere used before the fork: delta-rs, gRPC and MLflow start threads that do not survive one.
 LIBRARIES = (
+    "airflow.dag_processing.bundles.local",
+    "airflow.providers.standard.decorators.python",
+    "cosmos.airflow.task_group",
     "cosmos.operators.watcher",
     "dbt.adapters.spark",
     "dbt.cli.main",
     "deltalake",
     "great_expectations",
     "great_expectations.expectations.core",
+    "lakehouse.airflow.tasks",
     "lakehouse.audit",
-    "lakehouse.contracts",
+    "lakehouse.registry",
+    "lakehouse.steps",
+    "lakehouse.warehouse",
     "mlflow.tracking",
     "pandas",
     "psycopg",

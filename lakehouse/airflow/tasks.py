@@ -244,14 +244,6 @@ def check() -> str:
     return str(run_interval(get_current_context()))
 
 
-@task
-def stored_tables() -> list[str]:
-    """The tables that the dbt project stores, which are gated and released as one set."""
-    from lakehouse import warehouse
-
-    return warehouse.stored_tables()
-
-
 @task(pool=ENGINE_POOL)
 def train(model: str) -> dict[str, Any]:
     """Train the candidates on the released features of the window, register the best one and make it champion.

@@ -1,0 +1,185 @@
+"""Airflow: its whole configuration as environment variables, its database, and its four processes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+
+from lakehouse.platform import http, postgres
+from lakehouse.platform.errors import PlatformError
+from lakehouse.settings import PROJECT_DIR, settings
+
+ADMIN_USER = "admin"
+JOB_TYPES = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
+SILENT_AFTER = timedelta(seconds=60)
+VERSION_TABLES = ("alembic_version", "alembic_version_fab")
+
+
+def folder() -> Path:
+    """``AIRFLOW_HOME``."""
+    return settings().home / "airflow"
+
+
+def airflow_environment() -> dict[str, str]:
+    """Airflow's configuration: every process that imports Airflow against this platform needs these variables."""
+    s = settings()
+    home = folder()
+    database = s.postgres_url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
+    options = {
+        "core": {
+            "dags_folder": PROJECT_DIR / "dags",
+            "load_examples": False,
+            "executor": "lakehouse.airflow.executor.WarmLocalExecutor",
+            # The libraries that the executor has loaded reach the workers by fork alone.
+            "mp_start_method": "fork",
+            "parallelism": 8,
+            "dags_are_paused_at_creation": False,
+            "auth_manager": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+            "fernet_key": _key("airflow_fernet_key"),
+            "execution_api_server_url": f"http://127.0.0.1:{s.ports.airflow}/execution/",
+            # A machine's name need not resolve to an address that we listen on.
+            "hostname_callable": "lakehouse.platform.airflow.hostname",
+            "min_serialized_dag_update_interval": 5,
+        },
+        "database": {"sql_alchemy_conn": database, "load_default_connections": False},
+        "api": {
+            "host": "127.0.0.1",
+            "port": s.ports.airflow,
+            "base_url": s.airflow_base_url,
+            "workers": 1,
+            "secret_key": s.secret("airflow_api_secret_key"),
+        },
+        "api_auth": {"jwt_secret": s.secret("airflow_jwt_secret")},
+        "scheduler": {
+            # Half a core-percent of idling against a quarter of a second at each hop.
+            "scheduler_idle_sleep_time": 0.25,
+            "enable_health_check": False,
+            # After a crash, the tasks that it took with it are found soon and tried again.
+            "orphaned_tasks_check_interval": 30,
+            "task_instance_heartbeat_timeout": 60,
+            "task_queued_timeout": 120,
+            "task_queued_timeout_check_interval": 30,
+        },
+        "workers": {"min_heartbeat_interval": 1, "execution_api_timeout": 30},
+        "dag_processor": {"refresh_interval": 30, "min_file_process_interval": 30, "parsing_processes": 1},
+        "logging": {
+            "base_log_folder": home / "logs",
+            "dag_processor_child_process_log_directory": home / "logs" / "dag_processor",
+            "colored_console_log": False,
+        },
+        "usage_data_collection": {"enabled": False},
+        "openlineage": {"disabled": True},
+        "cosmos": {"enable_telemetry": False},
+    }
+    variables = {
+        f"AIRFLOW__{section}__{name}".upper(): str(value)
+        for section, names in options.items()
+        for name, value in names.items()
+    }
+    return {"AIRFLOW_HOME": str(home), **variables}
+
+
+def hostname() -> str:
+    """The name of this machine for Airflow: everything is on loopback."""
+    return "127.0.0.1"
+
+
+def prepare() -> None:
+    """Bring Airflow's database to the installed version, with its roles, pools and first user.
+
+    That takes seconds of imports, so it is left out when the database says that nothing has changed.
+    """
+    postgres.ensure_database("airflow")
+    wanted = {package: version(package) for package in ("apache-airflow", "apache-airflow-providers-fab")}
+    record = folder() / "setup.json"
+    if record.exists() and (revisions := _revisions()) is not None:
+        if json.loads(record.read_text()) == {**wanted, **revisions}:
+            return
+    folder().mkdir(parents=True, exist_ok=True)
+    log = settings().home / "logs" / "airflow-setup.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        result = subprocess.run(
+            [sys.executable, "-m", "lakehouse.platform.airflow_setup"],
+            env={**os.environ, **airflow_environment()},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder(),
+            check=False,
+        )
+    if result.returncode != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        raise PlatformError(f"The set-up of Airflow's database failed; the end of {log}:\n{tail}")
+    record.write_text(json.dumps({**wanted, **(_revisions() or {})}))
+
+
+def run(component: str) -> NoReturn:
+    """Become one of Airflow's processes: replaces this process.
+
+    Args:
+        component: Name of Airflow's sub-command.
+    """
+    os.environ.update(airflow_environment())
+    arguments = ["airflow", component]
+    if component in ("scheduler", "triggerer"):
+        # The API server reads the log files themselves; a log server would listen on every interface.
+        arguments.append("--skip-serve-logs")
+    os.chdir(folder())
+    os.execv(sys.executable, [sys.executable, "-m", *arguments])
+
+
+def check_api_server() -> None:
+    """Ask the API server for something that it must look up.
+
+    Raises:
+        OSError: It does not answer, or not well.
+    """
+    http.get(f"{settings().airflow_base_url}/api/v2/version")
+
+
+def check_heartbeat(component: str, started: datetime | None) -> None:
+    """Look for a recent heartbeat of a process that has no port.
+
+    Args:
+        component: Name of Airflow's sub-command.
+        started: When the process was started; an older heartbeat is not its own.
+
+    Raises:
+        PlatformError: There is none.
+    """
+    with psycopg.connect(settings().postgres_url("airflow"), connect_timeout=5) as connection:
+        row = connection.execute(
+            "select max(latest_heartbeat) from job where job_type = %s and start_date >= %s",
+            [JOB_TYPES[component], started or datetime.fromtimestamp(0, timezone.utc)],
+        ).fetchone()
+    latest: datetime | None = row[0] if row else None
+    if latest is None:
+        raise PlatformError(f"The {component} has not reported yet.")
+    if datetime.now(timezone.utc) - latest > SILENT_AFTER:
+        raise PlatformError(f"The {component} has been silent since {latest:%H:%M:%S}.")
+
+
+def _revisions() -> dict[str, str] | None:
+    found = {}
+    with psycopg.connect(settings().postgres_url("airflow"), connect_timeout=10) as connection:
+        for table in VERSION_TABLES:
+            if not connection.execute("select 1 from pg_tables where tablename = %s", [table]).fetchone():
+                return None
+            row = connection.execute(psycopg.sql.SQL("select version_num from {}").format(psycopg.sql.Identifier(table)))
+            found[table] = str(row.fetchone())
+    return found
+
+
+def _key(name: str) -> str:
+    # Fernet takes exactly 32 bytes in URL-safe base64.
+    return base64.urlsafe_b64encode(hashlib.sha256(settings().secret(name).encode()).digest()).decode()

@@ -1,0 +1,275 @@
+"""Up, down, and how things stand."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import threading
+import time
+import xmlrpc.client
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from lakehouse.platform import processes, supervisor
+from lakehouse.platform.errors import PlatformError
+from lakehouse.platform.parts import Part, environment, parts, select
+from lakehouse.platform.supervisor import Supervisor
+from lakehouse.settings import PROJECT_DIR, settings
+
+HOME_MARKER = "lake-home"
+SECONDS_BETWEEN_POLLS = 0.25
+LINES_OF_LOG = 25
+DEAD = ("BACKOFF", "EXITED", "FATAL")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How one part stands.
+
+    Attributes:
+        part: Which.
+        state: The supervisor's word for it.
+        pid: Process number, 0 without a process.
+        health: ``ok``, what its check said, or nothing when it does not run.
+        uptime: Seconds since it was started.
+    """
+
+    part: Part
+    state: str
+    pid: int
+    health: str
+    uptime: int
+
+    @property
+    def works(self) -> bool:
+        """Whether it runs and answers."""
+        return self.health == "ok"
+
+
+def up(names: Sequence[str] = (), say: Say = print) -> None:
+    """Start parts and what they need; one that works already is left alone.
+
+    Each starts as soon as what it needs works.
+
+    Args:
+        names: Parts, or the group ``airflow``; none means all.
+        say: Takes a line about the progress.
+
+    Raises:
+        PlatformError: A part did not start; the message says which, and has the end of its log.
+    """
+    wanted = select(names)
+    make_home()
+    with _alone(say):
+        for name in supervisor.ensure_running():
+            say(f"         {name} was stopped: its settings have changed")
+        _Start(wanted, say).run()
+
+
+def down(say: Say = print) -> None:
+    """Stop everything in good order, and wait for it.
+
+    Args:
+        say: Takes a line about the progress.
+    """
+    if not settings().home.exists():
+        return
+    with _alone(say):
+        if Supervisor().is_running():
+            supervisor.shut_down()
+        for left in supervisor.recover():
+            say(f"ended {left}, which no supervisor watched")
+
+
+def status() -> list[Status]:
+    """How each part stands, asked now."""
+    known = Supervisor().states()
+
+    def look(part: Part) -> Status:
+        info = known.get(part.name)
+        if info is None or not info["pid"]:
+            return Status(part, info["statename"].lower() if info else "stopped", 0, "", 0)
+        return Status(part, info["statename"].lower(), info["pid"], _health(part, info), info["now"] - info["start"])
+
+    here = parts()
+    with ThreadPoolExecutor(len(here) or 1) as pool:
+        return list(pool.map(look, here.values()))
+
+
+def reset(say: Say = print) -> None:
+    """Stop everything and delete the state folder.
+
+    Args:
+        say: Takes a line about the progress.
+
+    Raises:
+        PlatformError: The folder is not one that the platform has made.
+    """
+    home = settings().home
+    if not home.exists():
+        return
+    if not (home / HOME_MARKER).is_file():
+        raise PlatformError(
+            f"{home} is not a state folder of the platform (it has no file {HOME_MARKER}); nothing was deleted."
+        )
+    down(say)
+    shutil.rmtree(home)
+
+
+def make_home() -> Path:
+    """Create the state folder, which only its owner may enter, and mark it as ours."""
+    home = settings().home
+    marker = home / HOME_MARKER
+    if not marker.exists():
+        if home.exists() and any(path.name != "secrets.json" for path in home.iterdir()):
+            ours = {"drop", "warehouse", "logs", "demo", "secrets.json"}
+            foreign = [path.name for path in home.iterdir() if path.name not in ours]
+            if foreign:
+                raise PlatformError(
+                    f"The state folder {home} holds things that are not the platform's ({', '.join(foreign[:3])}): "
+                    "set LAKE_HOME to an empty folder, or to one that does not exist."
+                )
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.chmod(0o700)
+        marker.write_text(f"State of the lakehouse platform of {PROJECT_DIR}. `lake reset` deletes this folder.\n")
+    return home
+
+
+class _Start:
+    """One run of ``up``."""
+
+    def __init__(self, wanted: dict[str, Part], say: Say) -> None:
+        self._wanted = wanted
+        self._say = say
+        self._began = time.monotonic()
+        self._supervisor = Supervisor()
+        self._works = {name: threading.Event() for name in wanted}
+        self._failed = threading.Event()
+
+    def run(self) -> None:
+        environment_of_parts = environment()
+        with ThreadPoolExecutor(2 * len(self._wanted) or 1) as pool, _environment(environment_of_parts):
+            jobs = []
+            for part in self._wanted.values():
+                fetched = pool.submit(part.fetch)
+                jobs.append(pool.submit(self._bring_up, part, fetched))
+            done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+            for job in done:
+                if job.exception():
+                    self._failed.set()
+            for job in done:
+                job.result()
+
+    def _bring_up(self, part: Part, fetched: Future[object]) -> None:
+        info = self._info(part)
+        if info["statename"] == "RUNNING" and _health(part, info) == "ok":
+            fetched.result()
+            self._works[part.name].set()
+            self._line(f"{part.name} works already")
+            return
+        fetched.result()
+        for needed in part.needs:
+            while not self._works[needed].wait(SECONDS_BETWEEN_POLLS):
+                if self._failed.is_set():
+                    return
+        part.prepare()
+        if info["statename"] not in ("RUNNING", "STARTING"):
+            self._start(part)
+        self._await(part)
+        part.warm_up()
+        self._works[part.name].set()
+        self._line(f"{part.name} is up" + (f": {part.address}" if part.address else ""))
+
+    def _start(self, part: Part) -> None:
+        for name, port in part.port_numbers().items():
+            if owner := processes.port_owner(port):
+                raise PlatformError(
+                    f"{part.name} cannot start: port {port} is taken by {owner}. Stop that, or choose another port "
+                    f"with LAKE_PORTS__{name.upper()} or in lake.toml."
+                )
+        # A name that is in another state than a moment ago is being restarted by the supervisor itself.
+        with contextlib.suppress(xmlrpc.client.Fault):
+            self._supervisor.call("startProcess", part.name, False)
+
+    def _await(self, part: Part) -> None:
+        end = time.monotonic() + part.start_seconds
+        pid = 0
+        health = ""
+        while not self._failed.is_set():
+            info = self._info(part)
+            if info["statename"] in DEAD or (pid and info["pid"] not in (0, pid)):
+                raise self._failure(part, "ended while it was starting")
+            pid = info["pid"] or pid
+            if info["statename"] == "RUNNING":
+                health = _health(part, info)
+                if health == "ok":
+                    return
+            if time.monotonic() > end:
+                raise self._failure(part, f"did not work within {part.start_seconds} s ({health})")
+            time.sleep(SECONDS_BETWEEN_POLLS)
+
+    def _failure(self, part: Part, what: str) -> PlatformError:
+        with contextlib.suppress(xmlrpc.client.Fault):
+            self._supervisor.call("stopProcess", part.name, False)
+        return PlatformError(f"{part.name} {what}. The end of {part.log}:\n{tail(part.log)}")
+
+    def _info(self, part: Part) -> dict[str, Any]:
+        info: dict[str, Any] = self._supervisor.call("getProcessInfo", part.name)
+        return info
+
+    def _line(self, text: str) -> None:
+        self._say(f"{time.monotonic() - self._began:6.1f} s  {text}")
+
+
+def tail(log: Path, lines: int = LINES_OF_LOG) -> str:
+    """The end of a log file.
+
+    Args:
+        log: The file.
+        lines: How many lines of it.
+    """
+    if not log.exists():
+        return "(no log)"
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 64 * 1024))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+
+
+def _health(part: Part, info: dict[str, Any]) -> str:
+    try:
+        part.check(datetime.fromtimestamp(info["start"], timezone.utc))
+    except Exception as error:  # each part fails in the words of its own client library
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return "ok"
+
+
+@contextlib.contextmanager
+def _alone(say: Say) -> Iterator[None]:
+    # The lock goes with the process: a `lake up` that was killed does not lock out the next.
+    with (settings().home / "lifecycle.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("         another `lake up` or `lake down` is at work; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    import os
+
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,184 @@
+"""Landing on the real engine: real deliveries of the demo's upstream, and deliveries that are wrong."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import lakehouse
+from lakehouse import ops, release, tables
+from lakehouse.audit import gate
+from lakehouse.engine import spark
+from lakehouse.interval import Interval
+from lakehouse.readers import SourceError
+from lakehouse.steps import job
+
+land = job("land")
+DAY = Interval.parse("2013-01-05")
+
+
+def rows(query: str) -> list[dict]:
+    return [row.asDict() for row in spark().sql(query).collect()]
+
+
+def publish(source: str, interval: Interval) -> int:
+    land(source, interval)
+    gate([f"bronze.{source}"], interval)
+    return release.release([f"bronze.{source}"], interval)
+
+
+@pytest.fixture
+def altered(drop: Path) -> Callable[..., Path]:
+    """Changes one delivered file; the original is back after the test."""
+    kept: dict[Path, bytes] = {}
+
+    def change(source: str, day: str, edit: Callable[[list[str]], list[str]]) -> Path:
+        [path] = (drop / source).glob(f"{source}_{day}.*")
+        kept.setdefault(path, path.read_bytes())
+        path.write_text("\n".join(edit(path.read_text().split("\n"))))
+        return path
+
+    yield change
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("source", "reader"),
+    [
+        ("flight_actuals", pd.read_csv),
+        ("weather", lambda p: pd.read_json(p, lines=True)),
+        ("airports", pd.read_parquet),
+    ],
+)
+def test_every_row_arrives_with_its_values(drop: Path, source: str, reader: Callable[[Path], pd.DataFrame]) -> None:
+    publish(source, DAY)
+    [path] = (drop / source).glob(f"{source}_2013-01-05.*")
+    delivered = reader(path)
+    landed = lakehouse.read(f"bronze.{source}", where=[("_interval", "=", DAY.start)]).sort_values("_source_row")
+    assert landed["_source_row"].tolist() == list(range(1, len(delivered) + 1))
+    assert set(landed["_source_file"]) == {f"{source}/{path.name}"}
+    for column in delivered.columns:
+        want, got = delivered[column].tolist(), landed[column].tolist()
+        for expected, actual in zip(want, got, strict=True):
+            if pd.isna(expected):
+                assert pd.isna(actual), column
+            elif isinstance(actual, pd.Timestamp | dt.datetime):
+                assert pd.Timestamp(expected).tz_convert("UTC") == pd.Timestamp(actual).tz_convert("UTC")
+            elif isinstance(actual, dt.date):
+                assert pd.Timestamp(expected).date() == actual
+            else:
+                assert expected == actual, column
+
+
+def test_a_rerun_and_a_range_leave_the_same_rows(drop: Path) -> None:
+    publish("flight_actuals", Interval.parse("2013-01-06"))
+    publish("flight_actuals", Interval.parse("2013-01-07"))
+    by_day = lakehouse.read("bronze.flight_actuals", where=[("_interval", ">=", dt.date(2013, 1, 6))])
+    publish("flight_actuals", Interval.parse("2013-01-06/2013-01-07"))
+    publish("flight_actuals", Interval.parse("2013-01-06"))
+    again = lakehouse.read("bronze.flight_actuals", where=[("_interval", ">=", dt.date(2013, 1, 6))])
+    order = ["_interval", "_source_row"]
+    pd.testing.assert_frame_equal(
+        by_day.sort_values(order, ignore_index=True), again.sort_values(order, ignore_index=True)
+    )
+
+
+def test_bad_rows_are_quarantined_with_their_reasons_and_nothing_is_lost(altered: Callable[..., Path]) -> None:
+    def edit(lines: list[str]) -> list[str]:
+        lines[2] = lines[2].replace(",", ";", 3)  # too few fields
+        lines[3] += ",surplus"
+        cells = lines[4].split(",")
+        lines[4] = ",".join(["2013-13-01", cells[1], "twelve", *cells[3:]])
+        cells = lines[5].split(",")
+        lines[5] = ",".join([cells[0], "", *cells[2:]])
+        return lines
+
+    altered("flight_actuals", "2013-01-08", edit)
+    outcome = land("flight_actuals", Interval.parse("2013-01-08"))
+    bad = rows("select * from quarantine.flight_actuals where _interval = date'2013-01-08' order by _source_row")
+    assert [row["_source_row"] for row in bad] == [2, 3, 4, 5]
+    assert bad[0]["_reasons"] == ["malformed record: it does not have 12 fields"]
+    assert bad[1]["_raw"].endswith(",surplus")
+    assert bad[2]["_reasons"] == [
+        "flight_date: '2013-13-01' is not of type DATE",
+        "flight_number: 'twelve' is not of type INT",
+    ]
+    assert bad[3]["_reasons"] == ["carrier: is required and missing"]
+    assert outcome["rows_quarantined"] == 4
+    assert outcome["rows_in"] == outcome["rows_out"] + 4
+    recorded = ops.read("ops.runs").to_pylist()[-1]
+    assert (recorded["rows_in"], recorded["rows_quarantined"]) == (outcome["rows_in"], 4)
+
+
+def test_a_corrected_file_empties_the_quarantine_of_its_interval(altered: Callable[..., Path], drop: Path) -> None:
+    day = Interval.parse("2013-01-09")
+    original = (drop / "flight_actuals" / "flight_actuals_2013-01-09.csv").read_bytes()
+    path = altered("flight_actuals", "2013-01-09", lambda lines: [lines[0], lines[1] + ",x", *lines[2:]])
+    assert land("flight_actuals", day)["rows_quarantined"] == 1
+    path.write_bytes(original)
+    assert land("flight_actuals", day)["rows_quarantined"] == 0
+    assert rows("select count(*) n from quarantine.flight_actuals where _interval = date'2013-01-09'") == [{"n": 0}]
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda lines: [], "is empty"),
+        (lambda lines: lines[:1], "has no rows"),
+        (lambda lines: [lines[0].replace("carrier", "airline"), *lines[1:]], "line 1: column 'carrier' is missing"),
+        (lambda lines: [lines[0] + ",carrier", *lines[1:]], "column 'carrier' is there 2 times"),
+    ],
+)
+def test_a_file_that_is_wrong_as_a_whole_changes_nothing(
+    altered: Callable[..., Path], edit: Callable[[list[str]], list[str]], words: str
+) -> None:
+    publish("flight_actuals", DAY)
+    before = tables.head("bronze_next.flight_actuals")
+    path = altered("flight_actuals", "2013-01-05", edit)
+    with pytest.raises(SourceError, match=words) as error:
+        land("flight_actuals", DAY)
+    assert path.name in str(error.value)
+    assert tables.head("bronze_next.flight_actuals") == before
+    recorded = ops.read("ops.runs").to_pylist()[-1]
+    assert recorded["status"] == "failed"
+    assert words in recorded["error"]
+
+
+def test_a_file_that_has_not_arrived_is_named(drop: Path) -> None:
+    path = drop / "flight_actuals" / "flight_actuals_2013-01-10.csv"
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        with pytest.raises(SourceError, match=r"flight_actuals_2013-01-10\.csv"):
+            land("flight_actuals", Interval.parse("2013-01-10"))
+    finally:
+        path.write_bytes(content)
+
+
+def test_columns_in_another_order_keep_their_values(altered: Callable[..., Path]) -> None:
+    day = Interval.parse("2013-01-11")
+    publish("flight_actuals", day)
+    where = [("_interval", "=", day.start)]
+    before = lakehouse.read("bronze.flight_actuals", where=where).sort_values("_source_row", ignore_index=True)
+    altered("flight_actuals", "2013-01-11", lambda lines: [",".join(line.split(",")[::-1]) for line in lines if line])
+    publish("flight_actuals", day)
+    after = lakehouse.read("bronze.flight_actuals", where=where).sort_values("_source_row", ignore_index=True)
+    pd.testing.assert_frame_equal(before, after)
+
+
+def test_a_json_line_with_an_unknown_key_is_quarantined(altered: Callable[..., Path]) -> None:
+    def edit(lines: list[str]) -> list[str]:
+        lines[0] = json.dumps(json.loads(lines[0]) | {"colour": "blue"})
+        return [lines[0], lines[1][:-5], "", *lines[2:]]
+
+    altered("weather", "2013-01-12", edit)
+    assert land("weather", Interval.parse("2013-01-12"))["rows_quarantined"] == 2
+    bad = rows("select * from quarantine.weather where _interval = date'2013-01-12' order by _source_row")
+    assert bad[0]["_reasons"] == ["malformed record: not in the contract: colour"]
+    assert bad[1]["_reasons"] == ["malformed record: it is not a JSON object"]

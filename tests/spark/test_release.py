@@ -1,0 +1,95 @@
+"""Write, gate, release: what readers see at each moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import lakehouse
+from lakehouse import ops, release, tables
+from lakehouse.audit import gate
+from lakehouse.engine import spark
+from lakehouse.interval import Interval
+from lakehouse.locks import StaleWriterError, TableLockedError, writer
+from lakehouse.steps import job, step
+
+land = job("land")
+TABLE = "bronze.airlines"
+FIRST, SECOND = Interval.parse("2013-01-14"), Interval.parse("2013-01-15")
+
+
+def visible() -> int:
+    return spark().sql(f"select count(*) from {TABLE}").collect()[0][0]
+
+
+@pytest.fixture(autouse=True)
+def _first_release(drop: Path) -> None:
+    land("airlines", FIRST)
+    gate([TABLE], FIRST)
+    release.release([TABLE], FIRST)
+
+
+def test_readers_see_a_write_only_after_its_release() -> None:
+    before = visible()
+    landed = land("airlines", SECOND)
+    assert visible() == before
+    gate([TABLE], SECOND)
+    assert visible() == before
+    release.release([TABLE], SECOND)
+    assert visible() == len(lakehouse.read(TABLE))
+    assert release.released()[TABLE].version == landed["version"]
+
+
+def test_what_has_not_passed_a_gate_cannot_be_released() -> None:
+    land("airlines", SECOND)
+    with pytest.raises(release.NotAuditedError, match="lake gate bronze.airlines"):
+        release.release([TABLE], SECOND)
+
+
+def test_the_next_write_starts_from_the_released_rows() -> None:
+    before = visible()
+    land("airlines", SECOND)  # never released
+    with step("test", TABLE, None, writes="bronze_next.airlines") as run:
+        release.withdraw(TABLE, run)
+    assert spark().sql("select count(*) from bronze_next.airlines").collect()[0][0] == before
+    assert not release.pending(TABLE)
+
+
+def test_releasing_twice_is_one_release() -> None:
+    first = release.release([TABLE], FIRST)
+    rows = ops.read("ops.releases").num_rows
+    assert release.release([TABLE], FIRST) == first
+    assert ops.read("ops.releases").num_rows == rows
+
+
+def test_views_follow_the_record_after_a_crash_between_the_two() -> None:
+    before = visible()
+    spark().sql(f"create or replace view {TABLE} as select * from bronze_next.airlines version as of 0").collect()
+    assert visible() == 0
+    assert TABLE in release.repair()
+    assert visible() == before
+
+
+def test_an_earlier_release_can_still_be_read() -> None:
+    first = release.released()[TABLE].release_id
+    before = visible()
+    land("airlines", SECOND)
+    gate([TABLE], SECOND)
+    release.release([TABLE], SECOND)
+    assert len(lakehouse.read(TABLE, release_id=first)) == before
+
+
+def test_one_writer_at_a_time() -> None:
+    with writer("bronze_next.airlines"), pytest.raises(TableLockedError), writer("bronze_next.airlines", 1):
+        pass
+
+
+def test_a_writer_whose_lock_has_passed_on_does_not_commit() -> None:
+    head = tables.head("bronze_next.airlines")
+    with pytest.raises(StaleWriterError), writer("bronze_next.airlines") as stale:  # noqa: PT012
+        stale.connection.execute("select pg_advisory_unlock_all()")
+        with writer("bronze_next.airlines") as fresh:
+            assert fresh.token > stale.token
+        stale.check()
+    assert tables.head("bronze_next.airlines") == head

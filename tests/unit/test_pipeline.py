@@ -1,0 +1,195 @@
+"""Training and the candidates of flight_delay, on made-up flights whose delays follow a known rule."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skops import io
+
+from lakehouse import registry, training
+from lakehouse.interval import Interval
+from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
+
+SPEC = registry.load("flight_delay")
+WINDOW = Interval.parse("2013-01-01/2013-02-28")
+
+
+def flights(window: Interval = WINDOW, per_day: int = 60, seed: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features with everything that real ones can hold, and outcomes."""
+    random = np.random.default_rng(seed)
+    days = list(window.days())
+    rows = len(days) * per_day
+    features = pd.DataFrame({name: random.normal(size=rows) for name in SPEC.features.numeric})
+    features["departure_minute_of_day"] = random.integers(300, 1380, rows)
+    for column in SPEC.features.numeric[2:]:
+        features.loc[random.random(rows) < 0.1, column] = np.nan
+    features["carrier"] = random.choice(["UA", "AA", "B6", "EV"], rows)
+    features["origin"] = random.choice(["EWR", "JFK", "LGA"], rows)
+    features["destination"] = random.choice(["IAH", "MIA", "BQN", None], rows)
+    features["flight_date"] = [day for day in days for _ in range(per_day)]
+    features["flight_id"] = [f"{day}_{number}" for day in days for number in range(per_day)]
+    features["scheduled_departure"] = pd.Timestamp("2013-01-01", tz="UTC")
+    features["flight_number"] = 1
+    risk = 1.5 * features["carrier_late_rate_28d"].fillna(0) + (features["carrier"] == "EV") - 1.5
+    late = random.random(rows) < 1 / (1 + np.exp(-risk))
+    labels = features[["flight_id", "flight_date"]].assign(is_late=pd.array(late, "boolean"))
+    labels.loc[random.random(rows) < 0.03, "is_late"] = pd.NA
+    return features, labels
+
+
+def train(features: pd.DataFrame, labels: pd.DataFrame) -> training.Trained:
+    return training.train(
+        training.training_frame(features, labels, SPEC), registry.candidates(SPEC), SPEC, WINDOW
+    )
+
+
+@pytest.fixture(scope="module")
+def trained() -> training.Trained:
+    return train(*flights())
+
+
+@pytest.fixture(scope="module")
+def fitted() -> dict[str, ServedModel]:
+    features, labels = flights()
+    frame = training.training_frame(features, labels, SPEC).dropna(subset="label")
+    inputs = model_input(frame, SPEC.features.numeric, SPEC.features.categorical)
+    return {
+        name: ServedModel(
+            name=name,
+            version=1,
+            numeric=tuple(SPEC.features.numeric),
+            categorical=tuple(SPEC.features.categorical),
+            threshold=0.3,
+            payload=io.dumps(candidate.fit(inputs, frame["label"].astype("int8"))),
+        )
+        for name, candidate in registry.candidates(SPEC).items()
+    }
+
+
+def test_the_window_is_cut_by_time() -> None:
+    plan = training.split(WINDOW, SPEC.training)
+    assert str(plan.train) == "2013-01-01/2013-02-21"
+    assert str(plan.test) == "2013-02-22/2013-02-28"
+    assert [(str(fitted), str(validated)) for fitted, validated in plan.folds] == [
+        ("2013-01-01/2013-01-31", "2013-02-01/2013-02-07"),
+        ("2013-01-01/2013-02-07", "2013-02-08/2013-02-14"),
+        ("2013-01-01/2013-02-14", "2013-02-15/2013-02-21"),
+    ]
+
+
+def test_a_window_that_is_too_short_says_what_it_needs() -> None:
+    with pytest.raises(training.NotEnoughDataError, match="has 31 days.*need 35"):
+        training.split(Interval.parse("2013-01-01/2013-01-31"), SPEC.training)
+
+
+def test_the_default_window_ends_with_the_labels() -> None:
+    assert str(training.default_window(SPEC.training, dt.date(2013, 2, 28))) == "2013-01-08/2013-02-28"
+
+
+def test_days_without_labels_are_named() -> None:
+    features, labels = flights()
+    labels.loc[labels["flight_date"] >= dt.date(2013, 2, 22), "is_late"] = pd.NA
+    with pytest.raises(training.NotEnoughDataError, match="2013-02-22/2013-02-28.*gold.fct_flights"):
+        train(features, labels)
+
+
+def test_the_best_on_the_folds_is_selected_and_beats_the_base_rate(trained: training.Trained) -> None:
+    contenders = {name: f for name, f in trained.candidates.items() if name != "base_rate"}
+    assert trained.baseline == "base_rate"
+    assert trained.selected == min(contenders, key=lambda name: contenders[name].validation_log_loss)
+    assert trained.test_log_loss < trained.baseline_test_log_loss
+    assert trained.candidates[trained.selected].auc > 0.7
+    assert trained.candidates["base_rate"].auc == 0.5
+
+
+def test_the_same_rows_in_any_order_train_the_same_model(trained: training.Trained) -> None:
+    features, labels = flights()
+    again = train(features.sample(frac=1, random_state=3), labels.sample(frac=1, random_state=4))
+    assert again.predictions_sha256 == trained.predictions_sha256
+    assert again.candidates == trained.candidates
+
+
+def test_the_test_days_have_no_say_in_selection_or_fit(trained: training.Trained) -> None:
+    features, labels = flights()
+    untouched = labels["flight_date"] >= trained.split.test.start
+    labels.loc[untouched, "is_late"] = ~labels.loc[untouched, "is_late"]
+    turned = train(features, labels)
+    assert turned.selected == trained.selected
+    assert turned.predictions_sha256 == trained.predictions_sha256
+    assert turned.test_log_loss != trained.test_log_loss
+
+
+def test_rows_outside_of_the_window_change_nothing(trained: training.Trained) -> None:
+    features, labels = flights()
+    later = flights(Interval.parse("2013-03-01/2013-03-05"), seed=9)
+    more = train(pd.concat([features, later[0]]), pd.concat([labels, later[1]]))
+    assert more.predictions_sha256 == trained.predictions_sha256
+    assert more.rows == trained.rows
+
+
+def test_the_model_sees_its_listed_columns_and_no_other() -> None:
+    features, labels = flights()
+    leaky = features.assign(is_late=labels["is_late"], departure_delay_minutes=labels["is_late"].fillna(False) * 60)
+    inputs = model_input(leaky, SPEC.features.numeric, SPEC.features.categorical)
+    assert list(inputs) == SPEC.features.inputs
+    assert train(leaky, labels).predictions_sha256 == train(features, labels).predictions_sha256
+
+
+def test_no_input_is_known_only_after_departure() -> None:
+    outcomes = ("delay", "arrival", "air_time", "cancelled", "diverted", "is_late", "departure_time", "reported")
+    assert not [name for name in SPEC.features.inputs if any(word in name for word in outcomes)]
+
+
+def test_figures_add_up(trained: training.Trained) -> None:
+    for figures in trained.candidates.values():
+        assert sum(rows for rows, _, _ in figures.calibration) == trained.rows["test"]
+        shares = sum(rows * share for rows, _, share in figures.calibration) / trained.rows["test"]
+        assert shares == pytest.approx(trained.test["label"].mean())
+    assert sum(trained.rows.values()) == len(flights()[0])
+
+
+def test_calibration_by_hand() -> None:
+    scores = np.array([0.1, 0.1, 0.1, 0.9])
+    assert training.calibration(np.array([0, 0, 1, 1]), scores) == ((3, pytest.approx(0.1), pytest.approx(1 / 3)), (1, 0.9, 1.0))
+    even = training.measure(np.array([0, 1]), np.array([0.5, 0.5]), 0.3, 0.7)
+    assert (even.log_loss, even.brier, even.auc, even.calibration_error) == (pytest.approx(np.log(2)), 0.25, 0.5, 0)
+    assert (even.precision, even.recall) == (0.5, 1.0)
+
+
+def test_the_card_shows_every_candidate(trained: training.Trained) -> None:
+    text = training.card(SPEC, trained, {"release_id": "7"})
+    for name in trained.candidates:
+        assert f"| {name} |" in text
+    assert "| release_id | 7 |" in text
+    assert f"Selected: **{trained.selected}**" in text
+
+
+def test_candidates_hold_only_trusted_types(fitted: dict[str, ServedModel]) -> None:
+    for model in fitted.values():
+        assert set(io.get_untrusted_types(data=model.payload)) <= set(TRUSTED)
+
+
+def test_nulls_and_unknown_names_get_a_score(fitted: dict[str, ServedModel]) -> None:
+    strange = flights()[0].head(4).copy()
+    strange[SPEC.features.numeric] = strange[SPEC.features.numeric].astype(object)
+    strange.loc[0, SPEC.features.numeric] = None
+    strange.loc[1, SPEC.features.categorical] = None
+    strange.loc[2, SPEC.features.categorical] = "never seen before"
+    for model in fitted.values():
+        scores = score(strange, model)
+        assert np.isfinite(scores).all()
+        assert ((scores > 0) & (scores < 1)).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(st.integers(0, 3000), min_size=1, max_size=200))
+def test_a_row_has_the_same_score_in_any_batch(fitted: dict[str, ServedModel], rows: list[int]) -> None:
+    features, _ = flights()
+    for model in fitted.values():
+        alone = score(features.iloc[rows], model)
+        assert (alone == score(features, model)[rows]).all()
