@@ -53,7 +53,10 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             profile_name="lakehouse", target_name="lake", profiles_yml_filepath=warehouse.PROJECT / "profiles.yml"
         ),
         execution_config=ExecutionConfig(
-            execution_mode=ExecutionMode.WATCHER, invocation_mode=InvocationMode.DBT_RUNNER
+            execution_mode=ExecutionMode.WATCHER,
+            invocation_mode=InvocationMode.DBT_RUNNER,
+            # Of the task that runs dbt; the tasks of the models only follow it.
+            setup_operator_args={"pool": tasks.ENGINE_POOL},
         ),
         render_config=RenderConfig(
             load_method=LoadMode.DBT_MANIFEST,
@@ -61,6 +64,8 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             emit_datasets=False,
         ),
         operator_args={
+            "poke_interval": 1,
+            "deferrable": False,
             "vars": {
                 "interval_start": "{{ interval(partition_key).start }}",
                 "interval_end": "{{ interval(partition_key).end }}",
@@ -71,8 +76,6 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
                 },
             },
             "full_refresh": "{{ params.full_refresh }}",
-            "env": warehouse.environment(),
-            "append_env": True,
         },
     )
     gated = tasks.gate(warehouse.stored_models())

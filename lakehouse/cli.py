@@ -108,7 +108,7 @@ def sql(
     if query is None:
         _prompt(limit)
         return
-    _print_rows(query, as_csv, as_json, limit)
+    print_rows(query, as_csv, as_json, limit)
 
 
 @app.command(rich_help_panel=QUERIES)
@@ -194,13 +194,21 @@ def _prompt(limit: int) -> None:
             statement = ""
         elif statement.rstrip().endswith(";"):
             try:
-                _print_rows(statement.rstrip().rstrip(";"), False, False, limit)
+                print_rows(statement.rstrip().rstrip(";"), False, False, limit)
             except _expected() as error:
                 print(_first_lines(error), file=sys.stderr)
             statement = ""
 
 
-def _print_rows(query: str, as_csv: bool, as_json: bool, limit: int) -> None:
+def print_rows(query: str, as_csv: bool = False, as_json: bool = False, limit: int = 100) -> None:
+    """Run a query and print its rows.
+
+    Args:
+        query: Spark SQL.
+        as_csv: Print CSV.
+        as_json: Print a JSON array of objects.
+        limit: Rows of a table that are printed at most; 0 prints all.
+    """
     from lakehouse.engine import spark
 
     result = spark().sql(query)

@@ -1,8 +1,8 @@
 """Source contracts: what an upstream promises to deliver, and from where the platform reads it.
 
 A contract is an Open Data Contract Standard 3.x document, ``spark_jobs/sources/<source>.yaml``. The
-Spark schema, the DAG of the source, the dbt sources and the documentation all follow from it. Fields of the
-standard that the platform would have to ignore are refused, so that a contract says nothing in vain.
+Spark schema, the DAG of the source, the dbt sources and the documentation all follow from it. Rules about
+values are refused here: their place is the suite of the table.
 """
 
 from __future__ import annotations
@@ -309,21 +309,32 @@ def _dotted(path: Sequence[str | int]) -> str:
     return text.removeprefix(".") or "the document"
 
 
+class _Loader(yaml.CSafeLoader):
+    """Leaves dates as text, so that a day that does not exist is an error of its field."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for letter, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 class _Document:
     """A parsed contract that knows the line of each of its fields."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = path.read_text(encoding="utf-8")
         try:
-            self._root = yaml.compose(text, Loader=yaml.CSafeLoader)
-            self._refuse_duplicates(self._root, ())
-            raw = yaml.load(text, Loader=yaml.CSafeLoader)
+            text = path.read_text(encoding="utf-8")
+            raw = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+            self._root = yaml.compose(text, Loader=_Loader)
+        except UnicodeDecodeError as error:
+            raise ContractError(f"{_shown(path)}: not UTF-8 ({error}). Save it as UTF-8.") from error
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ContractError(
                 f"{_shown(path)}, line {line}: not YAML ({error.problem}). Correct the line; indent with spaces."
             ) from error
+        self._refuse_duplicates(self._root, ())
         if not isinstance(raw, dict):
             self.fail((), "is empty or not a mapping. Start it with `apiVersion: v3.1.0` and `kind: DataContract`.")
         try:
@@ -443,8 +454,8 @@ class _Properties:
     def date(self, name: str) -> dt.date | None:
         """A property that is a day."""
         value = self.get(name)
-        if value is None or (isinstance(value, dt.date) and not isinstance(value, dt.datetime)):
-            return value
+        if value is None:
+            return None
         try:
             return dt.date.fromisoformat(str(value))
         except ValueError:
@@ -634,7 +645,7 @@ def _service_levels(document: _Document) -> _ServiceLevels:
     if frequency.scheduler != "cron" or len(fields) != 5 or not all(map(_CRON_FIELD.fullmatch, fields)):
         document.fail(
             ("slaProperties", index, "schedule"),
-            f"of frequency is {frequency.schedule!r}. Set scheduler to cron and schedule to five fields, such as 0 6 * * *.",
+            f"of frequency is {frequency.schedule!r}. Write scheduler: cron, and five fields such as 0 6 * * *.",
         )
     if days["retention"] < 1:
         document.fail(("slaProperties", found["retention"][0], "value"), "of retention must be at least one day.")

@@ -11,7 +11,6 @@ the whole, and whatever is wrong with it must stop the release.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from lakehouse.suites import Expectation, Suite
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 EXAMPLES = 5
 """How many values that break a rule are shown."""
@@ -180,17 +179,20 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
         suites.SuiteNotFoundError: A table has no suite.
         suites.InvalidSuiteError: A suite is not valid.
     """
+    planned = [(request, suites.load(request.suite_name or _released_name(request.table))) for request in requests]
+    # Great Expectations takes seconds to import: not before the suites are known to be good.
+    from lakehouse import gx_engine
+
     if spark is None:
         from lakehouse.engine import spark as session
 
         spark = session()
-    planned = [(request, suites.load(request.suite_name or _released_name(request.table))) for request in requests]
     results = []
     for request, suite in planned:
         started = time.monotonic()
         version = _head(request.table) if request.version is None else request.version
         df = spark.sql(f"select * from {request.table} version as of {int(version)}")
-        validation = validate(df.where(request.where) if request.where else df, suite)
+        validation = gx_engine.validate(df.where(request.where) if request.where else df, suite, EXAMPLES)
         validation.meta |= {"table": request.table, "version": version, "where": request.where}
         results.append(
             GateResult(
@@ -203,58 +205,6 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
             )
         )
     return results
-
-
-def validate(df: DataFrame, suite: Suite) -> ExpectationSuiteValidationResult:
-    """Validate a frame with Great Expectations.
-
-    Args:
-        df: A frame of the engine.
-        suite: A suite; expectations of any type.
-
-    Returns:
-        GX's own result, with the expectations in the suite's order.
-    """
-    _quiet()
-    import great_expectations as gx
-    from great_expectations.core import ExpectationSuiteValidationResult
-    from great_expectations.core.batch import Batch
-    from great_expectations.execution_engine.sparkdf_batch_data import SparkDFBatchData
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-    from great_expectations.validator.validator import Validator, calc_validation_statistics
-
-    from lakehouse.gx_engine import OneQueryCalculator, OneQueryEngine
-
-    context = gx.get_context(mode="ephemeral")
-    engine = OneQueryEngine(spark=df.sparkSession, persist=False)
-    batch = Batch(data=SparkDFBatchData(engine, df))
-    validator = Validator(execution_engine=engine, data_context=context, batches=[batch])
-    validator._metrics_calculator = OneQueryCalculator(engine)
-    found = validator.graph_validate(
-        configurations=[
-            ExpectationConfiguration(
-                e.type, dict(e.kwargs), meta=dict(e.meta), severity=e.severity, id=e.id or _identifier(index)
-            )
-            for index, e in enumerate(suite.expectations)
-        ],
-        runtime_configuration={"result_format": {"result_format": "BASIC", "partial_unexpected_count": EXAMPLES}},
-    )
-    order = {e.id or _identifier(index): index for index, e in enumerate(suite.expectations)}
-    found.sort(key=lambda result: order[result.expectation_config.id])
-    statistics = calc_validation_statistics(found)
-    return ExpectationSuiteValidationResult(
-        success=bool(statistics.success),
-        results=found,
-        suite_name=suite.name,
-        statistics={
-            "evaluated_expectations": statistics.evaluated_expectations,
-            "successful_expectations": statistics.successful_expectations,
-            "unsuccessful_expectations": statistics.unsuccessful_expectations,
-            "success_percent": statistics.success_percent,
-        },
-        meta={"great_expectations_version": gx.__version__},
-        batch_id=batch.id,
-    )
 
 
 def _results(suite: Suite, validation: ExpectationSuiteValidationResult) -> tuple[RuleResult, ...]:
@@ -288,10 +238,6 @@ def _error(info: Any) -> str | None:
     return None
 
 
-def _identifier(index: int) -> str:
-    return f"expectation-{index}"
-
-
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
@@ -308,8 +254,3 @@ def _head(table: str) -> int:
     if version is None:
         raise LookupError(f"The table {table} does not exist.")
     return version
-
-
-def _quiet() -> None:
-    """GX reports its use to its makers unless told otherwise before it is imported."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"

@@ -16,21 +16,37 @@ everything under a row condition of its own, in one query for each such conditio
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
-from typing import Any
+from functools import cache, reduce
+from typing import TYPE_CHECKING, Any
 
+# GX reports its use to its makers unless told otherwise before it is imported.
+os.environ["GX_ANALYTICS_ENABLED"] = "false"
+
+import great_expectations as gx
 import great_expectations.exceptions as gx_exceptions
+from great_expectations.compatibility.pydantic import ValidationError
+from great_expectations.core import ExpectationSuiteValidationResult
+from great_expectations.core.batch import Batch, LegacyBatchDefinition
+from great_expectations.core.id_dict import IDDict
 from great_expectations.execution_engine import SparkDFExecutionEngine
+from great_expectations.execution_engine.sparkdf_batch_data import SparkDFBatchData
+from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.util import convert_to_json_serializable
 from great_expectations.validator.metric_configuration import MetricConfiguration
 from great_expectations.validator.metrics_calculator import MetricsCalculator
 from great_expectations.validator.validation_graph import ValidationGraph
+from great_expectations.validator.validator import Validator, calc_validation_statistics
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+
+if TYPE_CHECKING:
+    from lakehouse.suites import Expectation, Suite
 
 Metrics = dict[Any, Any]
 
@@ -42,6 +58,76 @@ _EXAMPLES = (".unexpected_values", ".unexpected_rows")
 _ROWS = "table.row_count"
 _NULLS = "column_values.nonnull.unexpected_values"
 _UNIQUE = ("column_values.unique.unexpected_count", "compound_columns.unique.unexpected_count")
+
+
+def validate(df: DataFrame, suite: Suite, examples: int) -> ExpectationSuiteValidationResult:
+    """Validate a frame with Great Expectations.
+
+    Args:
+        df: A frame of the engine.
+        suite: A suite; expectations of any type.
+        examples: How many values that break a rule are fetched.
+
+    Returns:
+        GX's own result, with the expectations in the suite's order.
+    """
+    engine = OneQueryEngine(df.sparkSession)
+    data: Any = SparkDFBatchData(engine, df)
+    definition = LegacyBatchDefinition(
+        datasource_name="lakehouse", data_connector_name="spark", data_asset_name=suite.name, batch_identifiers=IDDict()
+    )
+    batch = Batch(data=data, batch_definition=definition)
+    validator = Validator(execution_engine=engine, data_context=_context(), batches=[batch])
+    validator._metrics_calculator = OneQueryCalculator(engine)
+    identifiers = [f"expectation-{index}" for index in range(len(suite.expectations))]
+    found = validator.graph_validate(
+        configurations=[
+            ExpectationConfiguration(
+                e.type, dict(e.kwargs), meta=dict(e.meta), severity=FailureSeverity(e.severity), id=identifier
+            )
+            for identifier, e in zip(identifiers, suite.expectations, strict=True)
+        ],
+        runtime_configuration={"result_format": {"result_format": "BASIC", "partial_unexpected_count": examples}},
+    )
+    by_identifier = {r.expectation_config.id: r for r in found if r.expectation_config is not None}
+    results = [by_identifier[identifier] for identifier in identifiers]
+    statistics = calc_validation_statistics(results)
+    return ExpectationSuiteValidationResult(
+        success=bool(statistics.success),
+        results=results,
+        suite_name=suite.name,
+        statistics={
+            "evaluated_expectations": statistics.evaluated_expectations,
+            "successful_expectations": statistics.successful_expectations,
+            "unsuccessful_expectations": statistics.unsuccessful_expectations,
+            "success_percent": statistics.success_percent,
+        },
+        meta={"great_expectations_version": gx.__version__},
+        batch_id=batch.id,
+    )
+
+
+@cache
+def _context() -> Any:
+    """GX wants a context; this one stores nothing, and is made once because it has a folder of its own."""
+    return gx.get_context(mode="ephemeral")
+
+
+def argument_errors(expectation: Expectation) -> list[tuple[str, str]]:
+    """What Great Expectations says is wrong with an expectation's arguments: (argument, message) each.
+
+    Args:
+        expectation: One of a known type.
+    """
+    try:
+        ExpectationConfiguration(expectation.type, dict(expectation.kwargs)).to_domain_obj()
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for item in error.errors():
+            argument = str(item["loc"][0])
+            found.setdefault("" if argument == "__root__" else argument, item["msg"])
+        return list(found.items())
+    return []
 
 
 @dataclass(frozen=True)
@@ -87,6 +173,11 @@ class OneQueryCalculator(MetricsCalculator):
 class OneQueryEngine(SparkDFExecutionEngine):
     """GX's Spark engine, with the order of its metrics changed."""
 
+    def __init__(self, spark: SparkSession) -> None:
+        # Without persist=False GX would cache the whole table in the engine's memory.
+        super().__init__(spark=spark, persist=False)
+        self._refused: dict[Any, str] = {}
+
     def resolve_metrics(
         self,
         metrics_to_resolve: Iterable[MetricConfiguration],
@@ -102,10 +193,14 @@ class OneQueryEngine(SparkDFExecutionEngine):
             metrics: What has been computed so far.
             runtime_configuration: Passed on to GX.
         """
-        ready = list(metrics_to_resolve)
+        wanted = list(metrics_to_resolve)
         known: Metrics = metrics if metrics is not None else {}
-        if not ready:
+        if not wanted:
             return known
+        ready = [m for m in wanted if m.id not in self._refused and _count_of(m) not in self._refused]
+        if not ready:  # GX tries again what failed; the answer would be the same
+            message = "\n".join(self._refused.get(m.id) or self._refused[_count_of(m)] for m in wanted)
+            raise gx_exceptions.MetricResolutionError(message=message, failed_metrics=wanted)
 
         free = [m for m in ready if m.metric_name.endswith(_WITHOUT_SPARK) or m.metric_name in _SCHEMA]
         if free:
@@ -165,7 +260,8 @@ class OneQueryEngine(SparkDFExecutionEngine):
         """Everything that can be asked at once; one query per row condition, which is mostly none."""
         values: Metrics = {}
         with _one_job_per_query(self.spark):
-            for domain in {repr(item.domain): item.domain for item in [*counts, *keys]}.values():
+            domains = [count.domain for count in counts] + [key.domain for key in keys]
+            for domain in {repr(domain): domain for domain in domains}.values():
                 rows = self.get_domain_records(domain)
                 suspects = [key for key in keys if key.domain == domain]
                 members = [count for count in counts if count.domain == domain]
@@ -182,16 +278,11 @@ class OneQueryEngine(SparkDFExecutionEngine):
         self, metrics: list[MetricConfiguration], known: Metrics, runtime_configuration: dict[str, Any] | None
     ) -> Metrics:
         """Compute each metric by itself, so that only the expectations that Spark refuses fail."""
-        broken: list[MetricConfiguration] = []
-        messages: list[str] = []
         for metric in metrics:
             try:
                 known |= super().resolve_metrics([metric], _with_unused_rows([metric], known), runtime_configuration)
             except (PySparkException, gx_exceptions.MetricResolutionError) as error:
-                broken.append(metric)
-                messages.append(str(error))
-        if broken:
-            raise gx_exceptions.MetricResolutionError(message="\n".join(messages), failed_metrics=broken)
+                self._refused[metric.id] = str(error)
         return known
 
 

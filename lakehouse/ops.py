@@ -6,6 +6,7 @@ commit, without Spark.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -111,12 +112,13 @@ def read(table: str) -> pa.Table:
     return SCHEMAS[table].empty_table() if log is None else log.to_pyarrow_table()
 
 
-def ensure() -> None:
-    """Create the platform's tables where they are missing, and make them known to the engine."""
-    from lakehouse.engine import sql
+def ensure(execute: Callable[[str], Any]) -> None:
+    """Create the platform's tables where they are missing, and make them known to the engine.
 
-    sql("create schema if not exists ops").collect()
+    Args:
+        execute: Runs one SQL statement on the engine.
+    """
+    execute("create schema if not exists ops")
     for table, schema in SCHEMAS.items():
-        if tables.delta(table) is None:
-            DeltaTable.create(tables.location(table), schema=schema, mode="ignore")
-        sql(f"create table if not exists {table} using delta location '{tables.location(table)}'").collect()
+        DeltaTable.create(tables.location(table), schema=schema, mode="ignore")
+        execute(f"create table if not exists {table} using delta location '{tables.location(table)}'")

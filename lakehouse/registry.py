@@ -266,6 +266,16 @@ class ModelVersion:
     tags: dict[str, str] = field(default_factory=dict)
 
 
+@cache
+def connect() -> MlflowClient:
+    """The MLflow of the settings."""
+    os.environ |= _MLFLOW_ENVIRONMENT
+    import mlflow
+
+    mlflow.set_tracking_uri(settings().mlflow_uri)
+    return mlflow.MlflowClient()
+
+
 def champion(name: str) -> ModelVersion:
     """The version that scores, looked up now. Call once per run and keep the answer: the alias can move.
 
@@ -290,7 +300,7 @@ def versions(name: str) -> list[ModelVersion]:
     Args:
         name: The model.
     """
-    found = [_model_version(entry) for entry in _client().search_model_versions(f"name='{name}'")]
+    found = [_model_version(entry) for entry in connect().search_model_versions(f"name='{name}'")]
     return sorted(found, key=lambda entry: entry.version)
 
 
@@ -307,7 +317,7 @@ def fetch(version: ModelVersion) -> ServedModel:
 
     from mlflow.artifacts import download_artifacts
 
-    _client()
+    connect()
     with tempfile.TemporaryDirectory() as folder:
         local = Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder))
         metadata = yaml.safe_load((local / "MLmodel").read_text())["metadata"]
@@ -337,7 +347,7 @@ def register(spec: ModelSpec, trained: Trained, pins: Pins, step_run_id: str) ->
         pins: What it was made from.
         step_run_id: The step of ``ops.runs`` that trained it.
     """
-    client = _client()
+    client = connect()
     fingerprint = pins.fingerprint(trained.predictions_sha256)
     known = client.search_model_versions(f"name='{spec.name}' and tags.fingerprint='{fingerprint}'")
     if known:
@@ -397,7 +407,8 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
         mlflow.log_metrics(trained.metrics())
         for table, version in pins.versions.items():
             source = DeltaDatasetSource(path=tables.location(tables.next_table(table)), delta_table_version=version)
-            mlflow.log_input(MetaDataset(source, name=f"{table}@{version}"), context="training")
+            dataset = MetaDataset(source, name=f"{table}@{version}")  # type: ignore[abstract]  # MLflow's own lapse
+            mlflow.log_input(dataset, context="training")
         mlflow.log_dict(trained.figures(), "metrics.json")
         mlflow.log_text(card(spec, trained, pins.tags()), "card.md")
         info = mlflow.sklearn.log_model(
@@ -437,7 +448,7 @@ def _by_alias(name: str, alias: str) -> ModelVersion | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return _model_version(_client().get_model_version_by_alias(name, alias))
+        return _model_version(connect().get_model_version_by_alias(name, alias))
     except MlflowException as error:
         # The server says INVALID_PARAMETER_VALUE of an alias, RESOURCE_DOES_NOT_EXIST of a model that is not there.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
@@ -447,15 +458,6 @@ def _by_alias(name: str, alias: str) -> ModelVersion | None:
 
 def _model_version(entry: Any) -> ModelVersion:
     return ModelVersion(entry.name, int(entry.version), entry.run_id, tuple(entry.aliases), dict(entry.tags))
-
-
-@cache
-def _client() -> MlflowClient:
-    os.environ |= _MLFLOW_ENVIRONMENT
-    import mlflow
-
-    mlflow.set_tracking_uri(settings().mlflow_uri)
-    return mlflow.MlflowClient()
 
 
 def _installed(package: str) -> str:

@@ -1,7 +1,7 @@
 """Release: point the views that people read at audited versions, and say so in ``ops.releases``.
 
 ``ops.releases`` is the truth. The set of versions is recorded there in one commit, and the views follow it;
-a release that is killed between the two is completed by running it again, or by :func:`repair`.
+a release that is killed between the two is completed by running it again.
 """
 
 from __future__ import annotations
@@ -140,14 +140,6 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
             _point(table, version)
         run.say("release %d: %s", release_id, ", ".join(f"{t} at version {v}" for t, v in sorted(heads.items())))
         return release_id
-
-
-def repair() -> list[str]:
-    """Point every view at the version that ``ops.releases`` names; returns the tables."""
-    state = released()
-    for item in state.values():
-        _point(item.table, item.version)
-    return sorted(state)
 
 
 def read(

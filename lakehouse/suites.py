@@ -72,14 +72,12 @@ class Expectation:
         kwargs: Its arguments.
         severity: ``critical``, ``warning`` or ``info``.
         meta: Its author's notes.
-        id: GX's identifier, if it has one.
     """
 
     type: str
     kwargs: dict[str, Any]
     severity: str = "critical"
     meta: dict[str, Any] = field(default_factory=dict)
-    id: str | None = None
 
     @property
     def mostly(self) -> float:
@@ -187,7 +185,6 @@ def read(path: Path, name: str | None = None, columns: Collection[str] | None = 
                 kwargs=entry.get("kwargs") or {},
                 severity=entry.get("severity") or "critical",
                 meta=entry.get("meta") or {},
-                id=entry.get("id"),
             )
             for entry in content["expectations"]
         ),
@@ -223,10 +220,12 @@ def lint(path: Path, columns: Collection[str] | None = None) -> Lint:
     problems = list(_problems(document, f"{path.parent.name}.{path.stem}", columns))
     if problems:
         return Lint(problems, [])
+    from lakehouse.gx_engine import argument_errors
+
     notes: list[Problem] = []
     for index, entry in enumerate(document.content["expectations"]):
         expectation = Expectation(entry["type"], entry.get("kwargs") or {}, entry.get("severity") or "critical")
-        for where, message in gx_errors(expectation):
+        for where, message in argument_errors(expectation):
             problems.append(document.problem(("expectations", index, "kwargs", where), message))
         if expectation.severity == "critical" and not rules.is_row_rule(expectation):
             notes.append(
@@ -237,26 +236,6 @@ def lint(path: Path, columns: Collection[str] | None = None) -> Lint:
                 )
             )
     return Lint(problems, notes)
-
-
-def gx_errors(expectation: Expectation) -> list[tuple[str, str]]:
-    """What Great Expectations says is wrong with an expectation's arguments: (argument, message) each.
-
-    Args:
-        expectation: One of a known type.
-    """
-    from great_expectations.compatibility.pydantic import ValidationError
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-
-    try:
-        ExpectationConfiguration(expectation.type, dict(expectation.kwargs)).to_domain_obj()
-    except ValidationError as error:
-        found: dict[str, str] = {}
-        for item in error.errors():
-            argument = str(item["loc"][0])
-            found.setdefault("" if argument == "__root__" else argument, item["msg"])
-        return list(found.items())
-    return []
 
 
 @cache

@@ -150,9 +150,7 @@ def _data_file(name: str) -> Path:
 
 def _table(file: Path | IO[bytes], columns: list[str] | None = None) -> pd.DataFrame:
     # As text, so that every value is dropped exactly as the original file writes it.
-    return pd.read_csv(
-        file, dtype=str, usecols=columns, na_values=["NA"], keep_default_na=False, encoding="utf-8"
-    )
+    return pd.read_csv(file, dtype=str, usecols=columns, na_values=["NA"], keep_default_na=False, encoding="utf-8")
 
 
 def _day(frame: pd.DataFrame) -> pd.Series[str]:
@@ -174,13 +172,21 @@ class _Csv:
 
 
 class _Upstream:
-    """The content of every file; each original table is read when it is first asked for."""
+    """The content of every file; each original table is read when it is first asked for.
+
+    Attributes:
+        last_day: Last day that a file will be asked for.
+    """
+
+    def __init__(self, last_day: dt.date) -> None:
+        self.last_day = last_day
 
     @cached_property
     def _flights(self) -> pd.DataFrame:
         with zipfile.ZipFile(_data_file("flights.csv.zip")) as archive, archive.open("flights.csv") as file:
             flights = _table(file)
         flights["flight_date"] = _day(flights)
+        flights = flights[flights["flight_date"] <= self.last_day.isoformat()].copy()
         # `time_hour` is the UTC hour of the scheduled departure: 2013-01-01T10:00:00Z.
         hour, minute = flights["time_hour"].str.slice(0, 14), flights["minute"].str.zfill(2)
         flights["scheduled_departure"] = hour + minute + ":00Z"
@@ -356,7 +362,7 @@ def deliver(
     """
     deliveries = plan(until=until, since=since, sources=sources)
     fs, root = fsspec.core.url_to_fs(str(drop))
-    upstream = _Upstream()
+    upstream = _Upstream(max((delivery.day for delivery in deliveries), default=FIRST_DAY))
     counts: dict[str, Count] = {}
     for delivery in progress(deliveries):
         count = counts.setdefault(delivery.source, Count())

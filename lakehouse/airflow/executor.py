@@ -48,6 +48,8 @@ class WarmLocalExecutor(LocalExecutor):
 
     def start(self) -> None:
         """Import, then start the workers."""
+        # It logs each of its methods while it is imported.
+        logging.getLogger("great_expectations._docs_decorators").disabled = True
         started = time.monotonic()
         for library in LIBRARIES:
             importlib.import_module(library)

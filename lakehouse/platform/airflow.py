@@ -34,7 +34,7 @@ def airflow_environment() -> dict[str, str]:
     """Airflow's configuration: every process that imports Airflow against this platform needs these variables."""
     s = settings()
     home = folder()
-    database = s.postgres_url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
+    database = s.postgres_url("airflow").partition("://")[2]
     options = {
         "core": {
             "dags_folder": PROJECT_DIR / "dags",
@@ -51,7 +51,11 @@ def airflow_environment() -> dict[str, str]:
             "hostname_callable": "lakehouse.platform.airflow.hostname",
             "min_serialized_dag_update_interval": 5,
         },
-        "database": {"sql_alchemy_conn": database, "load_default_connections": False},
+        "database": {
+            "sql_alchemy_conn": f"postgresql+psycopg2://{database}",
+            "sql_alchemy_conn_async": f"postgresql+psycopg_async://{database}",
+            "load_default_connections": False,
+        },
         "api": {
             "host": "127.0.0.1",
             "port": s.ports.airflow,

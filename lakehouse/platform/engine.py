@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 
+from lakehouse import ops
 from lakehouse.platform import jars, postgres
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import PROJECT_DIR, settings
@@ -277,6 +278,7 @@ def warm_up() -> None:
         cursor = connection.cursor()
         for schema in SCHEMAS:
             cursor.execute(f"create schema if not exists {schema}")
+        ops.ensure(cursor.execute)
     finally:
         connection.close()
 

@@ -23,7 +23,7 @@ def main() -> None:
     from lakehouse.platform.parts import environment, parts
 
     part = parts()[name]
-    clear_the_way(name)
+    clear_the_way()
     variables = environment()
     os.environ.clear()
     os.environ.update(variables)

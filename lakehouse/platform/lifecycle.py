@@ -174,6 +174,8 @@ class _Start:
             self._works[part.name].set()
             self._line(f"{part.name} works already")
             return
+        if info["statename"] not in ("RUNNING", "STARTING"):
+            _refuse_taken_ports(part)
         fetched.result()
         for needed in part.needs:
             while not self._works[needed].wait(SECONDS_BETWEEN_POLLS):
@@ -181,22 +183,13 @@ class _Start:
                     return
         part.prepare()
         if info["statename"] not in ("RUNNING", "STARTING"):
-            self._start(part)
+            # Refused when the supervisor has just restarted it by itself.
+            with contextlib.suppress(xmlrpc.client.Fault):
+                self._supervisor.call("startProcess", part.name, False)
         self._await(part)
         part.warm_up()
         self._works[part.name].set()
         self._line(f"{part.name} is up" + (f": {part.address}" if part.address else ""))
-
-    def _start(self, part: Part) -> None:
-        for name, port in part.port_numbers().items():
-            if owner := processes.port_owner(port):
-                raise PlatformError(
-                    f"{part.name} cannot start: port {port} is taken by {owner}. Stop that, or choose another port "
-                    f"with LAKE_PORTS__{name.upper()} or in lake.toml."
-                )
-        # A name that is in another state than a moment ago is being restarted by the supervisor itself.
-        with contextlib.suppress(xmlrpc.client.Fault):
-            self._supervisor.call("startProcess", part.name, False)
 
     def _await(self, part: Part) -> None:
         end = time.monotonic() + part.start_seconds
@@ -240,6 +233,15 @@ def tail(log: Path, lines: int = LINES_OF_LOG) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 64 * 1024))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+
+
+def _refuse_taken_ports(part: Part) -> None:
+    for name, port in part.port_numbers().items():
+        if owner := processes.port_owner(port):
+            raise PlatformError(
+                f"{part.name} cannot start: port {port} is taken by {owner}. Stop that, or choose another port "
+                f"with LAKE_PORTS__{name.upper()} or in lake.toml."
+            )
 
 
 def _health(part: Part, info: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ def run() -> NoReturn:
     """Become the MLflow server: replaces this process."""
     artifacts = folder() / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
-    database = settings().postgres_url("mlflow").replace("postgresql://", "postgresql+psycopg2://", 1)
+    database = "postgresql+psycopg2://" + settings().postgres_url("mlflow").partition("://")[2]
     # What the `mlflow server` command would pass on to the server that it starts: without the command there is
     # one process to watch instead of two, and one import of MLflow.
     os.environ.update(

@@ -14,85 +14,86 @@ import psutil
 from lakehouse.settings import settings
 
 
-def clear_the_way(part: str) -> None:
-    """End what an earlier process of a part has left behind, and note this process as the new one.
+def clear_the_way() -> None:
+    """End what parts that were killed have left behind; to be called by a child of the supervisor.
 
-    A part that was killed cannot end its children: the workers of a scheduler would go on writing
-    beside the tasks that are tried again. The supervisor makes each part the leader of a process
-    group, and the group outlives its leader.
+    A part that was killed cannot end its children: a scheduler's tasks would go on writing beside those
+    that are tried again. All that the parts start is in the supervisor's session; what is there and does
+    not descend from the supervisor has lost its part.
+    """
+    session, parent = os.getsid(0), os.getppid()
+    family = {parent, *(process.pid for process in psutil.Process(parent).children(recursive=True))}
+    kill(process for process in _members(session) if process.pid not in family)
+
+
+def record_session(pid: int) -> None:
+    """Note the supervisor's session, so that its processes are found when it is gone.
 
     Args:
-        part: Name of the part that the calling process is about to become.
+        pid: The supervisor's process, which leads the session.
     """
-    kill(_left_behind(part))
-    record = _record(part)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}))
+    _record().write_text(json.dumps({"session": pid, "started": psutil.Process(pid).create_time()}))
 
 
-def strays(parts: Iterable[str]) -> list[psutil.Process]:
-    """Processes of parts that no supervisor watches any more.
-
-    Args:
-        parts: Names of the parts to look for; to be asked only while no supervisor runs.
-    """
-    return [process for part in parts for process in _left_behind(part, leader_too=True)]
+def strays() -> list[psutil.Process]:
+    """Processes of the recorded session; to be asked only when no supervisor answers."""
+    try:
+        record = json.loads(_record().read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return []
+    session, started = record["session"], record["started"]
+    if psutil.boot_time() > started:
+        return []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if abs(psutil.Process(session).create_time() - started) > 1:
+            return []  # the number was given to another process since
+    return _members(session)
 
 
 def kill(processes: Iterable[psutil.Process], patience: float = 0) -> None:
-    """End processes.
+    """End processes, and wait for their end.
 
     Args:
         processes: Which.
         patience: Seconds that they have to end in good order.
     """
-    processes = list(processes)
+    left = list(processes)
     if patience:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGTERM)
-        _, processes = psutil.wait_procs(processes, timeout=patience)
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=5)
+        _signal(left, signal.SIGTERM)
+        _, left = psutil.wait_procs(left, timeout=patience)
+    _signal(left, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=5)
 
 
 def port_owner(port: int) -> str | None:
-    """Who listens on a port of the loopback interface, in words; None when it is free.
+    """Who listens on a port, in words; None when it is free.
 
     Args:
         port: TCP port.
     """
     for connection in psutil.net_connections("tcp"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-            if connection.pid is None:
-                return "a process of another user"
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, TypeError):
                 process = psutil.Process(connection.pid)
-                command = " ".join(process.cmdline())
-                return f"process {connection.pid} ({command[:80]})"
-            return f"process {connection.pid}"
+                return f"process {process.pid} ({' '.join(process.cmdline()).strip()[:80]})"
+            return "a process of another user"
     return None
 
 
-def _record(part: str) -> Path:
-    return settings().home / "run" / f"{part}.json"
+def _record() -> Path:
+    return settings().home / "supervisor" / "session.json"
 
 
-def _left_behind(part: str, leader_too: bool = False) -> list[psutil.Process]:
-    try:
-        record = json.loads(_record(part).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return []
-    group, started = record["pid"], record["started"]
+def _members(session: int) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if process.pid == os.getpid() or os.getpgid(process.pid) != group:
-                continue
-            if process.pid == group and abs(process.create_time() - started) > 1:
-                return []  # the number was given to another process since
-            if process.pid != group or leader_too:
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)

@@ -113,21 +113,19 @@ def ensure_running() -> list[str]:
         if result.returncode != 0 or time.monotonic() > end:
             raise PlatformError(f"The supervisor did not start; see {log}.\n{(result.stderr or result.stdout).strip()}")
         time.sleep(0.1)
+    processes.record_session(supervisor.call("getPID"))
     return []
 
 
 def recover() -> list[str]:
-    """End parts that run on although their supervisor is gone.
+    """End processes of the platform that run on although their supervisor is gone.
 
     Returns:
-        Their names, with the processes.
+        What they were.
     """
-    found = []
-    for part in reversed(list(parts())):
-        left = processes.strays([part])
-        if left:
-            found.append(f"{part} ({', '.join(str(process.pid) for process in left)})")
-            processes.kill(left, patience=20)
+    left = processes.strays()
+    found = [f"process {process.pid} ({process.name()})" for process in left]
+    processes.kill(left, patience=20)
     return found
 
 

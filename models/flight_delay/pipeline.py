@@ -35,11 +35,12 @@ def candidates(spec: ModelSpec) -> dict[str, Pipeline]:
 
 def _logistic_regression(numeric: list[str], categorical: list[str]) -> Pipeline:
     rest = [column for column in numeric if column != TIME_OF_DAY]
+    # Delays build up over the day, and not along a straight line.
+    hours = KBinsDiscretizer(n_bins=8, quantile_method="averaged_inverted_cdf")
     encoder = ColumnTransformer(
         [
-            ("numeric", make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler()), rest),
-            # Delays build up over the day, and not along a straight line.
-            ("time_of_day", KBinsDiscretizer(n_bins=8, quantile_method="averaged_inverted_cdf"), [TIME_OF_DAY]),
+            ("numeric", make_pipeline(_imputer(), StandardScaler()), rest),
+            ("time_of_day", make_pipeline(_imputer(), hours), [TIME_OF_DAY]),
             ("categorical", OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=50), categorical),
         ],
         # A dense matrix product rounds by the shape of its batch; a sparse one gives a row the same score anywhere.
@@ -64,3 +65,8 @@ def _gradient_boosting(numeric: list[str], categorical: list[str], seed: int) ->
             random_state=seed,
         ),
     )
+
+
+def _imputer() -> SimpleImputer:
+    # Keeps a column that is null in every row it is fitted on, so that the number of columns stays the same.
+    return SimpleImputer(keep_empty_features=True)

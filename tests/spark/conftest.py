@@ -16,10 +16,11 @@ def engine(lake_home: Path) -> Iterator[None]:
     """PostgreSQL and Spark of the platform."""
     command = [sys.executable, "-m", "lakehouse.platform"]
     subprocess.run([*command, "up", "engine"], check=True)
-    from lakehouse import ops
-
-    ops.ensure()
     yield
+    from lakehouse.engine import spark
+
+    # A session that outlives its engine would wait for it to come back.
+    spark().stop()
     subprocess.run([*command, "down"], check=True)
 
 

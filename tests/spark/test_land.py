@@ -52,7 +52,7 @@ def altered(drop: Path) -> Callable[..., Path]:
     ("source", "reader"),
     [
         ("flight_actuals", pd.read_csv),
-        ("weather", lambda p: pd.read_json(p, lines=True)),
+        ("weather", lambda p: pd.read_json(p, lines=True, precise_float=True)),
         ("airports", pd.read_parquet),
     ],
 )

@@ -9,43 +9,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_flights import SPEC, WINDOW, flights, train
 from skops import io
 
 from lakehouse import registry, training
 from lakehouse.interval import Interval
 from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
-
-SPEC = registry.load("flight_delay")
-WINDOW = Interval.parse("2013-01-01/2013-02-28")
-
-
-def flights(window: Interval = WINDOW, per_day: int = 60, seed: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Features with everything that real ones can hold, and outcomes."""
-    random = np.random.default_rng(seed)
-    days = list(window.days())
-    rows = len(days) * per_day
-    features = pd.DataFrame({name: random.normal(size=rows) for name in SPEC.features.numeric})
-    features["departure_minute_of_day"] = random.integers(300, 1380, rows)
-    for column in SPEC.features.numeric[2:]:
-        features.loc[random.random(rows) < 0.1, column] = np.nan
-    features["carrier"] = random.choice(["UA", "AA", "B6", "EV"], rows)
-    features["origin"] = random.choice(["EWR", "JFK", "LGA"], rows)
-    features["destination"] = random.choice(["IAH", "MIA", "BQN", None], rows)
-    features["flight_date"] = [day for day in days for _ in range(per_day)]
-    features["flight_id"] = [f"{day}_{number}" for day in days for number in range(per_day)]
-    features["scheduled_departure"] = pd.Timestamp("2013-01-01", tz="UTC")
-    features["flight_number"] = 1
-    risk = 1.5 * features["carrier_late_rate_28d"].fillna(0) + (features["carrier"] == "EV") - 1.5
-    late = random.random(rows) < 1 / (1 + np.exp(-risk))
-    labels = features[["flight_id", "flight_date"]].assign(is_late=pd.array(late, "boolean"))
-    labels.loc[random.random(rows) < 0.03, "is_late"] = pd.NA
-    return features, labels
-
-
-def train(features: pd.DataFrame, labels: pd.DataFrame) -> training.Trained:
-    return training.train(
-        training.training_frame(features, labels, SPEC), registry.candidates(SPEC), SPEC, WINDOW
-    )
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +52,7 @@ def test_the_window_is_cut_by_time() -> None:
 
 
 def test_a_window_that_is_too_short_says_what_it_needs() -> None:
-    with pytest.raises(training.NotEnoughDataError, match="has 31 days.*need 35"):
+    with pytest.raises(training.NotEnoughDataError, match=r"has 31 days.*need 35"):
         training.split(Interval.parse("2013-01-01/2013-01-31"), SPEC.training)
 
 
@@ -94,7 +63,7 @@ def test_the_default_window_ends_with_the_labels() -> None:
 def test_days_without_labels_are_named() -> None:
     features, labels = flights()
     labels.loc[labels["flight_date"] >= dt.date(2013, 2, 22), "is_late"] = pd.NA
-    with pytest.raises(training.NotEnoughDataError, match="2013-02-22/2013-02-28.*gold.fct_flights"):
+    with pytest.raises(training.NotEnoughDataError, match=r"2013-02-22/2013-02-28.*gold.fct_flights"):
         train(features, labels)
 
 
@@ -155,7 +124,10 @@ def test_figures_add_up(trained: training.Trained) -> None:
 
 def test_calibration_by_hand() -> None:
     scores = np.array([0.1, 0.1, 0.1, 0.9])
-    assert training.calibration(np.array([0, 0, 1, 1]), scores) == ((3, pytest.approx(0.1), pytest.approx(1 / 3)), (1, 0.9, 1.0))
+    assert training.calibration(np.array([0, 0, 1, 1]), scores) == (
+        (3, pytest.approx(0.1), pytest.approx(1 / 3)),
+        (1, 0.9, 1.0),
+    )
     even = training.measure(np.array([0, 1]), np.array([0.5, 0.5]), 0.3, 0.7)
     assert (even.log_loss, even.brier, even.auc, even.calibration_error) == (pytest.approx(np.log(2)), 0.25, 0.5, 0)
     assert (even.precision, even.recall) == (0.5, 1.0)

@@ -1,0 +1,192 @@
+"""The demo's main job: two months of history in one go, a model, and three days scored one after the other.
+
+Everything goes through Airflow's REST API. What Airflow has done already is not done again, so a demo that was
+interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lakehouse.airflow_client import AirflowClient
+from lakehouse.interval import Interval
+from lakehouse.settings import settings
+
+HISTORY = Interval.parse("2013-01-01/2013-02-28")
+DAYS = Interval.parse("2013-03-01/2013-03-03")
+SOURCES = ("flight_schedule", "flight_actuals", "weather", "planes", "airlines", "airports")
+OUTCOMES = ("flight_actuals", "weather")
+MODEL = "flight_delay"
+
+QUERY = """\
+select
+    p.flight_date,
+    count(*) as flights,
+    count_if(p.decision) as called_late,
+    round(avg(p.score), 3) as mean_score,
+    round(avg(cast(f.is_late as int)), 3) as late_rate,
+    max(p.model_version) as model_version
+from ml.predictions_flight_delay p
+left join gold.fct_flights f on f.flight_id = p.flight_id
+group by p.flight_date
+order by p.flight_date"""
+
+Say = Callable[[str], None]
+
+
+class Runs:
+    """The runs of the demo: finds, starts and follows them.
+
+    Args:
+        client: A client of Airflow's API.
+        say: Prints a line of progress.
+    """
+
+    def __init__(self, client: AirflowClient, say: Say) -> None:
+        self._client = client
+        self._say = say
+
+    def start(self, dag_id: str, key: str | None, conf: dict[str, Any] | None = None) -> str | None:
+        """Start a run unless there is one that has succeeded or is under way.
+
+        Args:
+            dag_id: The DAG.
+            key: The days that it is about; None for a DAG without partitions, which runs once.
+            conf: Values of the DAG's parameters.
+
+        Returns:
+            The run's id; None when it has succeeded already.
+        """
+        before = self._client.find_run(dag_id, key) if key else next(iter(self._client.runs(dag_id)), None)
+        if before and before["state"] == "success":
+            return None
+        if before and before["state"] in ("queued", "running"):
+            return str(before["dag_run_id"])
+        return self._client.trigger(dag_id, key, conf)
+
+    def follow(self, dag_id: str, run_id: str) -> None:
+        """Wait for a run, and say what its tasks do.
+
+        Args:
+            dag_id: The DAG.
+            run_id: The run.
+
+        Raises:
+            lakehouse.airflow_client.RunFailedError: It failed; the message is the failed task's.
+        """
+
+        def progress(task: dict[str, Any]) -> None:
+            if task["state"] in ("success", "failed", "up_for_retry"):
+                self._say(f"    {dag_id}: {task['task_id']} {task['state']}")
+
+        self._client.wait(dag_id, run_id, timeout=1800, on_task=progress)
+
+    def all_of(self, dag_ids: list[str], key: str, conf: dict[str, Any] | None = None) -> None:
+        """Run some DAGs for the same days, at the same time.
+
+        Args:
+            dag_ids: The DAGs.
+            key: The days.
+            conf: Values of their parameters.
+        """
+        started = {dag_id: self.start(dag_id, key, conf) for dag_id in dag_ids}
+        for dag_id, run_id in started.items():
+            if run_id:
+                self.follow(dag_id, run_id)
+
+    def led_to(self, dag_id: str, key: str) -> None:
+        """Wait for the run that the releases before it lead to.
+
+        Args:
+            dag_id: The DAG.
+            key: The days.
+        """
+        run = self._client.find_run(dag_id, key, timeout=60)
+        # Its cause is long past when an earlier demo stopped here, or the run has failed: it is started by hand then.
+        if run is None or run["state"] == "failed":
+            run_id: str | None = self._client.trigger(dag_id, key)
+        else:
+            run_id = None if run["state"] == "success" else str(run["dag_run_id"])
+        if run_id:
+            self.follow(dag_id, run_id)
+
+
+def main_job(client: AirflowClient, say: Say) -> None:
+    """Load the history, build, train, and score three days.
+
+    Args:
+        client: A client of Airflow's API.
+        say: Prints a line of progress.
+
+    Raises:
+        lakehouse.airflow_client.RunFailedError: A run failed.
+    """
+    runs = Runs(client, say)
+    history = str(HISTORY)
+    with stage(f"History {history}: land, gate and release {len(SOURCES)} sources", say):
+        runs.all_of([f"ingest_{source}" for source in SOURCES], history)
+    with stage(f"History {history}: build, gate and release the warehouse", say):
+        runs.led_to("build_warehouse", history)
+    with stage(f"Train and register {MODEL}", say):
+        run_id = runs.start(f"train_{MODEL}", None, {"window": history})
+        if run_id:
+            runs.follow(f"train_{MODEL}", run_id)
+    for day in DAYS.days():
+        with stage(f"{day}: what happened the day before, the day's schedule, the warehouse, the scores", say):
+            yesterday = day - dt.timedelta(days=1)
+            if yesterday > HISTORY.end:
+                runs.all_of([f"ingest_{source}" for source in OUTCOMES], yesterday.isoformat())
+            runs.all_of(["ingest_flight_schedule"], day.isoformat())
+            runs.led_to("build_warehouse", day.isoformat())
+            runs.led_to(f"score_{MODEL}", day.isoformat())
+
+
+@contextmanager
+def stage(title: str, say: Say) -> Iterator[None]:
+    """Announce a stage, and say how long it took.
+
+    Args:
+        title: What is done.
+        say: Prints a line of progress.
+    """
+    say(f"==> {title}")
+    started = time.monotonic()
+    yield
+    say(f"    done in {time.monotonic() - started:.0f} s")
+
+
+def wait_for_dags(client: AirflowClient, timeout: float = 120) -> None:
+    """Wait until Airflow has read the DAGs that the demo triggers.
+
+    Args:
+        client: A client of Airflow's API.
+        timeout: Seconds after which to give up.
+
+    Raises:
+        TimeoutError: They are not there by then; the message holds Airflow's import errors.
+    """
+    wanted = {f"ingest_{source}" for source in SOURCES} | {"build_warehouse", f"train_{MODEL}", f"score_{MODEL}"}
+    deadline = time.monotonic() + timeout
+    while missing := wanted - {dag["dag_id"] for dag in client.dags()}:
+        if time.monotonic() > deadline:
+            errors = client.import_errors() or "none; see `lake logs dag-processor`"
+            raise TimeoutError(f"Airflow does not know {', '.join(sorted(missing))}. Import errors: {errors}")
+        time.sleep(0.5)
+
+
+def farewell(say: Say) -> None:
+    """Say where everything is, how to log in, and how to stop.
+
+    Args:
+        say: Prints a line.
+    """
+    lake = settings()
+    say(f"Airflow   {lake.airflow_base_url}   user admin, password {lake.secret('airflow_admin_password')}")
+    say(f"MLflow    {lake.mlflow_uri}")
+    say(f'SQL       ./lake sql "select * from gold.on_time_league"   or jdbc:hive2://127.0.0.1:{lake.ports.thrift}')
+    say("          user lake, password: see sql_password in " + str(lake.home / "secrets.json"))
+    say("Stop      ./lake down        Start again   ./lake up        Delete everything   ./lake reset")

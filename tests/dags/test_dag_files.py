@@ -1,0 +1,138 @@
+"""The DAG files: what is in them, how fast they are read, and which conf they take."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DAGS = Path(__file__).parents[2] / "dags"
+
+SOURCES = ("airlines", "airports", "flight_actuals", "flight_schedule", "planes", "weather")
+DAG_IDS = {
+    *(f"ingest_{source}" for source in SOURCES),
+    "build_warehouse",
+    "train_flight_delay",
+    "score_flight_delay",
+}
+MODELS = {
+    "stg_airlines",
+    "stg_airports",
+    "stg_flight_actuals",
+    "stg_flight_schedule",
+    "stg_planes",
+    "stg_weather",
+    "dim_planes",
+    "fct_flights",
+    "daily_delays_by_airport",
+    "daily_delays_by_carrier",
+    "daily_delays_by_route",
+    "on_time_league",
+    "flight_delay_features",
+}
+
+PARSE = """
+import json, runpy, sys, time
+import airflow.dag_processing.dagbag, airflow.timetables.trigger  # what the DAG processor has in memory anyway
+start = time.perf_counter()
+for file in sys.argv[1:]:
+    runpy.run_path(file)
+seconds = time.perf_counter() - start
+heavy = {"dbt", "great_expectations", "mlflow", "pandas", "pyspark", "sklearn"} & sys.modules.keys()
+print(json.dumps({"seconds": seconds, "heavy": sorted(heavy)}))
+"""
+
+
+def test_the_dags_are_exactly_these(bag: Any) -> None:
+    assert set(bag.dags) == DAG_IDS
+
+
+def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest: Path) -> None:
+    files = sorted(str(path) for path in DAGS.glob("*.py"))
+    best = None
+    for _ in range(3):  # other processes on the machine must not decide
+        done = subprocess.run(
+            [sys.executable, "-c", PARSE, *files], capture_output=True, text=True, check=True, env=os.environ
+        )
+        outcome = json.loads(done.stdout.splitlines()[-1])
+        assert outcome["heavy"] == []
+        best = min(best or outcome["seconds"], outcome["seconds"])
+        if best < 2:
+            break
+    assert best is not None and best < 2
+
+
+def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
+    for dag in bag.dags.values():
+        assert dag.doc_md and dag.description and dag.tags, dag.dag_id
+        assert dag.max_active_runs == 1, dag.dag_id
+        assert dag.catchup is False, dag.dag_id
+        for task in dag.tasks:
+            assert task.owner not in ("airflow", ""), task
+            assert task.retries >= 1 and task.execution_timeout, task
+            if not task.task_id.startswith("dbt."):
+                assert task.doc_md, task
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_ingestion_waits_lands_gates_and_releases(bag: Any, source: str) -> None:
+    dag = bag.dags[f"ingest_{source}"]
+    assert [task.task_id for task in dag.topological_sort()] == ["wait", "land", "gate", "release"]
+    wait = dag.get_task("wait")
+    assert wait.mode == "reschedule" and wait.poke_interval >= 10
+    assert [asset.name for asset in dag.get_task("release").outlets] == [f"bronze.{source}"]
+    assert dag.get_task("release").outlets[0].uri == f"lake://bronze/{source}"
+
+
+def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> None:
+    dag = bag.dags["build_warehouse"]
+    assert {f"dbt.{model}_run" for model in MODELS} <= set(dag.task_ids)
+    first, *_, last = dag.topological_sort()
+    assert (first.task_id, last.task_id) == ("check", "release")
+    assert [asset.name for asset in last.outlets] == ["gold"]
+    assert dag.get_task("gate").upstream_task_ids >= {"dbt.dbt_producer_watcher_done"}
+    assert set(dag.get_task("gate").op_args[0]) == {f"gold.{model}" for model in MODELS if not model.startswith("stg_")}
+
+
+def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
+    engine = {"land", "gate", "release", "train", "score", "dbt.dbt_producer_watcher"}
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            assert task.pool == ("engine" if task.task_id in engine else "default_pool"), task
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [
+        ("ingest_weather", {"wait": "no"}),
+        ("ingest_weather", {"wait": None}),
+        ("build_warehouse", {"full_refresh": 1}),
+        ("train_flight_delay", {"window": "2013"}),
+        ("train_flight_delay", {"window": 28}),
+    ],
+)
+def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict[str, Any]) -> None:
+    from airflow.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        stored[dag_id].params.deep_merge(conf).validate()
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [
+        ("ingest_weather", {}),
+        ("ingest_weather", {"wait": False}),
+        ("build_warehouse", {"full_refresh": True}),
+        ("train_flight_delay", {}),
+        ("train_flight_delay", {"window": "2013-01-01/2013-02-28"}),
+        ("score_flight_delay", {}),
+    ],
+)
+def test_a_right_conf_is_taken(stored: dict[str, Any], dag_id: str, conf: dict[str, Any]) -> None:
+    stored[dag_id].params.deep_merge(conf).validate()

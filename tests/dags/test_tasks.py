@@ -1,0 +1,100 @@
+"""What the tasks refuse before they do anything, and which errors are worth another try."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+def context(key: str | None, conf: dict[str, Any] | None = None, wait: bool = True) -> dict[str, Any]:
+    return {
+        "partition_key": key,
+        "params": {"wait": wait},
+        "dag": SimpleNamespace(dag_id="ingest_planes", params={"wait": wait}),
+        "dag_run": SimpleNamespace(conf=conf),
+    }
+
+
+def test_the_interval_of_a_run_is_its_partition_key() -> None:
+    from lakehouse.airflow.tasks import run_interval
+
+    assert str(run_interval(context("2013-01-01/2013-02-28", {"wait": False}))) == "2013-01-01/2013-02-28"
+
+
+@pytest.mark.parametrize(
+    ("key", "conf", "message"),
+    [
+        (None, {}, "has no partition key"),
+        ("yesterday", {}, "'yesterday' is not an interval"),
+        ("2013-03-01", {"wiat": True}, "wiat, which ingest_planes does not know; it takes wait"),
+        ("2013-03-01", {"interval": "2013-03-01"}, "Days are given as the run's partition key"),
+    ],
+)
+def test_a_run_that_is_not_clear_fails_at_once(key: str | None, conf: dict[str, Any], message: str) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from lakehouse.airflow.tasks import run_interval
+
+    with pytest.raises(AirflowFailException, match=message):
+        run_interval(context(key, conf))
+
+
+def test_what_a_person_must_put_right_is_not_tried_again() -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from lakehouse.airflow.tasks import no_retry
+    from lakehouse.errors import LakeError
+
+    with pytest.raises(AirflowFailException, match="LakeError: wrong header"), no_retry():
+        raise LakeError("wrong header")
+
+
+@pytest.mark.parametrize("name", ["TableLockedError", "StaleWriterError"])
+def test_a_busy_table_and_a_lost_engine_are_tried_again(name: str) -> None:
+    from lakehouse import locks
+    from lakehouse.airflow.tasks import no_retry
+
+    error = getattr(locks, name)
+    with pytest.raises(error), no_retry():
+        raise error("busy")
+    with pytest.raises(ConnectionError), no_retry():
+        raise ConnectionError("engine is gone")
+
+
+def test_a_missing_file_is_named_when_the_run_is_not_to_wait(lake_home: Any) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from lakehouse.airflow.tasks import wait
+
+    with pytest.raises(AirflowFailException, match=r"planes_2013-03-01\.csv"):
+        wait("planes").execute(context("2013-03-01", wait=False))
+
+
+def test_a_day_outside_of_the_history_fails_at_once() -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from lakehouse.airflow.tasks import wait
+
+    with pytest.raises(AirflowFailException, match="planes has no data about 2014-03-01"):
+        wait("planes").execute(context("2014-03-01"))
+
+
+@pytest.mark.parametrize(("passed", "written", "good"), [(5, 5, True), (6, 5, True), (4, 5, False)])
+def test_a_gate_that_finds_its_version_withdrawn_does_not_pass(
+    monkeypatch: pytest.MonkeyPatch, passed: int, written: int, good: bool
+) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from lakehouse import audit
+    from lakehouse.airflow import tasks
+
+    monkeypatch.setattr(audit, "gate", lambda names, interval: dict.fromkeys(names, passed))
+    monkeypatch.setattr(tasks, "get_current_context", lambda: context("2013-03-01"))
+    gate = tasks.gate.function
+    if good:
+        assert gate(["bronze.planes"], {"bronze.planes": written}) == {"bronze.planes": passed}
+    else:
+        with pytest.raises(AirflowFailException, match="has been withdrawn"):
+            gate(["bronze.planes"], {"bronze.planes": written})

@@ -1,0 +1,209 @@
+"""Scoring on the engine: the workers' scores, what a row says of itself, and what a second run leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_flights import SPEC, WINDOW, flights
+
+import lakehouse
+from lakehouse import ops, registry, tables
+from lakehouse.audit import gate
+from lakehouse.engine import spark, sql
+from lakehouse.interval import Interval
+from lakehouse.release import NotReleasedError, release, released
+from lakehouse.settings import settings
+from lakehouse.steps import job
+
+train, score = job("train"), job("score")
+TABLE = "ml.predictions_flight_delay"
+STORED = "ml_next.predictions_flight_delay"
+FEATURES, OUTCOMES = "gold.made_up_features", "gold.made_up_outcomes"
+DAY, NEXT_DAY = Interval.parse("2013-03-01"), Interval.parse("2013-03-02")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[registry.ModelSpec]:
+    """flight_delay, reading made-up tables of the warehouse, registered in an MLflow of its own."""
+    folder = tmp_path_factory.mktemp("model")
+    spec = SPEC.model_copy(
+        update={
+            "features": SPEC.features.model_copy(update={"table": FEATURES}),
+            "label": SPEC.label.model_copy(update={"table": OUTCOMES}),
+        }
+    )
+    features, outcomes = flights(Interval(WINDOW.start, dt.date(2013, 3, 3)))
+    put(FEATURES, features, folder)
+    put(OUTCOMES, outcomes, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "load", lambda _name: spec)
+        patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{folder}/mlflow.sqlite")
+        registry.connect.cache_clear()
+        registry.connect().create_experiment(spec.name, artifact_location=(folder / "artifacts").as_uri())
+        train(spec.name, WINDOW)
+        yield spec
+    registry.connect.cache_clear()
+
+
+def put(table: str, frame: pd.DataFrame, folder: Path, *, visible: bool = True) -> int:
+    """Write a table and release it, as the warehouse would."""
+    file = folder / f"{table}.parquet"
+    frame.to_parquet(file, index=False, coerce_timestamps="us")
+    stored = tables.next_table(table)
+    spark().read.parquet(str(file)).write.format("delta").mode("overwrite").saveAsTable(stored)
+    version = tables.head(stored)
+    assert version is not None
+    if visible:
+        release_id = max((entry.release_id for entry in released().values()), default=0) + 1
+        row = {"release_id": release_id, "released_at": dt.datetime.now(dt.UTC), "table_name": table}
+        ops.append("ops.releases", [{**row, "version": version}])
+    return version
+
+
+def rows(where: str = "true") -> pd.DataFrame:
+    frame: pd.DataFrame = sql(f"select * from {STORED} where {where} order by flight_id").toPandas()
+    return frame
+
+
+def test_every_row_has_the_score_that_the_model_gives_here(model: registry.ModelSpec) -> None:
+    outcome = score("flight_delay", DAY)
+    stored = rows(f"flight_date = date'{DAY}'")
+    features = lakehouse.read(FEATURES, where=[("flight_date", "=", DAY.start)]).sort_values("flight_id")
+    champion = registry.champion("flight_delay")
+    from lakehouse.scoring import score as score_here
+
+    assert outcome["rows"] == len(stored) == len(features)
+    assert stored["score"].to_numpy().tobytes() == score_here(features, registry.fetch(champion)).tobytes()
+    assert (stored["decision"] == (stored["score"] >= model.decision_threshold)).all()
+    stored["scheduled_departure"] = stored["scheduled_departure"].dt.tz_localize("UTC")
+    for column in model.features.kept:
+        assert list(stored[column].astype(str)) == list(features[column].astype(str)), column
+
+
+def test_a_row_says_what_it_was_made_from() -> None:
+    score("flight_delay", DAY)
+    row = rows(f"flight_date = date'{DAY}'").iloc[0]
+    key = f"flight_delay|{row['flight_id']}|2013-03-01"
+    assert row["prediction_id"] == hashlib.sha256(key.encode()).hexdigest()[:32]
+    assert (row["model_name"], row["model_version"], row["role"]) == ("flight_delay", 1, "champion")
+    assert row["release_id"] == released()[FEATURES].release_id
+    run = next(entry for entry in ops.read("ops.runs").to_pylist() if entry["run_id"] == row["run_id"])
+    assert (run["step"], run["status"], run["rows_in"], run["rows_out"]) == ("score", "success", 60, 60)
+    assert dict(run["versions_in"]) == {tables.next_table(FEATURES): released()[FEATURES].version}
+    assert abs(row["scored_at"].to_pydatetime() - dt.datetime.now(row["scored_at"].tz)) < dt.timedelta(minutes=5)
+
+
+def test_a_second_run_leaves_the_same_rows() -> None:
+    score("flight_delay", DAY)
+    first = rows()
+    score("flight_delay", DAY)
+    own = ["run_id", "scored_at"]
+    pd.testing.assert_frame_equal(rows().drop(columns=own), first.drop(columns=own), check_exact=True)
+
+
+def test_only_its_own_interval_is_replaced() -> None:
+    score("flight_delay", DAY)
+    gate([TABLE], DAY)
+    release([TABLE], DAY)
+    before = lakehouse.read(TABLE)
+    score("flight_delay", NEXT_DAY)
+    gate([TABLE], NEXT_DAY)
+    release([TABLE], NEXT_DAY)
+    after = lakehouse.read(TABLE)
+    kept = after[after["flight_date"] == DAY.start]
+    assert len(after) == len(before) + 60
+    assert set(kept["run_id"]) == set(before["run_id"])
+
+
+def test_a_range_has_the_scores_of_its_days() -> None:
+    score("flight_delay", DAY)
+    alone = rows(f"flight_date = date'{DAY}'").set_index("prediction_id")["score"]
+    outcome = score("flight_delay", Interval(WINDOW.start, NEXT_DAY.end))
+    together = rows().set_index("prediction_id")["score"]
+    assert outcome["rows"] == 61 * 60 == together.index.nunique()
+    assert np.array_equal(together[alone.index].to_numpy(), alone.to_numpy())
+
+
+def test_an_interval_without_features_is_refused_and_nothing_is_replaced() -> None:
+    from spark_jobs.score import NothingToScoreError
+
+    score("flight_delay", DAY)
+    gate([TABLE], DAY)
+    release([TABLE], DAY)
+    before = lakehouse.read(TABLE)
+    with pytest.raises(NothingToScoreError, match=r"gold\.made_up_features has no rows for 2014-01-01"):
+        score("flight_delay", Interval.parse("2014-01-01"))
+    pd.testing.assert_frame_equal(lakehouse.read(TABLE), before)
+
+
+def test_features_that_are_not_released_are_not_scored(tmp_path: Path) -> None:
+    pinned = released()[FEATURES].version
+    features, _ = flights(DAY, per_day=10)
+    assert put(FEATURES, features, tmp_path, visible=False) > pinned
+    assert score("flight_delay", DAY)["rows"] == 60
+
+
+def test_the_champion_is_resolved_once_and_its_version_is_on_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    first = registry.champion("flight_delay")
+
+    def champion(name: str) -> registry.ModelVersion:
+        asked.append(name)
+        return first
+
+    monkeypatch.setattr(registry, "champion", champion)
+    assert score("flight_delay", DAY)["model_version"] == first.version
+    assert asked == ["flight_delay"]
+    assert set(rows(f"flight_date = date'{DAY}'")["model_version"]) == {first.version}
+
+
+def test_workers_tell_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that has one version loaded does not score with it when another is asked for."""
+    score("flight_delay", DAY)
+    first = rows(f"flight_date = date'{DAY}'")["score"]
+    champion = registry.champion("flight_delay")
+    served = registry.fetch(champion)
+    from skops import io
+
+    pipeline = io.loads(served.payload, trusted=["numpy.dtype"])
+    pipeline[-1].intercept_ += 1.0
+    other = dataclasses.replace(served, version=2, payload=io.dumps(pipeline))
+    monkeypatch.setattr(registry, "champion", lambda _name: dataclasses.replace(champion, version=2))
+    monkeypatch.setattr(registry, "fetch", lambda _version: other)
+    score("flight_delay", DAY)
+    second = rows(f"flight_date = date'{DAY}'")
+    assert (second["score"] > first).all()
+    assert set(second["model_version"]) == {2}
+
+
+def test_without_champion_or_release_it_says_what_to_do(
+    model: registry.ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = model.model_copy(update={"features": model.features.model_copy(update={"table": "gold.never_built"})})
+    monkeypatch.setattr(registry, "load", lambda _name: other)
+    with pytest.raises(NotReleasedError, match=r"gold\.never_built has no released version"):
+        score("flight_delay", DAY)
+    with pytest.raises(NotReleasedError, match=r"gold\.never_built not released"):
+        train("flight_delay", WINDOW)
+    monkeypatch.setattr(registry, "load", lambda _name: model.model_copy(update={"name": "untrained"}))
+    with pytest.raises(registry.NoChampionError, match="lake train untrained"):
+        score("untrained", DAY)
+
+
+def test_training_again_on_the_same_release_is_the_same_version() -> None:
+    again = train("flight_delay", WINDOW)
+    assert (again["model_version"], again["roles"]) == (1, ["champion"])
+    assert len(registry.versions("flight_delay")) == 1
+
+
+def test_training_without_a_window_ends_on_the_last_labelled_day() -> None:
+    outcome = train("flight_delay")
+    assert outcome["window"] == "2013-01-11/2013-03-03"
+    assert outcome["model_version"] == 2
