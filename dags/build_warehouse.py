@@ -11,6 +11,7 @@ from lakehouse.interval import Interval
 
 LAG_DAYS = {"identity": 0, "next_day": 1}
 
+gold = warehouse.stored_models()  # also sees to it that the manifest is up to date
 mappers = {
     tasks.table_asset(contract.table): IntervalMapper(LAG_DAYS[contract.warehouse_trigger])
     for contract in map(contracts.load, contracts.sources())
@@ -47,7 +48,7 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
     dbt = DbtTaskGroup(
         group_id="dbt",
         project_config=ProjectConfig(
-            dbt_project_path=warehouse.PROJECT, manifest_path=warehouse.ensure_manifest(), install_dbt_deps=False
+            dbt_project_path=warehouse.PROJECT, manifest_path=warehouse.manifest_path(), install_dbt_deps=False
         ),
         profile_config=ProfileConfig(
             profile_name="lakehouse", target_name="lake", profiles_yml_filepath=warehouse.PROJECT / "profiles.yml"
@@ -65,19 +66,14 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
         ),
         operator_args={
             "poke_interval": 1,
-            "deferrable": False,
             "vars": {
                 "interval_start": "{{ interval(partition_key).start }}",
                 "interval_end": "{{ interval(partition_key).end }}",
-                "commit": {
-                    "run_id": "{{ run_id }}",
-                    "step": "build",
-                    "interval": "{{ partition_key }}",
-                },
+                "commit": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
             },
             "full_refresh": "{{ params.full_refresh }}",
         },
     )
-    gated = tasks.gate(warehouse.stored_models())
-    released = tasks.release.override(outlets=[tasks.table_asset("gold")])(warehouse.stored_models())
+    gated = tasks.gate(gold)
+    released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
     chain(check, dbt, gated, released)

@@ -18,9 +18,7 @@ for model in registry.models():
 Scores the run's days of the released `{spec.features.table}` with the champion, gates the predictions and releases
 them as `{table}`. A run starts by itself when the warehouse has been released for its days.
 {tasks.HOW_TO_RUN}""",
-        schedule=PartitionedAssetTimetable(
-            assets=tasks.table_asset("gold"), default_partition_mapper=IntervalMapper()
-        ),
+        schedule=PartitionedAssetTimetable(assets=tasks.table_asset("gold"), default_partition_mapper=IntervalMapper()),
         start_date=tasks.START,
         catchup=False,
         max_active_runs=1,  # one writer for each table

@@ -1,4 +1,7 @@
-"""Makes the checkout's Python environment from its lock file; run by the wrapper script, with the standard library alone."""
+"""Makes the checkout's Python environment from its lock file.
+
+Run by the wrapper script on a bare machine, so it uses the standard library alone.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,8 @@ def install(tools: str) -> None:
     environment = {
         **os.environ,
         "UV_PROJECT_ENVIRONMENT": str(VENV),
-        "UV_PYTHON": sys.executable,
+        # Not the Python of an activated environment, which may be the one that is to be made.
+        "UV_PYTHON": getattr(sys, "_base_executable", sys.executable),
         "UV_PYTHON_DOWNLOADS": "never",
         # Compiled on first import instead: less than half of what is installed is ever imported.
         "UV_COMPILE_BYTECODE": "0",
@@ -90,7 +94,7 @@ def fetch_uv() -> None:
     pip = bundled_pip() or [sys.executable, "-m", "pip"]
     with tempfile.TemporaryDirectory(dir=TOOLS) as staging:
         target = Path(staging) / "uv"
-        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--root-user-action=ignore"]
         result = subprocess.run([*pip, "install", *options, "--target", target, f"uv=={UV_VERSION}"], check=False)
         if result.returncode == 0:
             target.rename(TOOLS / UV_VERSION)

@@ -16,6 +16,8 @@ from lakehouse.settings import settings
 
 FINISHED = frozenset({"success", "failed"})
 PAGE = 100
+LAST_LINE_OF_AIRFLOW = "Worker startup parse complete"
+"""From here on a task's log is the task's own."""
 
 
 class AirflowError(LakeError):
@@ -311,7 +313,8 @@ class AirflowClient:
         lines = [f"{dag_id} {run['partition_key'] or run_id} {run['state']}."]
         for task in failed:
             log = self.log(dag_id, run_id, task["task_id"], task["try_number"])
-            lines += [f"Task {task['task_id']}:", *(f"  {line}" for line in log[-15:])]
+            own = log[log.index(LAST_LINE_OF_AIRFLOW) + 1 :] if LAST_LINE_OF_AIRFLOW in log else log
+            lines += [f"Task {task['task_id']}:", *(f"  {line}" for line in own[-15:])]
         lines.append(f"{self.url}/dags/{dag_id}/runs/{run_id}")
         return "\n".join(lines)
 
@@ -364,5 +367,5 @@ def _lines(content: list[Any]) -> Iterator[str]:
         event = str(entry.get("event", ""))
         if not event.startswith(("::group::", "::endgroup::")):
             yield event
-        for error in entry.get("error_detail") or []:
+        for error in (entry.get("error_detail") or [])[:1]:  # the others are its causes
             yield f"{error.get('exc_type')}: {error.get('exc_value')}"

@@ -166,8 +166,13 @@ def restore(stored: str, version: int, run: Run) -> None:
 
 
 def written_rows(stored: str) -> int:
-    """Rows that the newest commit wrote, by Delta's own metrics."""
-    return int(last_commit(stored).get("operationMetrics", {}).get("numOutputRows", 0))
+    """New rows of the newest commit, by Delta's own metrics, without those copied from a file that it replaced.
+
+    Args:
+        stored: Name of an existing stored table.
+    """
+    metrics = last_commit(stored).get("operationMetrics", {})
+    return int(metrics.get("numOutputRows", 0)) - int(metrics.get("numCopiedRows", 0))
 
 
 def _literal(text: str) -> str:

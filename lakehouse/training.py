@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import brier_score_loss, log_loss, precision_score, recall_score, roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
@@ -219,6 +220,9 @@ def training_frame(features: pd.DataFrame, labels: pd.DataFrame, spec: ModelSpec
     )
 
 
+# The same sums in the same order whatever the number of cores; and threads that wait for each other on a busy
+# machine take many times longer than one.
+@threadpool_limits.wrap(limits=1)
 def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec, window: Interval) -> Trained:
     """Select by log loss on time-ordered folds, fit on the train days, measure every candidate on the test days.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.rules import broken_rules
-
 from lakehouse import contracts, readers, suites, tables
 from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.errors import LakeError
 from lakehouse.readers import SourceError
 from lakehouse.release import withdraw
+from lakehouse.rules import applies, broken_rules
 from lakehouse.steps import Run, step
 
 if TYPE_CHECKING:
@@ -180,12 +179,14 @@ def count(judged: DataFrame, suite: suites.Suite) -> dict[str, Any]:
         F.count("*").alias("rows"),
         total(bad).alias("bad"),
         total(bad & ~known).alias("unreadable"),
-        *(total(F.array_contains("_reasons", label)).alias(f"rule_{i}") for i, label in enumerate(labels)),
+        *(total(F.array_contains("_reasons", label)).alias(f"broken_{i}") for i, label in enumerate(labels)),
+        *(total(applies(rule)).alias(f"applies_{i}") for i, rule in enumerate(suite.row_rules())),
     ).collect()[0]
-    broken = {label: int(row[f"rule_{i}"]) for i, label in enumerate(labels) if row[f"rule_{i}"]}
+    broken = {label: int(row[f"broken_{i}"]) for i, label in enumerate(labels) if row[f"broken_{i}"]}
+    considered = {label: int(row[f"applies_{i}"]) for i, label in enumerate(labels)}
     if row["unreadable"]:
         broken["the types of the contract"] = int(row["unreadable"])
-    return {"rows": int(row["rows"]), "bad": int(row["bad"]), "broken": broken}
+    return {"rows": int(row["rows"]), "bad": int(row["bad"]), "broken": broken, "considered": considered}
 
 
 def rejection(counts: dict[str, Any], suite: suites.Suite) -> str | None:
@@ -193,15 +194,16 @@ def rejection(counts: dict[str, Any], suite: suites.Suite) -> str | None:
 
     Args:
         counts: Outcome of :func:`count`.
-        suite: The table's suite; a rule's ``mostly`` is the least share of rows that must keep it.
+        suite: The table's suite; a rule's ``mostly`` is the least share that must keep it of the rows that
+            it applies to, which for most rules are those with a value.
     """
     rows = counts["rows"]
     if rows and counts["bad"] == rows:
         return "not one row keeps the contract."
     for rule in suite.row_rules():
-        broken = counts["broken"].get(rule.label, 0)
-        if rows and (rows - broken) / rows < rule.mostly:
-            return f"{broken} of {rows} rows break {rule.label}; at least {rule.mostly:.4%} must keep it."
+        broken, considered = counts["broken"].get(rule.label, 0), counts["considered"][rule.label]
+        if broken and (considered - broken) / considered < rule.mostly:
+            return f"{broken} of {considered} rows break {rule.label}; at least {rule.mostly:.4%} must keep it."
     return None
 
 

@@ -42,8 +42,8 @@ class IntervalTimetable(CronPartitionTimetable):
         super().__init__(cron, timezone=timezone, run_offset=run_offset, **options | {"key_format": KEY_FORMAT})
 
     def _get_partition_date(self, *, run_date: Any) -> DateTime:
-        day = pendulum.instance(run_date).in_timezone(self._timezone).start_of("day").add(days=self._run_offset)
-        return day.in_timezone("UTC")
+        day = pendulum.instance(run_date).in_timezone(self._timezone).date()
+        return self._midnight(day + dt.timedelta(days=self._run_offset))
 
     def iter_partition_dagrun_infos(self, *, earliest: dt.datetime, latest: dt.datetime) -> Iterable[DagRunInfo]:
         """One run for each day of a backfill; both ends are included.
@@ -53,18 +53,16 @@ class IntervalTimetable(CronPartitionTimetable):
             latest: Last day.
         """
         for day in Interval(earliest.date(), latest.date()).days():
-            date = self._decode_partition_date(day.isoformat())
-            yield DagRunInfo(
-                run_after=date, data_interval=None, partition_date=date, partition_key=day.isoformat()
-            )
+            date = self._midnight(day)
+            yield DagRunInfo(run_after=date, data_interval=None, partition_date=date, partition_key=day.isoformat())
 
-    def _decode_partition_date(self, partition_key: str) -> DateTime | None:
+    def _decode_partition_date(self, partition_key: str) -> DateTime | None:  # type: ignore[override]
+        # A range has no date: a backfill of its first day must not take the range for that day.
         interval = parse_key(partition_key)
-        if not interval.is_day:
-            return None  # a backfill of its first day must not take the range for that day
-        start = interval.start
-        local = pendulum.datetime(start.year, start.month, start.day, tz=self._timezone)
-        return local.in_timezone("UTC")
+        return self._midnight(interval.start) if interval.is_day else None
+
+    def _midnight(self, day: dt.date) -> DateTime:
+        return pendulum.datetime(day.year, day.month, day.day, tz=self._timezone).in_timezone("UTC")
 
 
 class IntervalMapper(PartitionMapper):

@@ -182,7 +182,7 @@ def wait(source: str) -> DeliverySensor:
         mode="reschedule",
         poke_interval=max(contract.poke.total_seconds(), 10),
         timeout=contract.wait.total_seconds(),
-        doc_md=f"Waits up to {contract.wait} for what `{source}` delivers for the interval; done at once when it is there.",
+        doc_md=f"Waits up to {contract.wait} for what `{source}` delivers for the interval; goes on when it is there.",
     )
 
 

@@ -8,14 +8,15 @@ import json
 import os
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
 import psycopg
+from psycopg import sql
 
-from lakehouse.platform import http, postgres
+from lakehouse.platform import http, postgres, processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import PROJECT_DIR, settings
 
@@ -35,7 +36,7 @@ def airflow_environment() -> dict[str, str]:
     s = settings()
     home = folder()
     database = s.postgres_url("airflow").partition("://")[2]
-    options = {
+    options: dict[str, dict[str, object]] = {
         "core": {
             "dags_folder": PROJECT_DIR / "dags",
             "load_examples": False,
@@ -106,9 +107,9 @@ def prepare() -> None:
     postgres.ensure_database("airflow")
     wanted = {package: version(package) for package in ("apache-airflow", "apache-airflow-providers-fab")}
     record = folder() / "setup.json"
-    if record.exists() and (revisions := _revisions()) is not None:
-        if json.loads(record.read_text()) == {**wanted, **revisions}:
-            return
+    revisions = _revisions() if record.exists() else None
+    if revisions and json.loads(record.read_text()) == {**wanted, **revisions}:
+        return
     folder().mkdir(parents=True, exist_ok=True)
     log = settings().home / "logs" / "airflow-setup.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +140,7 @@ def run(component: str) -> NoReturn:
         # The API server reads the log files themselves; a log server would listen on every interface.
         arguments.append("--skip-serve-logs")
     os.chdir(folder())
-    os.execv(sys.executable, [sys.executable, "-m", *arguments])
+    processes.become(sys.executable, "-m", *arguments)
 
 
 def check_api_server() -> None:
@@ -164,12 +165,12 @@ def check_heartbeat(component: str, started: datetime | None) -> None:
     with psycopg.connect(settings().postgres_url("airflow"), connect_timeout=5) as connection:
         row = connection.execute(
             "select max(latest_heartbeat) from job where job_type = %s and start_date >= %s",
-            [JOB_TYPES[component], started or datetime.fromtimestamp(0, timezone.utc)],
+            [JOB_TYPES[component], started or datetime.fromtimestamp(0, UTC)],
         ).fetchone()
     latest: datetime | None = row[0] if row else None
     if latest is None:
         raise PlatformError(f"The {component} has not reported yet.")
-    if datetime.now(timezone.utc) - latest > SILENT_AFTER:
+    if datetime.now(UTC) - latest > SILENT_AFTER:
         raise PlatformError(f"The {component} has been silent since {latest:%H:%M:%S}.")
 
 
@@ -179,7 +180,7 @@ def _revisions() -> dict[str, str] | None:
         for table in VERSION_TABLES:
             if not connection.execute("select 1 from pg_tables where tablename = %s", [table]).fetchone():
                 return None
-            row = connection.execute(psycopg.sql.SQL("select version_num from {}").format(psycopg.sql.Identifier(table)))
+            row = connection.execute(sql.SQL("select version_num from {}").format(sql.Identifier(table)))
             found[table] = str(row.fetchone())
     return found
 

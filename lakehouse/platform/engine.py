@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 
 from lakehouse import ops
-from lakehouse.platform import jars, postgres
+from lakehouse.platform import jars, postgres, processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import PROJECT_DIR, settings
 
@@ -215,28 +215,25 @@ def run() -> NoReturn:
     # A Spark Connect URL in the environment would turn this driver into a client.
     os.environ.pop("SPARK_REMOTE", None)
     os.chdir(home)
-    os.execv(
+    processes.become(
         java(),
-        [
-            "java",
-            f"-Xmx{settings().spark_memory}",
-            *JAVA_OPTIONS,
-            # Hive looks for its name in Java's own properties, not in Spark's.
-            f"-Dhive.server2.custom.authentication.class={AUTHENTICATOR}",
-            f"-Djava.io.tmpdir={home / 'tmp'}",
-            f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
-            "-cp",
-            class_path(),
-            "org.apache.spark.deploy.SparkSubmit",
-            "--properties-file",
-            str(home / "spark.conf"),
-            # Also the heap's size, since Spark believes this and not the JVM.
-            "--driver-memory",
-            settings().spark_memory,
-            "--class",
-            MAIN_CLASS,
-            "spark-internal",
-        ],
+        f"-Xmx{settings().spark_memory}",
+        *JAVA_OPTIONS,
+        # Hive looks for its name in Java's own properties, not in Spark's.
+        f"-Dhive.server2.custom.authentication.class={AUTHENTICATOR}",
+        f"-Djava.io.tmpdir={home / 'tmp'}",
+        f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
+        "-cp",
+        class_path(),
+        "org.apache.spark.deploy.SparkSubmit",
+        "--properties-file",
+        str(home / "spark.conf"),
+        # Also the heap's size, since Spark believes this and not the JVM.
+        "--driver-memory",
+        settings().spark_memory,
+        "--class",
+        MAIN_CLASS,
+        "spark-internal",
     )
 
 

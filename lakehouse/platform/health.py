@@ -13,7 +13,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from supervisor.childutils import listener
@@ -67,11 +67,9 @@ class Watchman:
             if watch.pid != info["pid"]:
                 self._watches[name] = watch = Watch(pid=info["pid"])
             if watch.pending is None or watch.pending.done():
-                started = datetime.fromtimestamp(info["start"], timezone.utc)
+                started = datetime.fromtimestamp(info["start"], UTC)
                 watch.pending = self._pool.submit(self._parts[name].check, started)
-        wait_for(
-            [future for name in running if (future := self._watches[name].pending)], timeout=SECONDS_FOR_AN_ANSWER
-        )
+        wait_for([future for name in running if (future := self._watches[name].pending)], timeout=SECONDS_FOR_AN_ANSWER)
         for name, info in running.items():
             self._judge(self._parts[name], self._watches[name], info)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +96,7 @@ def _download(jar: Jar, staging: Path) -> None:
             f"The JAR {jar.coordinate} is not the one that was locked: "
             f"{LOCK_FILE.name} has sha256:{jar.sha256}, the download has sha256:{found}. It was not installed."
         )
-    os.replace(file, jar.path)
+    file.replace(jar.path)
 
 
 def _parse(path: Path) -> Iterator[Jar]:

@@ -11,7 +11,7 @@ import xmlrpc.client
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +246,7 @@ def _refuse_taken_ports(part: Part) -> None:
 
 def _health(part: Part, info: dict[str, Any]) -> str:
     try:
-        part.check(datetime.fromtimestamp(info["start"], timezone.utc))
+        part.check(datetime.fromtimestamp(info["start"], UTC))
     except Exception as error:  # each part fails in the words of its own client library
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "ok"

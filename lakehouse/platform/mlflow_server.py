@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from lakehouse.platform import http, postgres
+from lakehouse.platform import http, postgres, processes
 from lakehouse.settings import settings
 
 
@@ -39,18 +39,15 @@ def run() -> NoReturn:
         MLFLOW_SERVER_ALLOWED_HOSTS=f"localhost:{settings().ports.mlflow},127.0.0.1:{settings().ports.mlflow}",
     )
     os.chdir(folder())
-    os.execv(
+    processes.become(
         sys.executable,
-        [
-            sys.executable,
-            "-m",
-            "uvicorn",
-            "--host=127.0.0.1",
-            f"--port={settings().ports.mlflow}",
-            "--workers=1",
-            "--no-access-log",
-            "mlflow.server.fastapi_app:app",
-        ],
+        "-m",
+        "uvicorn",
+        "--host=127.0.0.1",
+        f"--port={settings().ports.mlflow}",
+        "--workers=1",
+        "--no-access-log",
+        "mlflow.server.fastapi_app:app",
     )
 
 

@@ -144,8 +144,7 @@ def parts() -> dict[str, Part]:
             )
     here = {part.name for part in found}
     return {
-        part.name: Part(**{**vars(part), "needs": tuple(name for name in part.needs if name in here)})
-        for part in found
+        part.name: Part(**{**vars(part), "needs": tuple(name for name in part.needs if name in here)}) for part in found
     }
 
 

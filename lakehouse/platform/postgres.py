@@ -19,6 +19,7 @@ from typing import NoReturn
 import psycopg
 from psycopg import sql
 
+from lakehouse.platform import processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import settings
 
@@ -95,7 +96,7 @@ def initialise() -> None:
             capture_output=True,
             text=True,
             check=False,
-            preexec_fn=_become_server_user,  # noqa: PLW1509
+            preexec_fn=_become_server_user,
         )
         if result.returncode != 0:
             raise PlatformError(f"initdb failed:\n{result.stderr.strip() or result.stdout.strip()}")
@@ -110,7 +111,7 @@ def run() -> NoReturn:
     program = binary("postgres")
     _become_server_user()
     os.chdir("/")
-    os.execv(program, [str(program), "-D", str(data_dir()), *arguments])
+    processes.become(program, "-D", data_dir(), *arguments)
 
 
 def check() -> None:

@@ -8,10 +8,21 @@ import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
 from lakehouse.settings import settings
+
+
+def become(program: str | Path, *arguments: str | Path) -> NoReturn:
+    """Replace this process by a program: the supervisor watches the program itself and not a shell before it.
+
+    Args:
+        program: Path of the program.
+        *arguments: Its arguments.
+    """
+    os.execv(program, [str(program), *map(str, arguments)])  # noqa: S606
 
 
 def clear_the_way() -> None:

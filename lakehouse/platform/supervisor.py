@@ -20,7 +20,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from lakehouse.platform import processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.platform.parts import Part, environment, parts
-from lakehouse.settings import PROJECT_DIR, settings, setting_variables
+from lakehouse.settings import PROJECT_DIR, setting_variables, settings
 
 START_SECONDS = 20
 HEALTH = "health"

@@ -52,7 +52,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
         .load()
     )
     day = (
-        F.to_date(contract.watermark)
+        F.to_date(str(contract.watermark))
         if contract.load == "incremental"
         else F.lit(interval.start.isoformat()).cast("date")
     )

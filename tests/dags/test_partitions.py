@@ -41,9 +41,7 @@ def test_a_mapper_is_the_same_when_it_is_read_back(lag_days: int, limit: int | N
 
     from lakehouse.airflow.partitions import IntervalMapper
 
-    read_back = decode_partition_mapper(
-        encode_partition_mapper(IntervalMapper(lag_days, max_downstream_keys=limit))
-    )
+    read_back = decode_partition_mapper(encode_partition_mapper(IntervalMapper(lag_days, max_downstream_keys=limit)))
     assert type(read_back) is IntervalMapper
     assert (read_back.lag_days, read_back.max_downstream_keys) == (lag_days, limit)
 
@@ -107,9 +105,7 @@ def test_nothing_is_scheduled_after_the_end_of_the_history(stored: dict[str, Any
 
 @pytest.mark.parametrize("source", ["flight_schedule", "flight_actuals", "planes"])
 def test_a_backfill_takes_both_ends_whatever_the_hour_of_the_schedule(stored: dict[str, Any], source: str) -> None:
-    infos = list(
-        stored[f"ingest_{source}"].iter_dagrun_infos_between(midnight("2013-02-27"), midnight("2013-03-01"))
-    )
+    infos = list(stored[f"ingest_{source}"].iter_dagrun_infos_between(midnight("2013-02-27"), midnight("2013-03-01")))
     assert [info.partition_key for info in infos] == ["2013-02-27", "2013-02-28", "2013-03-01"]
     assert [info.partition_date for info in infos] == [midnight(info.partition_key) for info in infos]
 

@@ -26,6 +26,10 @@ def rows(query: str) -> list[dict]:
     return [row.asDict() for row in spark().sql(query).collect()]
 
 
+def last_run() -> dict:
+    return ops.read("ops.runs").sort_by("ended_at").to_pylist()[-1]
+
+
 def publish(source: str, interval: Interval) -> int:
     land(source, interval)
     gate([f"bronze.{source}"], interval)
@@ -112,7 +116,7 @@ def test_bad_rows_are_quarantined_with_their_reasons_and_nothing_is_lost(altered
     assert bad[3]["_reasons"] == ["carrier: is required and missing"]
     assert outcome["rows_quarantined"] == 4
     assert outcome["rows_in"] == outcome["rows_out"] + 4
-    recorded = ops.read("ops.runs").to_pylist()[-1]
+    recorded = last_run()
     assert (recorded["rows_in"], recorded["rows_quarantined"]) == (outcome["rows_in"], 4)
 
 
@@ -145,7 +149,7 @@ def test_a_file_that_is_wrong_as_a_whole_changes_nothing(
         land("flight_actuals", DAY)
     assert path.name in str(error.value)
     assert tables.head("bronze_next.flight_actuals") == before
-    recorded = ops.read("ops.runs").to_pylist()[-1]
+    recorded = last_run()
     assert recorded["status"] == "failed"
     assert words in recorded["error"]
 

@@ -37,38 +37,29 @@ daily as (
         member,
         flight_date,
         count(*) as flights,
-        count_if(is_late) as late_flights,
-        false as is_wanted
+        count_if(is_late) as late_flights
     from arrivals
     {{ members_of_flight }}
     where member is not null
     group by dimension, member, flight_date
-
-    union all
-
-    select distinct
-        dimension,
-        member,
-        flight_date,
-        0L as flights,
-        0L as late_flights,
-        true as is_wanted
-    from flights
-    {{ members_of_flight }}
-    where member is not null
 ),
 
 trailing as (
     select
+        flight_id,
         dimension,
-        member,
-        flight_date,
-        is_wanted,
         {%- for days in windows %}
         coalesce(sum(flights) over last_{{ days }}d, 0) as flights_{{ days }}d,
-        coalesce(sum(late_flights) over last_{{ days }}d, 0) as late_{{ days }}d{{ ',' if not loop.last }}
+        sum(late_flights) over last_{{ days }}d as late_{{ days }}d{{ ',' if not loop.last }}
         {%- endfor %}
-    from daily
+    from (
+        select null as flight_id, * from daily
+        union all
+        select flight_id, dimension, member, flight_date, 0L as flights, 0L as late_flights
+        from flights
+        {{ members_of_flight }}
+        where member is not null
+    )
     window
         {%- for days in windows %}
         last_{{ days }}d as (
@@ -76,6 +67,20 @@ trailing as (
             range between interval {{ days }} days preceding and interval 1 day preceding
         ){{ ',' if not loop.last }}
         {%- endfor %}
+),
+
+rates as (
+    select
+        flight_id,
+        {%- for dimension in members %}
+        {%- for days in windows %}
+        max(flights_{{ days }}d) filter (where dimension = '{{ dimension }}') as {{ dimension }}_flights_{{ days }}d,
+        max(late_{{ days }}d / nullif(flights_{{ days }}d, 0)) filter (where dimension = '{{ dimension }}') as {{ dimension }}_late_rate_{{ days }}d{{ ',' if not loop.last }}
+        {%- endfor %}{{ ',' if not loop.last }}
+        {%- endfor %}
+    from trailing
+    where flight_id is not null
+    group by flight_id
 ),
 
 weather as (
@@ -122,8 +127,8 @@ select
     calendar.days_since_holiday,
     {%- for dimension in members %}
     {%- for days in windows %}
-    coalesce({{ dimension }}_trailing.flights_{{ days }}d, 0) as {{ dimension }}_flights_{{ days }}d,
-    {{ dimension }}_trailing.late_{{ days }}d / nullif({{ dimension }}_trailing.flights_{{ days }}d, 0) as {{ dimension }}_late_rate_{{ days }}d,
+    coalesce(rates.{{ dimension }}_flights_{{ days }}d, 0) as {{ dimension }}_flights_{{ days }}d,
+    rates.{{ dimension }}_late_rate_{{ days }}d,
     {%- endfor %}
     {%- endfor %}
     weather.weather_temperature_f,
@@ -136,13 +141,7 @@ select
     planes.seats as plane_seats
 from flights
 join calendar on flights.flight_date = calendar.flight_date
-{%- for dimension, member in members.items() %}
-left join trailing as {{ dimension }}_trailing
-    on {{ dimension }}_trailing.dimension = '{{ dimension }}'
-    and {{ dimension }}_trailing.is_wanted
-    and {{ dimension }}_trailing.member = flights.{{ member }}
-    and {{ dimension }}_trailing.flight_date = flights.flight_date
-{%- endfor %}
+join rates on flights.flight_id = rates.flight_id
 left join weather
     on flights.origin = weather.origin
     and flights.flight_date = weather.flight_date
