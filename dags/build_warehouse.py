@@ -44,7 +44,7 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
     default_args={"owner": "analytics", **tasks.RETRIES},
     tags=["warehouse", "silver", "gold", "dbt"],
 ):
-    check = tasks.check()
+    prepared = tasks.prepare()
     dbt = DbtTaskGroup(
         group_id="dbt",
         project_config=ProjectConfig(
@@ -74,6 +74,6 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             "full_refresh": "{{ params.full_refresh }}",
         },
     )
-    gated = tasks.gate(gold)
+    gated = tasks.gate_warehouse()
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
-    chain(check, dbt, gated, released)
+    chain(prepared, dbt, gated, released)

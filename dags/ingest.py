@@ -37,6 +37,6 @@ releases it. Owner: {contract.owner}. Contract: `spark_jobs/sources/{source}.yam
     ):
         wait = tasks.wait(source)
         landed = tasks.land(source)
-        gated = tasks.gate([contract.table], {contract.table: landed["version"]})
+        gated = tasks.gate([contract.table])
         released = tasks.release.override(outlets=[tasks.table_asset(contract.table)])([contract.table])
         chain(wait, landed, gated, released)

@@ -16,9 +16,12 @@ for model in registry.models():
 {spec.description}
 
 Scores the run's days of the released `{spec.features.table}` with the champion, gates the predictions and releases
-them as `{table}`. A run starts by itself when the warehouse has been released for its days.
+them as `{table}`. A run starts by itself when the warehouse has been released for a day; a range, such as a bulk
+load of history, is scored only when it is triggered by hand.
 {tasks.HOW_TO_RUN}""",
-        schedule=PartitionedAssetTimetable(assets=tasks.table_asset("gold"), default_partition_mapper=IntervalMapper()),
+        schedule=PartitionedAssetTimetable(
+            assets=tasks.table_asset("gold"), default_partition_mapper=IntervalMapper(ranges=False)
+        ),
         start_date=tasks.START,
         catchup=False,
         max_active_runs=1,  # one writer for each table
@@ -26,6 +29,6 @@ them as `{table}`. A run starts by itself when the warehouse has been released f
         tags=["score", "ml", model],
     ):
         scored = tasks.score(model)
-        gated = tasks.gate([table], {table: scored["version"]})
+        gated = tasks.gate([table])
         released = tasks.release.override(outlets=[tasks.table_asset(table)])([table])
         chain(scored, gated, released)

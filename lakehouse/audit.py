@@ -44,6 +44,11 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
             version = tables.head(stored)
             if version is None:
                 raise NotReleasedError(f"{table} has not been written yet: there is nothing to check.")
+            if withdrawn_by_gate(stored):
+                raise GateFailedError(
+                    f"{table} {interval or ''}: what was written last has not passed its gate and has been withdrawn. "
+                    "Put right what select * from ops.gate_results says, and write it again."
+                )
             if table in state and not pending(table):
                 passed[table] = state[table].version
                 run.say("%s: nothing new since version %d was released", table, state[table].version)
@@ -77,3 +82,16 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
                 "All results: select * from ops.gate_results where run_id = '" + run.run_id + "'."
             )
         return passed
+
+
+def withdrawn_by_gate(stored: str) -> bool:
+    """Whether the last thing that happened to a table was that its gate turned it down.
+
+    A gate that is tried again, or was killed right after it had withdrawn a version, must not take the old rows for
+    new ones that have passed.
+
+    Args:
+        stored: Name of an existing stored table.
+    """
+    commit = tables.last_commit(stored)["userMetadata"]
+    return "restored" in commit and commit.get("step") == "gate"

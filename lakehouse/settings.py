@@ -108,6 +108,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings are read from, the first that has one winning."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @field_validator("home")

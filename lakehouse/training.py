@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import brier_score_loss, log_loss, precision_score, recall_score, roc_auc_score
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval

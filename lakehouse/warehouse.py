@@ -1,7 +1,7 @@
 """The warehouse: the dbt project that builds the silver views and the next versions of the gold tables.
 
 dbt runs in process, and everything it writes besides tables goes to the state folder. Airflow (through
-Cosmos) runs the same project with :func:`environment` and :func:`variables`.
+Cosmos) runs the same project with :func:`environment` and :func:`vars_for`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PROJECT = PROJECT_DIR / "dbt"
 SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
+FAILED = ("error", "fail", "runtime error")
 
 log = logging.getLogger("lakehouse")
 
@@ -38,19 +39,20 @@ class BuildFailedError(LakeError):
 
 def environment() -> dict[str, str]:
     """The environment variables that dbt needs to run this project against this platform's engine."""
-    home = settings().home / "dbt"
     return {
         "DBT_PROJECT_DIR": str(PROJECT),
         "DBT_PROFILES_DIR": str(PROJECT),
-        "DBT_TARGET_PATH": str(home / "target"),
-        "DBT_LOG_PATH": str(home / "logs"),
+        "DBT_LOG_PATH": str(settings().home / "dbt" / "logs"),
         "DBT_THRIFT_PORT": str(settings().ports.thrift),
+        # dbt keeps what has this prefix out of its logs and artifacts.
+        "DBT_ENV_SECRET_SQL_PASSWORD": settings().secret("sql_password"),
+        "DBT_ENV_SECRET_SQL_PASSWORD": settings().secret("sql_password"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
     }
 
 
-def variables(interval: Interval, commit: dict[str, Any] | None = None) -> dict[str, Any]:
+def vars_for(interval: Interval, commit: dict[str, Any] | None = None) -> dict[str, Any]:
     """The dbt variables of a build.
 
     Args:
@@ -78,7 +80,7 @@ def ensure_manifest() -> Path:
     with _lock(path.with_name("manifest.lock")):
         digest = _digest()
         if not (path.exists() and stamp.exists() and stamp.read_text() == digest):
-            _invoke(["parse"])
+            _invoke(["parse", "--write-json"])
             stamp.write_text(digest)
     return path
 
@@ -126,30 +128,28 @@ def run_dbt(
         BuildFailedError: A model or a test of one failed.
     """
     ensure_manifest()
-    command = ["build", "--exclude-resource-type", "unit_test", "--vars", json.dumps(variables(interval, commit))]
+    # Variables change with every interval: what dbt writes of them is of no use to anybody else.
+    command = ["--no-write-json", "build", "--exclude-resource-type", "unit_test"]
+    command += ["--vars", json.dumps(vars_for(interval, commit))]
     if select:
         command += ["--select", *select]
     if full_refresh:
         command.append("--full-refresh")
-    results = _invoke(command)
-    seconds: dict[str, float] = {}
-    failures = []
-    for result in results:
-        name, status = result.node.name, str(result.status)
-        if status in ("error", "fail", "runtime error"):
-            failures.append(f"{result.node.resource_type.value} {name}: {(result.message or status).strip()}")
-        elif status == "skipped":
-            log.info("%s: skipped", name)
-        elif result.node.resource_type.value == "model":
-            seconds[name] = result.execution_time
-            log.info("%s.%s: built in %.1f s", result.node.schema, name, result.execution_time)
-        elif status == "warn":
-            log.warning("test %s: %s", name, result.message)
-        else:
-            log.info("test %s: passed", name)
+    results = list(_invoke(command))
+    if not results:
+        raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
+    failures = [
+        f"{result.node.resource_type.value} {result.node.name}: {_reason(result.message or str(result.status))}"
+        for result in results
+        if result.status in FAILED
+    ]
     if failures:
-        raise BuildFailedError("dbt failed. " + "\n".join(failures))
-    return seconds
+        raise BuildFailedError("dbt failed.\n" + "\n".join(failures))
+    return {
+        result.node.name: round(result.execution_time, 3)
+        for result in results
+        if result.node.resource_type.value == "model"
+    }
 
 
 def build(interval: Interval, select: str | None = None, *, full_refresh: bool = False) -> dict[str, float]:
@@ -165,13 +165,55 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
     """
     from lakehouse.steps import step
 
-    with step("build", select or "warehouse", interval, writes="gold_next") as run:
-        run.check_lock()
-        seconds = run_dbt(
-            interval, select.split() if select else None, commit=run.commit(), full_refresh=full_refresh
-        )
+    prepare(interval)
+    with step("build", "warehouse", interval, writes="gold_next") as run:
+        seconds = run_dbt(interval, select.split() if select else None, commit=run.commit(), full_refresh=full_refresh)
         run.details["models"] = seconds
+        run.versions_in, run.versions_out = _versions()
         return seconds
+
+
+def prepare(interval: Interval) -> list[str]:
+    """Withdraw what an earlier build has written and not released, so that this one starts from released rows.
+
+    Args:
+        interval: The days that the build is about.
+
+    Returns:
+        The tables that were brought back.
+    """
+    from lakehouse.release import pending, withdraw
+    from lakehouse.steps import step
+
+    stale = [table for table in stored_models() if pending(table)]
+    if stale:
+        with step("withdraw", ", ".join(stale), interval, writes="gold_next") as run:
+            for table in stale:
+                withdraw(table, run)
+    return stale
+
+
+def record(interval: Interval) -> None:
+    """Leave the row of a build in ``ops.runs`` when dbt was run by Airflow, model by model.
+
+    Args:
+        interval: The days that the build was about.
+    """
+    from lakehouse.steps import step
+
+    with step("build", "warehouse", interval) as run:
+        run.versions_in, run.versions_out = _versions()
+
+
+def _versions() -> tuple[dict[str, int], dict[str, int]]:
+    from lakehouse import tables
+    from lakehouse.release import released
+
+    bronze = {
+        tables.next_table(item.table): item.version for item in released().values() if item.table.startswith("bronze.")
+    }
+    heads = {stored: tables.head(stored) for stored in map(tables.next_table, stored_models())}
+    return bronze, {stored: version for stored, version in heads.items() if version is not None}
 
 
 def _write_sources() -> None:
@@ -186,6 +228,7 @@ def sources_yaml() -> str:
 
     properties = dbt_sources()
     for source in properties["sources"]:
+        source["schema"] = "{{ env_var('DBT_SCHEMA_PREFIX', '') }}" + source["schema"]
         for table in source["tables"]:
             for column in table["columns"]:
                 # The gate has checked these rows before they were released: not once more at every build.
@@ -219,16 +262,37 @@ def _invoke(command: list[str]) -> Any:
     from dbt.cli.main import dbtRunner
 
     with _environment():
-        outcome = dbtRunner().invoke(["--quiet", "--no-write-json", *command])
+        outcome = dbtRunner(callbacks=[_say]).invoke(["--quiet", *command])
     if outcome.exception is not None:
-        raise BuildFailedError(f"dbt failed. {outcome.exception}") from outcome.exception
+        raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
     return outcome.result
+
+
+def _say(event: Any) -> None:
+    """Log a line for each model and test that dbt is done with, as it happens."""
+    if event.info.name != "NodeFinished":
+        return
+    node, result = event.data.node_info, event.data.run_result
+    name = f"{node.resource_type} {node.node_name}"
+    if node.node_status in FAILED:
+        log.error("%s: failed: %s", name, _reason(result.message))
+    elif node.node_status == "skipped":
+        log.warning("%s: skipped, since something before it failed", name)
+    else:
+        log.info("%s: %s in %.1f s", name, node.node_status, result.execution_time)
+
+
+def _reason(message: str) -> str:
+    """A message of dbt without the stack of the engine, which takes hundreds of lines."""
+    lines = [line.strip() for line in message.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("at ", "... ", "Caused by:"))]
+    return " ".join(dict.fromkeys(kept))
 
 
 @contextmanager
 def _environment() -> Iterator[None]:
     before = os.environ.copy()
-    os.environ.update(environment())
+    os.environ.update(environment(), DBT_TARGET_PATH=str(manifest_path().parent))
     try:
         yield
     finally:

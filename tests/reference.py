@@ -34,11 +34,38 @@ WEATHER = {
 # Written out by hand, for the year of the data and its neighbours.
 HOLIDAYS = [
     dt.date.fromisoformat(day)
-    for day in (
-        "2012-01-01 2012-01-16 2012-02-20 2012-05-28 2012-07-04 2012-09-03 2012-10-08 2012-11-11 2012-11-22 2012-12-25 "
-        "2013-01-01 2013-01-21 2013-02-18 2013-05-27 2013-07-04 2013-09-02 2013-10-14 2013-11-11 2013-11-28 2013-12-25 "
-        "2014-01-01 2014-01-20 2014-02-17 2014-05-26 2014-07-04 2014-09-01 2014-10-13 2014-11-11 2014-11-27 2014-12-25"
-    ).split()
+    for day in [
+        "2012-01-01",
+        "2012-01-16",
+        "2012-02-20",
+        "2012-05-28",
+        "2012-07-04",
+        "2012-09-03",
+        "2012-10-08",
+        "2012-11-11",
+        "2012-11-22",
+        "2012-12-25",
+        "2013-01-01",
+        "2013-01-21",
+        "2013-02-18",
+        "2013-05-27",
+        "2013-07-04",
+        "2013-09-02",
+        "2013-10-14",
+        "2013-11-11",
+        "2013-11-28",
+        "2013-12-25",
+        "2014-01-01",
+        "2014-01-20",
+        "2014-02-17",
+        "2014-05-26",
+        "2014-07-04",
+        "2014-09-01",
+        "2014-10-13",
+        "2014-11-11",
+        "2014-11-27",
+        "2014-12-25",
+    ]
 ]
 
 
@@ -49,9 +76,7 @@ def _data_folder() -> Path:
 
 
 def _with_date(frame: pd.DataFrame) -> pd.DataFrame:
-    frame["date"] = [
-        dt.date(y, m, d) for y, m, d in zip(frame["year"], frame["month"], frame["day"], strict=True)
-    ]
+    frame["date"] = [dt.date(y, m, d) for y, m, d in zip(frame["year"], frame["month"], frame["day"], strict=True)]
     return frame
 
 
@@ -204,9 +229,7 @@ def _features(flight: Any, first_day: dt.date) -> dict[str, Any]:
 
     # The fleet's snapshot of a day has the planes that have been scheduled up to that day.
     known_plane = (
-        flight.tailnum in planes().index
-        and _first_scheduled()[flight.tailnum] <= before
-        and before >= first_day
+        flight.tailnum in planes().index and _first_scheduled()[flight.tailnum] <= before and before >= first_day
     )
     plane = planes().loc[flight.tailnum] if known_plane else None
     built = None if plane is None or pd.isna(plane["year"]) else int(plane["year"])

@@ -1,11 +1,13 @@
-{#- dbt's view, but one that stands already with the same text is left as it is: half a second saved for each. -#}
+{#- dbt's view, except that one which stands already with the same text is left as it is: half a second saved for each. -#}
 {% materialization view, adapter='spark' %}
     {%- set existing = load_cached_relation(this) -%}
-    {%- if existing is not none and existing.is_view and compiled_code | trim in (existing.information or '') %}
-        {{ run_hooks(pre_hooks) }}
-        {{ noop_statement('main', 'UNCHANGED', 'UNCHANGED', 0) }}
-        {{ run_hooks(post_hooks) }}
-        {{ return({'relations': [existing]}) }}
-    {%- endif %}
-    {{ return(create_or_replace_view()) }}
+    {%- set unchanged = existing is not none and existing.is_view
+        and '\nView Text: ' ~ (compiled_code | trim) ~ '\nView Original Text: ' in (existing.information or '') -%}
+    {%- if not unchanged or should_full_refresh() -%}
+        {{ return(create_or_replace_view()) }}
+    {%- endif -%}
+    {%- call noop_statement('main', 'UNCHANGED') -%}
+        {{ compiled_code }}
+    {%- endcall -%}
+    {{ return({'relations': [this.incorporate(type='view')]}) }}
 {% endmaterialization %}

@@ -72,15 +72,17 @@ class IntervalMapper(PartitionMapper):
     happened on 1 March. A range belongs to the same range, and to the days that follow it.
     """
 
-    def __init__(self, lag_days: int = 0, *, max_downstream_keys: int | None = None) -> None:
+    def __init__(self, lag_days: int = 0, *, ranges: bool = True, max_downstream_keys: int | None = None) -> None:
         """Set the distance.
 
         Args:
             lag_days: Days from the data's day to the day that it belongs to downstream.
+            ranges: Whether a range leads to anything; the stages after a bulk load of history need not follow it.
             max_downstream_keys: Airflow's limit to the keys that one event may lead to.
         """
         super().__init__(max_downstream_keys=max_downstream_keys)
         self.lag_days = lag_days
+        self.ranges = ranges
 
     def to_downstream(self, key: str) -> str | list[str]:
         """The partition keys downstream.
@@ -89,6 +91,8 @@ class IntervalMapper(PartitionMapper):
             key: Partition key of the asset's event.
         """
         interval = parse_key(key)
+        if not (interval.is_day or self.ranges):
+            return []
         later = [
             (interval.end + dt.timedelta(days=day)).isoformat()
             for day in range(self.lag_days if interval.is_day else 1, self.lag_days + 1)
@@ -107,7 +111,7 @@ class IntervalMapper(PartitionMapper):
 
     def serialize(self) -> dict[str, Any]:
         """What the scheduler stores."""
-        return {**super().serialize(), "lag_days": self.lag_days}
+        return {**super().serialize(), "lag_days": self.lag_days, "ranges": self.ranges}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> IntervalMapper:
@@ -116,7 +120,7 @@ class IntervalMapper(PartitionMapper):
         Args:
             data: What was stored.
         """
-        return cls(data["lag_days"], max_downstream_keys=data.get("max_downstream_keys"))
+        return cls(data["lag_days"], ranges=data.get("ranges", True), max_downstream_keys=data.get("max_downstream_keys"))
 
 
 def parse_key(key: str) -> Interval:

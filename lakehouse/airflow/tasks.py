@@ -200,7 +200,7 @@ def land(source: str) -> dict[str, Any]:
 
 
 @task(pool=ENGINE_POOL)
-def gate(tables: Sequence[str], written: dict[str, int] | None = None) -> dict[str, int]:
+def gate(tables: Sequence[str]) -> dict[str, int]:
     """Check the versions just written against their expectations; a set of tables passes whole or not at all.
 
     When it does not pass, the tables go back to their released versions, and readers see no difference.
@@ -211,13 +211,6 @@ def gate(tables: Sequence[str], written: dict[str, int] | None = None) -> dict[s
 
     with no_retry():
         passed: dict[str, int] = run(list(tables), interval)
-    # A gate that was killed after it had withdrawn a bad version finds nothing new when it is tried again.
-    for table, version in (written or {}).items():
-        if passed[table] < version:
-            raise AirflowFailException(
-                f"Version {version} of {table} has been withdrawn before it passed its gate. Clear this run from the "
-                "first task on to write it again."
-            )
     return passed
 
 
@@ -238,10 +231,30 @@ def release(tables: Sequence[str]) -> int:
     return release_id
 
 
-@task
-def check() -> str:
-    """Check the run's partition key and conf before anything is written."""
-    return str(run_interval(get_current_context()))
+@task(pool=ENGINE_POOL)
+def prepare() -> list[str]:
+    """Bring the gold tables back to their released versions, where a build before this one did not get that far."""
+    interval = run_interval(get_current_context())
+    from lakehouse import warehouse
+
+    with no_retry():
+        return warehouse.prepare(interval)
+
+
+@task(pool=ENGINE_POOL)
+def gate_warehouse() -> dict[str, int]:
+    """Record what dbt has built, and check all of it as one set.
+
+    When a table does not pass, all go back to their released versions, and readers see no difference.
+    By hand: `lake gate TABLE… --interval DAYS`.
+    """
+    interval = run_interval(get_current_context())
+    from lakehouse import warehouse
+    from lakehouse.audit import gate as run
+
+    with no_retry():
+        warehouse.record(interval)
+        return run(warehouse.stored_models(), interval)
 
 
 @task(pool=ENGINE_POOL)

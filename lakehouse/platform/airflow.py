@@ -16,6 +16,7 @@ from typing import NoReturn
 import psycopg
 from psycopg import sql
 
+from lakehouse import warehouse
 from lakehouse.platform import http, postgres, processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import PROJECT_DIR, settings
@@ -84,14 +85,14 @@ def airflow_environment() -> dict[str, str]:
         },
         "usage_data_collection": {"enabled": False},
         "openlineage": {"disabled": True},
-        "cosmos": {"enable_telemetry": False},
+        "cosmos": {"enable_telemetry": False, "cache_dir": home / "cosmos"},
     }
     variables = {
         f"AIRFLOW__{section}__{name}".upper(): str(value)
         for section, names in options.items()
         for name, value in names.items()
     }
-    return {"AIRFLOW_HOME": str(home), **variables}
+    return {"AIRFLOW_HOME": str(home), **warehouse.environment(), **variables}
 
 
 def hostname() -> str:

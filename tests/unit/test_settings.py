@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -57,4 +56,4 @@ def test_secrets_are_kept_for_their_owner_alone(monkeypatch: pytest.MonkeyPatch,
     assert len(first) >= 24
     assert module.settings().secret("airflow_admin_password") == first
     assert module.settings().secret("another") != first
-    assert stat.S_IMODE(os.stat(tmp_path / "secrets.json").st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
