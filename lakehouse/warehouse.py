@@ -46,7 +46,6 @@ def environment() -> dict[str, str]:
         "DBT_THRIFT_PORT": str(settings().ports.thrift),
         # dbt keeps what has this prefix out of its logs and artifacts.
         "DBT_ENV_SECRET_SQL_PASSWORD": settings().secret("sql_password"),
-        "DBT_ENV_SECRET_SQL_PASSWORD": settings().secret("sql_password"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
     }
@@ -214,6 +213,23 @@ def _versions() -> tuple[dict[str, int], dict[str, int]]:
     }
     heads = {stored: tables.head(stored) for stored in map(tables.next_table, stored_models())}
     return bronze, {stored: version for stored, version in heads.items() if version is not None}
+
+
+def docs(interval: Interval) -> Path:
+    """Write dbt's documentation of the warehouse, with lineage and the columns that the engine has.
+
+    Args:
+        interval: The days that the SQL is shown for.
+
+    Returns:
+        The page to open.
+
+    Raises:
+        BuildFailedError: dbt could not.
+    """
+    ensure_manifest()
+    _invoke(["docs", "generate", "--static", "--vars", json.dumps(vars_for(interval))])
+    return manifest_path().with_name("static_index.html")
 
 
 def _write_sources() -> None:

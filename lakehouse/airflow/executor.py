@@ -24,9 +24,12 @@ LIBRARIES = (
     "great_expectations.expectations.core",
     "lakehouse.airflow.tasks",
     "lakehouse.audit",
+    "lakehouse.gx_engine",
     "lakehouse.registry",
     "lakehouse.steps",
+    "lakehouse.training",
     "lakehouse.warehouse",
+    "mlflow.sklearn",
     "mlflow.tracking",
     "pandas",
     "psycopg",
@@ -36,6 +39,7 @@ LIBRARIES = (
     "sklearn.ensemble",
     "sklearn.linear_model",
     "sklearn.pipeline",
+    "skops.io",
 )
 
 

@@ -120,7 +120,8 @@ class IntervalMapper(PartitionMapper):
         Args:
             data: What was stored.
         """
-        return cls(data["lag_days"], ranges=data.get("ranges", True), max_downstream_keys=data.get("max_downstream_keys"))
+        limit = data.get("max_downstream_keys")
+        return cls(data["lag_days"], ranges=data.get("ranges", True), max_downstream_keys=limit)
 
 
 def parse_key(key: str) -> Interval:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ from lakehouse.settings import PROJECT_DIR, settings
 
 MAIN_CLASS = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 AUTHENTICATOR = "lakehouse.PasswordAuthenticator"
+AUTHENTICATOR_SOURCE = PROJECT_DIR / "infra" / "PasswordAuthenticator.java"
 SQL_USER = "lake"
 SCHEMAS = ("bronze", "bronze_next", "silver", "gold", "gold_next", "ml", "ml_next", "quarantine", "ops")
 JAVA_VERSIONS = range(17, 26)
@@ -116,7 +118,7 @@ def java_version(program: Path) -> int:
 
 def class_path() -> str:
     """Spark's JARs, those of the lock file, and our own class."""
-    return os.pathsep.join([f"{_spark_home() / 'jars'}/*", *(str(jar.path) for jar in jars.locked()), str(_classes())])
+    return os.pathsep.join([f"{_spark_home() / 'jars'}/*", *(str(jar.path) for jar in jars.locked()), str(_own_jar())])
 
 
 def prepare() -> None:
@@ -186,6 +188,9 @@ def properties() -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
+        # Answers min and max of a date from the log, and fails on it over Thrift (LocalDate for java.sql.Date).
+        "spark.databricks.delta.optimizeMetadataQuery.enabled": "false",
+        "spark.hadoop.hive.metastore.disallow.incompatible.col.type.changes": "false",
         # One machine: as many tasks as there are cores, not the hundreds that suit a cluster.
         "spark.sql.shuffle.partitions": cores,
         "spark.default.parallelism": cores,
@@ -287,9 +292,9 @@ def _spark_home() -> Path:
     return Path(spec.origin).parent
 
 
-def _classes() -> Path:
-    source = (PROJECT_DIR / "infra" / "PasswordAuthenticator.java").read_bytes()
-    return folder() / f"classes-{hashlib.sha256(source).hexdigest()[:12]}"
+def _own_jar() -> Path:
+    source = AUTHENTICATOR_SOURCE.read_bytes()
+    return settings().home / "jars" / f"lakehouse-{hashlib.sha256(source).hexdigest()[:12]}.jar"
 
 
 def _compile_authenticator() -> None:
@@ -297,8 +302,8 @@ def _compile_authenticator() -> None:
 
     The Java of the wheel has no compiler, and a class file has no place in a repository of sources.
     """
-    classes = _classes()
-    if classes.exists():
+    jar = _own_jar()
+    if jar.exists():
         return
     from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 
@@ -307,29 +312,24 @@ def _compile_authenticator() -> None:
         jarpath=str(next(spark_jars.glob("py4j*.jar"))),
         classpath=f"{spark_jars}/*",
         java_path=str(java()),
-        javaopts=["-XX:TieredStopAtLevel=1", "-Xshare:auto"],
+        javaopts=["-XX:TieredStopAtLevel=1"],
         die_on_exit=True,
         enable_auth=True,
     )
     gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token))
     try:
         compiler = gateway.jvm.org.codehaus.janino.SimpleCompiler()
-        compiler.cook((PROJECT_DIR / "infra" / "PasswordAuthenticator.java").read_text())
+        compiler.cook(AUTHENTICATOR_SOURCE.read_text())
         byte_codes = compiler.getBytecodes()
-        with tempfile.TemporaryDirectory(dir=_made(folder()), prefix=".classes-") as staging:
-            built = Path(staging) / "built"
-            for name in byte_codes:
-                file = built / f"{name.replace('.', '/')}.class"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(byte_codes[name])
-            built.rename(classes)
+        jar.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=jar.parent, prefix=".build-") as staging:
+            built = Path(staging) / "own.jar"
+            with zipfile.ZipFile(built, "w") as archive:
+                for name in byte_codes:
+                    archive.writestr(f"{name.replace('.', '/')}.class", byte_codes[name])
+            built.rename(jar)
     finally:
         gateway.shutdown()
-
-
-def _made(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _write_private(path: Path, text: str) -> None:

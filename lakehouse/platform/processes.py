@@ -83,7 +83,7 @@ def port_owner(port: int) -> str | None:
         port: TCP port.
     """
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):
             with contextlib.suppress(psutil.Error, TypeError):
                 process = psutil.Process(connection.pid)
                 return f"process {process.pid} ({' '.join(process.cmdline()).strip()[:80]})"

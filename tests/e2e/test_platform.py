@@ -58,9 +58,8 @@ def test_daily_delays_are_those_of_the_original_files(platform: Platform, by: st
     expected = reference.daily_delays(HISTORY_START, KNOWN_UNTIL, by)
     names = list(expected.columns)
     keys = ["flight_date", *reference.DAILY_DELAY_KEYS[by]]
-    actual = platform.sql(
-        f"select {', '.join(names)} from gold.daily_delays_by_{by} order by {', '.join(map(str, range(1, len(keys) + 1)))}"
-    )
+    order = ", ".join(str(position) for position in range(1, len(keys) + 1))
+    actual = platform.sql(f"select {', '.join(names)} from gold.daily_delays_by_{by} order by {order}")
     assert len(actual) == len(expected)
     for want, got in zip(expected.itertuples(index=False), actual, strict=True):
         for name, one, other in zip(names, want, got, strict=True):

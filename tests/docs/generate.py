@@ -1,4 +1,4 @@
-"""The parts of the reference that follow from the code. ``python tests/docs/reference.py`` writes them anew."""
+"""The parts of the reference that follow from the code. ``python -m tests.docs.generate`` writes them anew."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
-PART = "<!-- {name}: written by tests/docs/reference.py -->\n"
+PART = "<!-- {name}: written by tests/docs/generate.py -->\n"
 END = "<!-- end -->\n"
 
 

@@ -1,0 +1,266 @@
+"""What the documentation names exists: files, headings, commands, options, settings, columns, tables."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.docs import generate
+from tests.docs.blocks import ROOT, blocks, runnable_blocks, script
+
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+REFERENCE = ROOT / "docs" / "reference"
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+# What the how-to pages make up: none of it is there.
+MADE_UP = {
+    "bronze.orders",
+    "quarantine.orders",
+    "gold.flights_per_day",
+    "ml.predictions_long_delay",
+    "gold.x",
+    "bronze.x",
+}
+MADE_UP_DAGS = {"ingest_orders", "train_long_delay", "score_long_delay"}
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    lines, inside = [], False
+    for line in page.read_text("utf-8").splitlines():
+        if line.startswith("```"):
+            inside = not inside
+        elif not inside:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if link.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_every_page_is_linked_from_the_readme_or_from_a_page_that_is() -> None:
+    seen: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen or page.suffix != ".md":
+            continue
+        seen.add(page)
+        local = (link.partition("#")[0] for link in LINK.findall(prose(page)) if "://" not in link)
+        waiting += [(page.parent / name).resolve() for name in local if name]
+    assert set(PAGES) <= seen
+
+
+def commands(code: str) -> Iterator[list[str]]:
+    """The arguments of each call of ``lake`` in a piece of shell."""
+    code = code.replace("\\\n", " ")
+    for start in re.finditer(r"(?:\./|(?<![\w/.-]))lake (?=[a-z-])", code):
+        lexer = shlex.shlex(code[start.end() :], posix=True, punctuation_chars="();<>|&\n")
+        lexer.whitespace = " \t"
+        lexer.commenters = "#"
+        arguments: list[str] = []
+        for token in lexer:
+            if set(token) <= set("();<>|&\n"):
+                break
+            arguments.append(token)
+        yield arguments
+
+
+def leaf(arguments: list[str]) -> tuple[object, list[str]]:
+    """The command that arguments call, and the rest of them."""
+    known = dict(generate.leaves())
+    for length in (2, 1):
+        if tuple(arguments[:length]) in known:
+            return known[tuple(arguments[:length])], arguments[length:]
+    raise AssertionError(f"there is no command: lake {' '.join(arguments)}")
+
+
+@every_page
+def test_commands_in_blocks_are_understood(page: Path) -> None:
+    for block in blocks(page):
+        if block.language != "bash":
+            continue
+        for arguments in commands(block.text):
+            command, rest = leaf(arguments)
+            # Parses options and arguments as a call would, and runs nothing.
+            command.make_context("lake", rest)  # type: ignore[attr-defined]
+
+
+@every_page
+def test_commands_in_sentences_exist_with_their_options(page: Path) -> None:
+    for code in re.findall(r"`((?:\./)?lake [^`]+)`", prose(page)):
+        arguments = shlex.split(code)[1:]
+        if arguments[0].startswith("--") or arguments[0].isupper():
+            continue
+        command, rest = leaf(arguments)
+        options = {name for parameter in command.params for name in parameter.opts}  # type: ignore[attr-defined]
+        for word in rest:
+            if word.startswith("-") and "pytest" not in code:
+                assert word.partition("=")[0] in options | {"--help"}, code
+
+
+@every_page
+def test_settings_that_are_named_exist(page: Path) -> None:
+    from lakehouse.settings import setting_variables
+
+    named = set(re.findall(r"\bLAKE_[A-Z_]*[A-Z]\b", page.read_text("utf-8")))
+    assert named <= setting_variables()
+
+
+@every_page
+def test_tables_and_dags_that_are_named_exist(page: Path) -> None:
+    from lakehouse import contracts, ops, registry
+
+    models = {path.stem for path in (ROOT / "dbt" / "models").rglob("*.sql")}
+    tables = {
+        *(f"{layer}.{source}" for layer in ("bronze", "quarantine") for source in contracts.sources()),
+        *(f"{layer}.{model}" for layer in ("silver", "gold") for model in models),
+        *(f"ml.predictions_{model}" for model in registry.models()),
+        *ops.SCHEMAS,
+    }
+    dags = {
+        "build_warehouse",
+        *(f"ingest_{source}" for source in contracts.sources()),
+        *(f"{stage}_{model}" for stage in ("train", "score") for model in registry.models()),
+    }
+    text = page.read_text("utf-8")
+    named = re.findall(r"\b((?:bronze|silver|gold|ml|quarantine|ops)(?:_next)?\.[a-z][a-z0-9_]*)", text)
+    assert {name.replace("_next.", ".") for name in named} - MADE_UP - {"ops.ensure"} <= tables
+    # ingest_<source> and score_<model> stand for all of them.
+    assert set(re.findall(r"\b(?:ingest|train|score|build)_[a-z_]*[a-z]\b", text)) - MADE_UP_DAGS <= dags | {
+        "train_part"
+    }
+
+
+@every_page
+def test_blocks_are_shell_or_data_that_can_be_read(page: Path) -> None:
+    for block in blocks(page):
+        assert block.info in ("", "bash", "bash no-test", "yaml", "toml", "json", "sql", "text"), block.place
+        if block.info == "yaml":
+            yaml.safe_load(block.text)
+    found = runnable_blocks(page)
+    if found:
+        checked = subprocess.run(["bash", "-n"], input=script(found), text=True, capture_output=True, check=False)
+        assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("name", generate.GENERATED)
+def test_the_generated_reference_is_up_to_date(name: str) -> None:
+    text = (REFERENCE / name).read_text("utf-8")
+    assert text == generate.fill(name, text), "run: python -m tests.docs.generate"
+
+
+def test_every_setting_is_in_the_reference() -> None:
+    from lakehouse.settings import setting_variables
+
+    text = (REFERENCE / "settings.md").read_text("utf-8")
+    aliases = {"DATABASE_URL", "SPARK_REMOTE", "JAVA_HOME", "MLFLOW_TRACKING_URI"}
+    prefixed = {name for name in setting_variables() if name.startswith("LAKE_")} - {"LAKE_PORTS"}
+    assert {name for name in prefixed | aliases if name not in text} == set()
+
+
+def test_every_column_of_the_ops_tables_is_explained() -> None:
+    from lakehouse.ops import SCHEMAS
+
+    sections = re.split(r"^## ", (REFERENCE / "ops-tables.md").read_text("utf-8"), flags=re.MULTILINE)[1:]
+    explained = {
+        section.splitlines()[0]: re.findall(r"^\| `(\w+)` \| \S", section, re.MULTILINE) for section in sections
+    }
+    assert explained == {table: schema.names for table, schema in SCHEMAS.items()}
+
+
+def test_the_row_level_expectations_are_all_listed() -> None:
+    from lakehouse.rules import ROW_RULES
+
+    section = (REFERENCE / "expectations.md").read_text("utf-8").partition("## About rows")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"^- `(\w+)`$", section, re.MULTILINE)) == sorted(ROW_RULES)
+
+
+def test_every_property_that_a_contract_has_is_in_the_reference() -> None:
+    text = (REFERENCE / "contracts.md").read_text("utf-8")
+    for path in sorted((ROOT / "spark_jobs" / "sources").glob("*.yaml")):
+        document = yaml.safe_load(path.read_text("utf-8"))
+        named = [entry["property"] for part in ("customProperties", "slaProperties") for entry in document[part]]
+        named += [field for column in document["schema"][0]["properties"] for field in column]
+        used = set(named) - {"examples"}  # for people; the platform does not read them
+        assert {name for name in used if f"`{name}`" not in text} == set(), path.name
+
+
+def test_every_decision_is_in_the_list() -> None:
+    folder = ROOT / "docs" / "adr"
+    listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\) \| (.+) \|", (folder / "README.md").read_text("utf-8"))
+    titles = {path.name: path.read_text("utf-8").splitlines()[0][len("# 0000 ") :] for path in folder.glob("0*.md")}
+    assert dict(listed) == titles
+    for path in folder.glob("0*.md"):
+        text = path.read_text("utf-8")
+        assert all(f"**{part}.**" in text for part in ("Context", "Decision", "Consequences")), path.name
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what `lake new` adds to."""
+    for folder in ("spark_jobs", "expectations", "models", "dbt"):
+        ignored = shutil.ignore_patterns("__pycache__", "target", "logs")
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
+    return tmp_path
+
+
+def test_what_the_pages_let_one_make_is_valid(project: Path) -> None:
+    calls = [
+        arguments
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == "bash"
+        for arguments in commands(block.text)
+        if arguments[0] == "new"
+    ]
+    assert {arguments[1] for arguments in calls} == {"source", "table", "model"}
+    environment = os.environ | {"LAKE_PROJECT": str(project)}
+
+    def python(code: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], env=environment, cwd=project, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (arguments, done.stderr)
+
+    for arguments in calls:
+        before = {path for path in project.rglob("*") if path.is_file()}
+        python("from lakehouse.cli import main; main()", *arguments)
+        made = {path for path in project.rglob("*") if path.is_file() and "__pycache__" not in path.parts} - before
+        suite = next(path for path in made if path.suffix == ".json").relative_to(project)
+        python(
+            "import sys; from lakehouse import suites; suites.load(sys.argv[1])", f"{suite.parent.name}.{suite.stem}"
+        )
+        check = {
+            "source": "import sys; from lakehouse import contracts; contracts.load(sys.argv[1])",
+            "model": "import sys; from lakehouse import registry; registry.candidates(registry.load(sys.argv[1]))",
+            "table": "",
+        }[arguments[1]]
+        python(check, arguments[2])
+        for path in made:  # the next page may make one of the same name
+            path.unlink()
