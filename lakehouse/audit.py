@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import ops, tables
 from lakehouse.errors import LakeError
+from lakehouse.locks import writer
 from lakehouse.release import NotReleasedError, pending, released, withdraw
 from lakehouse.steps import step
 
@@ -39,16 +40,12 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
         state = released()
         passed: dict[str, int] = {}
         failures: list[str] = []
+        _refuse_withdrawn(names, interval)
         for table in sorted(names):
             stored = tables.next_table(table)
             version = tables.head(stored)
             if version is None:
                 raise NotReleasedError(f"{table} has not been written yet: there is nothing to check.")
-            if withdrawn_by_gate(stored):
-                raise GateFailedError(
-                    f"{table} {interval or ''}: what was written last has not passed its gate and has been withdrawn. "
-                    "Put right what select * from ops.gate_results says, and write it again."
-                )
             if table in state and not pending(table):
                 passed[table] = state[table].version
                 run.say("%s: nothing new since version %d was released", table, state[table].version)
@@ -76,7 +73,8 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
                 failures.append(f"{table} version {version}: {result.summary()}")
         if failures:
             for table in sorted(names):
-                withdraw(table, run)
+                with writer(tables.next_table(table)) as run.lock:
+                    withdraw(table, run)
             raise GateFailedError(
                 "The gate is shut. " + " ".join(failures) + " Readers still see the last release. "
                 "All results: select * from ops.gate_results where run_id = '" + run.run_id + "'."
@@ -84,14 +82,16 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
         return passed
 
 
-def withdrawn_by_gate(stored: str) -> bool:
-    """Whether the last thing that happened to a table was that its gate turned it down.
-
-    A gate that is tried again, or was killed right after it had withdrawn a version, must not take the old rows for
-    new ones that have passed.
-
-    Args:
-        stored: Name of an existing stored table.
-    """
-    commit = tables.last_commit(stored)["userMetadata"]
-    return "restored" in commit and commit.get("step") == "gate"
+def _refuse_withdrawn(names: list[str], interval: Interval | None) -> None:
+    # A gate that is tried again, or was killed right after it had withdrawn a version, must not take the old rows for
+    # new ones that have passed.
+    if any(pending(table) for table in names):
+        return
+    for table in sorted(names):
+        stored = tables.next_table(table)
+        commit = tables.last_commit(stored)["userMetadata"] if tables.head(stored) is not None else {}
+        if "restored" in commit and commit.get("step") == "gate":
+            raise GateFailedError(
+                f"{table} {interval or ''}: what was written last has not passed its gate and has been withdrawn. "
+                "Put right what select * from ops.gate_results says, and write it again."
+            )

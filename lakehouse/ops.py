@@ -6,7 +6,6 @@ commit, without Spark.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -112,13 +111,12 @@ def read(table: str) -> pa.Table:
     return SCHEMAS[table].empty_table() if log is None else log.to_pyarrow_table()
 
 
-def ensure(execute: Callable[[str], Any]) -> None:
-    """Create the platform's tables where they are missing, and make them known to the engine.
+def create() -> list[str]:
+    """Create the platform's tables where they are missing.
 
-    Args:
-        execute: Runs one SQL statement on the engine.
+    Returns:
+        The SQL statements that make them known to the engine.
     """
-    execute("create schema if not exists ops")
     for table, schema in SCHEMAS.items():
         DeltaTable.create(tables.location(table), schema=schema, mode="ignore")
-        execute(f"create table if not exists {table} using delta location '{tables.location(table)}'")
+    return [f"create table if not exists {table} using delta location '{tables.location(table)}'" for table in SCHEMAS]

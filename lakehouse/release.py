@@ -128,7 +128,7 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
             else:
                 raise NotAuditedError(
                     f"Version {version} of {table} has {audited.get((table, version), 'no')} gate verdict. "
-                    f"Run `lake gate {table}` first; what it finds is in ops.gate_results."
+                    f"Run `lake gate {table} --interval DAYS` first; what it finds is in ops.gate_results."
                 )
         changed = {t: v for t, v in heads.items() if t not in state or state[t].version != v}
         run.versions_out = heads

@@ -40,8 +40,6 @@ class Ports(BaseModel):
     thrift: int = Field(10000, description="Hive Thrift server (jdbc:hive2://).")
     mlflow: int = Field(15000, description="MLflow tracking server.")
     airflow: int = Field(8080, description="Airflow web UI and REST API.")
-    airflow_logs: int = Field(18793, description="Airflow's log server.")
-    airflow_triggerer_logs: int = Field(18794, description="Airflow's triggerer log server.")
 
 
 class Settings(BaseSettings):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-PORTS = ("postgres", "connect", "thrift", "mlflow", "airflow", "airflow_logs", "airflow_triggerer_logs")
+PORTS = ("postgres", "connect", "thrift", "mlflow", "airflow")
 
 
 def free_ports(names: tuple[str, ...] = PORTS) -> dict[str, str]:

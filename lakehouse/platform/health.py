@@ -52,7 +52,7 @@ class Watchman:
         self._supervisor = Supervisor()
         self._parts = parts()
         self._watches = {name: Watch() for name in self._parts}
-        self._pool = ThreadPoolExecutor(len(self._parts) or 1, thread_name_prefix="check")
+        self._pool = ThreadPoolExecutor(len(self._parts) + 1, thread_name_prefix="check")
         self._log = log
 
     def look(self) -> None:
@@ -83,6 +83,8 @@ class Watchman:
         if problem is None:
             if watch.failures:
                 self._say(f"{part.name} works again")
+            if not watch.worked:
+                self._pool.submit(self._warm_up, part)
             watch.failures, watch.worked = 0, True
             return
         if not watch.worked and info["now"] - info["start"] < part.start_seconds:
@@ -94,6 +96,12 @@ class Watchman:
             # It does not listen to what is polite any more.
             self._supervisor.call("signalProcess", part.name, "KILL")
             watch.failures = 0
+
+    def _warm_up(self, part: Part) -> None:
+        try:
+            part.warm_up()
+        except Exception as error:  # in the words of the part's own client library; its check judges the part
+            self._say(f"{part.name} could not be warmed up: {error}")
 
     def _say(self, text: str) -> None:
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}", file=self._log, flush=True)
@@ -126,7 +134,3 @@ def main() -> None:
             stderr=log,
             start_new_session=True,
         )
-
-
-if __name__ == "__main__":
-    main()

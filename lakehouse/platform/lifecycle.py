@@ -187,7 +187,7 @@ class _Start:
             with contextlib.suppress(xmlrpc.client.Fault):
                 self._supervisor.call("startProcess", part.name, False)
         self._await(part)
-        part.warm_up()
+        part.finish()
         self._works[part.name].set()
         self._line(f"{part.name} is up" + (f": {part.address}" if part.address else ""))
 

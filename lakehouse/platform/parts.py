@@ -31,7 +31,8 @@ class Part:
         needs: Parts that must work before this one is started.
         fetch: Makes ready what depends on no other part.
         prepare: Makes ready what depends on the parts that it needs.
-        warm_up: Spares the first user the wait for what is loaded on first use.
+        finish: Makes ready what takes the running part itself.
+        warm_up: Spares the first user the wait for what is loaded on first use; nobody waits for it.
         ports: Names of its ports in the settings.
         address: Where a user finds it.
         stop_signal: What asks it to end in good order.
@@ -46,6 +47,7 @@ class Part:
     needs: tuple[str, ...] = ()
     fetch: Callable[[], object] = _nothing
     prepare: Callable[[], object] = _nothing
+    finish: Callable[[], object] = _nothing
     warm_up: Callable[[], object] = _nothing
     ports: tuple[str, ...] = ()
     address: str = ""
@@ -99,6 +101,7 @@ def parts() -> dict[str, Part]:
                 needs=("postgres",),
                 fetch=engine.fetch,
                 prepare=engine.prepare,
+                finish=engine.create_schemas,
                 warm_up=engine.warm_up,
                 ports=("connect", "thrift"),
                 address=f"jdbc:hive2://127.0.0.1:{ports.thrift} and sc://localhost:{ports.connect}",

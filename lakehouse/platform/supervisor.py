@@ -244,7 +244,7 @@ stdout_logfile_backups = 3
 def _health_section() -> str:
     return f"""\
 [eventlistener:{HEALTH}]
-command = {_python("lakehouse.platform.health")}
+command = {_python("lakehouse.platform.launch", HEALTH)}
 directory = {_quoted(settings().home)}
 environment = LAKEHOUSE_SETTINGS="{_settings_digest()}"
 events = TICK_5

@@ -77,15 +77,14 @@ def test_every_page_is_linked_from_the_readme_or_from_a_page_that_is() -> None:
 
 
 def commands(code: str) -> Iterator[list[str]]:
-    """The arguments of each call of ``lake`` in a piece of shell."""
+    """The arguments of each call of ``./lake`` in a piece of shell."""
     code = code.replace("\\\n", " ")
-    for start in re.finditer(r"(?:\./|(?<![\w/.-]))lake (?=[a-z-])", code):
+    for start in re.finditer(r"\./lake (?=[a-z-])", code):
         lexer = shlex.shlex(code[start.end() :], posix=True, punctuation_chars="();<>|&\n")
-        lexer.whitespace = " \t"
-        lexer.commenters = "#"
+        lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
         arguments: list[str] = []
         for token in lexer:
-            if set(token) <= set("();<>|&\n"):
+            if token.startswith("#") or set(token) <= set("();<>|&\n"):
                 break
             arguments.append(token)
         yield arguments

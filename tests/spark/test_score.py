@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_flights import SPEC, WINDOW, flights
 
 import lakehouse
 from lakehouse import ops, registry, tables
@@ -21,6 +20,7 @@ from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, release, released
 from lakehouse.settings import settings
 from lakehouse.steps import job
+from tests.made_up_flights import SPEC, WINDOW, flights
 
 train, score = job("train"), job("score")
 TABLE = "ml.predictions_flight_delay"

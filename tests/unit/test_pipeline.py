@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up_flights import SPEC, WINDOW, flights, train
 from skops import io
 
 from lakehouse import registry, training
 from lakehouse.interval import Interval
 from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
+from tests.made_up_flights import SPEC, WINDOW, flights, train
 
 
 @pytest.fixture(scope="module")

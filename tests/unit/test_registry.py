@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_up_flights import SPEC, WINDOW, flights, train
 from mlflow import MlflowClient
 from skops import io
 
 from lakehouse import registry, scoring, training
 from lakehouse.settings import settings
+from tests.made_up_flights import SPEC, WINDOW, flights, train
 
 NAME = "flight_delay"
 

@@ -1,0 +1,226 @@
+"""Builds on the engine, in a sandbox of schemas: the same rows in whatever order the days are built.
+
+The expected values come from the original files by other means (``tests/reference.py``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lakehouse import contracts, warehouse
+from lakehouse.interval import Interval
+from lakehouse.settings import settings
+from tests import reference
+
+PREFIX = "dbt_test_"
+FIRST, LAST = dt.date(2013, 1, 1), dt.date(2013, 1, 7)
+TODAY = dt.date(2013, 1, 6)
+BULK, DAYS = Interval(FIRST, dt.date(2013, 1, 3)), Interval(dt.date(2013, 1, 4), TODAY)
+TABLES = {
+    "dim_planes": ["tail_number", "valid_from"],
+    "fct_flights": ["flight_id"],
+    "daily_delays_by_carrier": ["flight_date", "carrier"],
+    "daily_delays_by_route": ["flight_date", "origin", "destination"],
+    "daily_delays_by_airport": ["flight_date", "airport_code"],
+    "on_time_league": ["month", "carrier"],
+    "flight_delay_features": ["flight_id"],
+}
+
+
+def folder(table: str) -> str:
+    schema, _, name = table.partition(".")
+    return f"{settings().warehouse_url}/{PREFIX}{schema}.db/{name}"
+
+
+def stored(name: str) -> pd.DataFrame:
+    """The rows of a gold table, in the order of its key."""
+    frame = DeltaTable(folder(f"gold_next.{name}")).to_pandas()
+    return frame.sort_values(TABLES[name], ignore_index=True)
+
+
+def assert_same(left: pd.DataFrame, right: pd.DataFrame) -> None:
+    """Equal to the last digit, whatever types the two use."""
+    assert list(left.columns) == list(right.columns)
+    assert len(left) == len(right)
+    for column in left.columns:
+        for row, (a, b) in enumerate(zip(left[column], right[column], strict=True)):
+            assert (pd.isna(a) and pd.isna(b)) or a == b, f"row {row}: {column} is {a!r}, expected {b!r}"
+
+
+class Bronze:
+    """The released sources of the sandbox, as plain Delta tables whose rows a test can change."""
+
+    def __init__(self, drop: Path) -> None:
+        self.original = {source: self._read(drop / source, source) for source in contracts.sources()}
+
+    def _read(self, drop: Path, source: str) -> pd.DataFrame:
+        frames = []
+        for path in sorted(drop.iterdir()):
+            day = dt.date.fromisoformat(path.stem[-10:])
+            if path.suffix == ".csv":
+                frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+            elif path.suffix == ".jsonl":
+                frame = pd.read_json(path, lines=True, dtype=False, convert_dates=False, precise_float=True)
+            else:
+                frame = pd.read_parquet(path)
+            frames.append(frame.assign(_interval=day, _source_file=path.name, _source_row=range(1, len(frame) + 1)))
+        frame = pd.concat(frames, ignore_index=True)
+        for column in contracts.load(source).columns:
+            if column.name not in frame:
+                frame[column.name] = None
+            kind = column.spark_type.lower()
+            if kind == "date":
+                frame[column.name] = pd.to_datetime(frame[column.name]).dt.date
+            elif kind == "timestamp":
+                frame[column.name] = pd.to_datetime(frame[column.name], utc=True)
+            elif kind == "int":
+                frame[column.name] = frame[column.name].astype("Int32")
+            elif kind == "double":
+                frame[column.name] = frame[column.name].astype("float64")
+        return frame
+
+    def put(self, source: str, frame: pd.DataFrame) -> None:
+        """Make these the rows of a source."""
+        write_deltalake(folder(f"bronze.{source}"), frame.reset_index(drop=True), mode="overwrite")
+
+
+@pytest.fixture(scope="module")
+def sql(engine: None) -> Iterator[Any]:
+    from pyhive import hive
+
+    connection = hive.connect(
+        "127.0.0.1", settings().ports.thrift, username="lake", password=settings().secret("sql_password"), auth="CUSTOM"
+    )
+    yield connection.cursor()
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def bronze(sql: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bronze]:
+    from infra.demo.upstream import deliver
+
+    drop = tmp_path_factory.mktemp("drop")
+    deliver(str(drop), until=LAST)
+    bronze = Bronze(drop)
+    sql.execute(f"create schema if not exists {PREFIX}bronze")
+    for source, frame in bronze.original.items():
+        bronze.put(source, frame)
+        sql.execute(f"create table {PREFIX}bronze.{source} using delta location '{folder(f'bronze.{source}')}'")
+    # The manifest that everybody uses is the one without the prefix.
+    warehouse.ensure_manifest()
+    os.environ["DBT_SCHEMA_PREFIX"] = PREFIX
+    yield bronze
+    del os.environ["DBT_SCHEMA_PREFIX"]
+    for schema in ("bronze", "silver", "gold_next"):
+        sql.execute(f"drop schema {PREFIX}{schema} cascade")
+
+
+@pytest.fixture(scope="module")
+def built(bronze: Bronze) -> dict[str, pd.DataFrame]:
+    """All tables after a bulk build, and one of the days after it."""
+    warehouse.run_dbt(BULK)
+    warehouse.run_dbt(DAYS, commit={"run_id": "the run", "step": "build"})
+    return {name: stored(name) for name in TABLES}
+
+
+@pytest.mark.parametrize("by", reference.DAILY_DELAY_KEYS)
+def test_daily_delays_are_those_of_the_original_files(built: dict[str, pd.DataFrame], by: str) -> None:
+    table = built[f"daily_delays_by_{by}"]
+    assert_same(table, reference.daily_delays(FIRST, TODAY, by))
+
+
+def test_features_are_those_of_the_original_files(built: dict[str, pd.DataFrame]) -> None:
+    ids = reference.sample_flights(FIRST, TODAY, 200)
+    table = built["flight_delay_features"]
+    table = table[table["flight_id"].isin(ids)].reset_index(drop=True)
+    table["scheduled_departure"] = table["scheduled_departure"].dt.tz_convert("UTC").dt.tz_localize(None)
+    assert_same(table, reference.features_for(ids))
+
+
+def test_flights(built: dict[str, pd.DataFrame]) -> None:
+    flights = built["fct_flights"]
+    assert len(flights) == (reference.flights()["date"] <= TODAY).sum()
+    assert flights["flight_id"].is_unique
+    assert flights["is_reported"].all()
+    league = built["on_time_league"]
+    assert (league["league_rank"] == league["on_time_rate"].rank(method="min", ascending=False)).all()
+
+
+def test_a_commit_says_who_made_it(built: dict[str, pd.DataFrame]) -> None:
+    log = DeltaTable(folder("gold_next.fct_flights"))
+    assert log.history(1)[0]["userMetadata"] == '{"run_id": "the run", "step": "build"}'
+    assert DeltaTable(folder("gold_next.fct_flights"), version=0).to_pandas().empty
+
+
+def test_building_again_and_out_of_order_leaves_the_same_rows(built: dict[str, pd.DataFrame]) -> None:
+    warehouse.run_dbt(Interval(dt.date(2013, 1, 2), dt.date(2013, 1, 4)))
+    for name, rows in built.items():
+        assert_same(stored(name), rows)
+
+
+def test_features_do_not_know_their_own_day_or_the_future(bronze: Bronze, built: dict[str, pd.DataFrame]) -> None:
+    actuals, weather, planes = (bronze.original[name].copy() for name in ("flight_actuals", "weather", "planes"))
+    actuals.loc[actuals["flight_date"] >= TODAY, "arrival_delay_minutes"] = 500
+    weather.loc[weather["observation_date"] >= TODAY, "temperature_f"] = -30.0
+    planes.loc[planes["_interval"] >= TODAY, "seats"] = 1
+    try:
+        for name, frame in (("flight_actuals", actuals), ("weather", weather), ("planes", planes)):
+            bronze.put(name, frame)
+        warehouse.run_dbt(DAYS, ["dim_planes", "flight_delay_features"])
+        assert_same(stored("flight_delay_features"), built["flight_delay_features"])
+        assert len(stored("dim_planes")) > len(built["dim_planes"])
+    finally:
+        for name in ("flight_actuals", "weather", "planes"):
+            bronze.put(name, bronze.original[name])
+        warehouse.run_dbt(DAYS, ["dim_planes"])
+
+
+def test_outcomes_that_arrive_late_reach_the_features_of_later_days(
+    bronze: Bronze, built: dict[str, pd.DataFrame]
+) -> None:
+    late = dt.date(2013, 1, 3)
+    actuals = bronze.original["flight_actuals"]
+    try:
+        bronze.put("flight_actuals", actuals[actuals["flight_date"] != late])
+        warehouse.run_dbt(DAYS, ["flight_delay_features"])
+        without = stored("flight_delay_features")
+        assert not without["carrier_flights_7d"].equals(built["flight_delay_features"]["carrier_flights_7d"])
+    finally:
+        bronze.put("flight_actuals", actuals)
+    # What happened on a day belongs to the build of the next.
+    warehouse.run_dbt(Interval(DAYS.start, DAYS.start), ["flight_delay_features"])
+    assert_same(stored("flight_delay_features"), built["flight_delay_features"])
+
+
+def test_unit_tests_of_the_models(built: dict[str, pd.DataFrame]) -> None:
+    results = warehouse._invoke(["--no-write-json", "test", "--select", "test_type:unit"])
+    assert len(list(results)) >= 4
+    assert {str(result.status) for result in results} == {"pass"}
+
+
+def test_a_model_that_fails_is_named_with_the_reason_alone(bronze: Bronze, sql: Any) -> None:
+    version = DeltaTable(folder("gold_next.fct_flights")).version()
+    sql.execute(f"alter table {PREFIX}bronze.weather set tblproperties ('delta.columnMapping.mode' = 'name')")
+    sql.execute(f"alter table {PREFIX}bronze.weather rename column temperature_f to temperature_c")
+    with pytest.raises(warehouse.BuildFailedError) as failure:
+        warehouse.run_dbt(DAYS, ["fct_flights"])
+    message = str(failure.value)
+    assert "model fct_flights" in message and "temperature_f" in message
+    assert len(message) < 1000 and "org.apache.spark.sql.execution" not in message
+    assert DeltaTable(folder("gold_next.fct_flights")).version() == version
+
+
+def test_a_selection_of_nothing_is_an_error(bronze: Bronze) -> None:
+    with pytest.raises(warehouse.BuildFailedError, match="no_such_model"):
+        warehouse.run_dbt(DAYS, ["no_such_model"])

@@ -1,0 +1,104 @@
+"""The dbt project itself, without an engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lakehouse import suites, warehouse
+from lakehouse.interval import Interval
+
+GOLD = {
+    "gold.daily_delays_by_airport",
+    "gold.daily_delays_by_carrier",
+    "gold.daily_delays_by_route",
+    "gold.dim_planes",
+    "gold.fct_flights",
+    "gold.flight_delay_features",
+    "gold.on_time_league",
+}
+
+
+@pytest.fixture(scope="module")
+def manifest() -> dict[str, Any]:
+    return json.loads(warehouse.ensure_manifest().read_text())
+
+
+@pytest.fixture(scope="module")
+def models(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    return [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+
+
+def test_sources_are_those_of_the_contracts() -> None:
+    assert warehouse.SOURCES.read_text() == warehouse.sources_yaml()
+
+
+def test_stored_models() -> None:
+    assert set(warehouse.stored_models()) >= GOLD
+    assert warehouse.interval_column("gold.fct_flights") == "flight_date"
+    assert warehouse.interval_column("gold.dim_planes") is None
+
+
+def test_every_model_and_column_is_described_and_typed(models: list[dict[str, Any]]) -> None:
+    for model in models:
+        assert model["description"], model["name"]
+        assert model["columns"], model["name"]
+        for column in model["columns"].values():
+            assert column["description"] and column["data_type"], (model["name"], column["name"])
+
+
+def test_stored_models_say_how_they_are_kept(models: list[dict[str, Any]]) -> None:
+    for model in models:
+        if model["config"]["materialized"] != "view":
+            meta = model["config"]["meta"]
+            assert meta["owner"], model["name"]
+            assert set(meta["statistics"]) <= set(model["columns"]), model["name"]
+            assert ("interval_column" in meta) == ("replaces" in meta), model["name"]
+
+
+def test_models_read_released_bronze_only(manifest: dict[str, Any], models: list[dict[str, Any]]) -> None:
+    assert {source["schema"] for source in manifest["sources"].values()} == {"bronze"}
+    assert {model["schema"] for model in models} == {"silver", "gold_next"}
+    staging = {model["unique_id"] for model in models if model["schema"] == "silver"}
+    for model in models:
+        parents = set(model["depends_on"]["nodes"])
+        if model["unique_id"] in staging:
+            assert all(parent.startswith("source.") for parent in parents), model["name"]
+        else:
+            assert not any(parent.startswith("source.") for parent in parents), model["name"]
+
+
+def test_every_stored_model_has_a_suite_for_its_columns(models: list[dict[str, Any]]) -> None:
+    for model in models:
+        if model["config"]["materialized"] != "view":
+            columns = list(model["columns"])
+            suite = suites.load(f"gold.{model['name']}", columns)
+            for expectation in suite.expectations:
+                if expectation.type == "expect_table_columns_to_match_set":
+                    assert set(expectation.kwargs["column_set"]) == set(columns), model["name"]
+
+
+def test_an_unchanged_project_is_not_parsed_again(manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(command: list[str]) -> None:
+        raise AssertionError(f"dbt was run: {command}")
+
+    monkeypatch.setattr(warehouse, "_invoke", refuse)
+    assert warehouse.ensure_manifest().is_file()
+
+
+def test_variables() -> None:
+    assert warehouse.vars_for(Interval.parse("2013-01-01/2013-02-28"), {"run_id": "r"}) == {
+        "interval_start": "2013-01-01",
+        "interval_end": "2013-02-28",
+        "commit": '{"run_id": "r"}',
+    }
+
+
+def test_dbt_is_imported_by_builds_only() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, lakehouse.warehouse; sys.exit(any(name.split('.')[0] == 'dbt' for name in sys.modules))"
+    subprocess.run([sys.executable, "-c", code], check=True)
