@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -299,10 +300,16 @@ def _say(event: Any) -> None:
 
 
 def _reason(message: str) -> str:
-    """A message of dbt without the stack of the engine, which takes hundreds of lines."""
-    lines = [line.strip() for line in message.splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("at ", "... ", "Caused by:"))]
-    return " ".join(dict.fromkeys(kept))
+    """A message of dbt without the engine's stack and query plan, which take hundreds of lines."""
+    kept: list[str] = []
+    for line in map(str.strip, message.splitlines()):
+        if line.startswith(("at ", "Caused by:")):
+            break
+        if line and line not in kept:
+            kept.append(line)
+        if re.search(r"; line \d+ pos \d+;?$", line):
+            break
+    return " ".join(kept)
 
 
 @contextmanager

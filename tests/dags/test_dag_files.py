@@ -93,14 +93,14 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     dag = bag.dags["build_warehouse"]
     assert {f"dbt.{model}_run" for model in MODELS} <= set(dag.task_ids)
     first, *_, last = dag.topological_sort()
-    assert (first.task_id, last.task_id) == ("check", "release")
+    assert (first.task_id, last.task_id) == ("prepare", "release")
     assert [asset.name for asset in last.outlets] == ["gold"]
-    assert dag.get_task("gate").upstream_task_ids >= {"dbt.dbt_producer_watcher_done"}
-    assert set(dag.get_task("gate").op_args[0]) == {f"gold.{model}" for model in MODELS if not model.startswith("stg_")}
+    assert dag.get_task("gate_warehouse").upstream_task_ids >= {"dbt.dbt_producer_watcher_done"}
+    assert set(last.op_args[0]) == {f"gold.{model}" for model in MODELS if not model.startswith("stg_")}
 
 
 def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
-    engine = {"land", "gate", "release", "train", "score", "dbt.dbt_producer_watcher"}
+    engine = {"prepare", "land", "gate", "gate_warehouse", "release", "train", "score", "dbt.dbt_producer_watcher"}
     for dag in bag.dags.values():
         for task in dag.tasks:
             assert task.pool == ("engine" if task.task_id in engine else "default_pool"), task

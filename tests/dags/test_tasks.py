@@ -79,22 +79,3 @@ def test_a_day_outside_of_the_history_fails_at_once() -> None:
 
     with pytest.raises(AirflowFailException, match="planes has no data about 2014-03-01"):
         wait("planes").execute(context("2014-03-01"))
-
-
-@pytest.mark.parametrize(("passed", "written", "good"), [(5, 5, True), (6, 5, True), (4, 5, False)])
-def test_a_gate_that_finds_its_version_withdrawn_does_not_pass(
-    monkeypatch: pytest.MonkeyPatch, passed: int, written: int, good: bool
-) -> None:
-    from airflow.sdk.exceptions import AirflowFailException
-
-    from lakehouse import audit
-    from lakehouse.airflow import tasks
-
-    monkeypatch.setattr(audit, "gate", lambda names, interval: dict.fromkeys(names, passed))
-    monkeypatch.setattr(tasks, "get_current_context", lambda: context("2013-03-01"))
-    gate = tasks.gate.function
-    if good:
-        assert gate(["bronze.planes"], {"bronze.planes": written}) == {"bronze.planes": passed}
-    else:
-        with pytest.raises(AirflowFailException, match="has been withdrawn"):
-            gate(["bronze.planes"], {"bronze.planes": written})

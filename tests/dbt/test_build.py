@@ -122,7 +122,7 @@ def bronze(sql: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bronz
     os.environ["DBT_SCHEMA_PREFIX"] = PREFIX
     yield bronze
     del os.environ["DBT_SCHEMA_PREFIX"]
-    for schema in ("bronze", "silver", "gold_next"):
+    for schema in ("silver", "gold_next", "bronze"):
         sql.execute(f"drop schema {PREFIX}{schema} cascade")
 
 
@@ -211,8 +211,8 @@ def test_unit_tests_of_the_models(built: dict[str, pd.DataFrame]) -> None:
 
 def test_a_model_that_fails_is_named_with_the_reason_alone(bronze: Bronze, sql: Any) -> None:
     version = DeltaTable(folder("gold_next.fct_flights")).version()
-    sql.execute(f"alter table {PREFIX}bronze.weather set tblproperties ('delta.columnMapping.mode' = 'name')")
-    sql.execute(f"alter table {PREFIX}bronze.weather rename column temperature_f to temperature_c")
+    sql.execute(f"drop table {PREFIX}bronze.weather")
+    sql.execute(f"create table {PREFIX}bronze.weather (observation_date date, origin string) using delta")
     with pytest.raises(warehouse.BuildFailedError) as failure:
         warehouse.run_dbt(DAYS, ["fct_flights"])
     message = str(failure.value)

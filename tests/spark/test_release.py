@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 import lakehouse
-from lakehouse import ops, release, tables
-from lakehouse.audit import gate
+from lakehouse import ops, release, suites, tables
+from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
 from lakehouse.locks import StaleWriterError, TableLockedError, writer
@@ -45,6 +46,35 @@ def test_what_has_not_passed_a_gate_cannot_be_released() -> None:
     land("airlines", SECOND)
     with pytest.raises(release.NotAuditedError, match=r"lake gate bronze\.airlines"):
         release.release([TABLE], SECOND)
+
+
+def test_a_version_that_breaks_its_suite_is_withdrawn_and_stays_so_when_the_gate_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = visible()
+    suite = json.loads(suites.suite_path(TABLE).read_text())
+    suite["expectations"].append(
+        {"type": "expect_table_row_count_to_be_between", "kwargs": {"max_value": 1}, "severity": "critical"}
+    )
+    strict = tmp_path / "airlines.json"
+    strict.write_text(json.dumps(suite))
+    monkeypatch.setattr(suites, "suite_path", lambda name: strict)
+    landed = land("airlines", SECOND)
+    with pytest.raises(GateFailedError, match="expect_table_row_count_to_be_between"):
+        gate([TABLE], SECOND)
+    assert visible() == before
+    assert not release.pending(TABLE)
+    [verdict] = {
+        row["verdict"]
+        for row in ops.read("ops.gate_results").to_pylist()
+        if (row["table_name"], row["version"]) == (TABLE, landed["version"])
+    }
+    assert verdict == "failed"
+    monkeypatch.undo()
+    with pytest.raises(GateFailedError, match="has been withdrawn"):
+        gate([TABLE], SECOND)
+    land("airlines", SECOND)
+    gate([TABLE], SECOND)
 
 
 def test_the_next_write_starts_from_the_released_rows() -> None:
