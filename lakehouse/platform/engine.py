@@ -98,6 +98,8 @@ logger.scheduler.name = org.apache.spark.scheduler.DAGScheduler
 logger.scheduler.level = error
 logger.pipeout.name = org.apache.hive.service.cli.session.HiveSessionImpl
 logger.pipeout.level = off
+logger.handler.name = org.apache.hadoop.hive.metastore.RetryingHMSHandler
+logger.handler.level = off
 """
 
 
@@ -292,7 +294,10 @@ def check() -> None:
 
 def create_schemas() -> None:
     """Create the schemas of all layers and the platform's own tables, each unless it is there."""
-    _execute(*(f"create schema if not exists {schema}" for schema in SCHEMAS), *ops.create())
+    # Asked first, since the metastore logs a page about each schema that is there already.
+    there = {name for (name,) in _execute("show schemas")}
+    missing = [schema for schema in SCHEMAS if schema not in there]
+    _execute(*(f"create schema if not exists {schema}" for schema in missing), *ops.create())
 
 
 def warm_up() -> None:
@@ -307,12 +312,14 @@ def warm_up() -> None:
     subprocess.run([sys.executable, "-m", "lakehouse.platform.warm_up"], check=True, capture_output=True)
 
 
-def _execute(*statements: str) -> None:
+def _execute(*statements: str) -> list[tuple[Any, ...]]:
     connection = thrift_connection()
     try:
         cursor = connection.cursor()
         for statement in statements:
             cursor.execute(statement)
+        rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
+        return rows
     finally:
         connection.close()
 

@@ -1,0 +1,31 @@
+"""The commands of the documentation, run as they stand against the platform that the demo has left."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.docs.blocks import runnable_blocks, script
+from tests.e2e.conftest import PROJECT, Platform
+
+PAGES = sorted(
+    str(page.relative_to(PROJECT))
+    for page in [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
+    if runnable_blocks(page)
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_work(platform: Platform, page: str) -> None:
+    done = subprocess.run(
+        ["bash"],
+        input=script(runnable_blocks(PROJECT / page)),
+        env=platform.environment,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
