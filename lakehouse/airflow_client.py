@@ -41,16 +41,17 @@ class AirflowClient:
 
     Args:
         url: Airflow's base URL; the platform's own without it.
-        username: Who logs in.
-        password: The user's password; the generated one of ``admin`` without it.
+        username: Who logs in; the setting ``airflow_user`` without it.
+        password: The user's password; the setting ``airflow_password`` without it.
     """
 
-    def __init__(self, url: str | None = None, username: str = "admin", password: str | None = None) -> None:
-        self.url = (url or settings().airflow_base_url).rstrip("/")
-        self._credentials = {
-            "username": username,
-            "password": password or settings().secret("airflow_admin_password"),
-        }
+    def __init__(self, url: str | None = None, username: str | None = None, password: str | None = None) -> None:
+        lake = settings()
+        self.url = (url or lake.airflow_base_url).rstrip("/")
+        if password is None:
+            given = lake.airflow_password
+            password = given.get_secret_value() if given else lake.secret("airflow_admin_password")
+        self._credentials = {"username": username or lake.airflow_user, "password": password}
         self._http = httpx.Client(base_url=self.url, timeout=30)
 
     def __enter__(self) -> Self:

@@ -13,6 +13,7 @@ import os
 import secrets
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import (
@@ -95,6 +96,10 @@ class Settings(BaseSettings):
         description="An MLflow server to use instead of the embedded one.",
     )
     airflow_url: str | None = Field(None, description="Base URL of an Airflow to talk to instead of the embedded one.")
+    airflow_user: str = Field("admin", description="Who `lake demo` and the Python client log in as at Airflow.")
+    airflow_password: SecretStr | None = Field(
+        None, description="The password of that user. Default: the generated one of the embedded Airflow."
+    )
     ports: Ports = Field(default_factory=Ports)
 
     @classmethod
@@ -147,7 +152,8 @@ class Settings(BaseSettings):
             database: Name of the database.
         """
         if self.database_url:
-            return f"{self.database_url.get_secret_value().rstrip('/')}/{database}"
+            server = urlsplit(self.database_url.get_secret_value())
+            return urlunsplit(server._replace(path=f"/{database}"))
         return f"postgresql://lake:{self.secret('postgres_password')}@127.0.0.1:{self.ports.postgres}/{database}"
 
     def secret(self, name: str) -> str:
