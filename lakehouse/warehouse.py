@@ -279,7 +279,7 @@ def _invoke(command: list[str]) -> Any:
     from dbt.cli.main import dbtRunner
 
     with _environment():
-        outcome = dbtRunner(callbacks=[_say]).invoke(["--quiet", *command])
+        outcome = dbtRunner(callbacks=[_say]).invoke(["--log-level", "none", *command])
     if outcome.exception is not None:
         raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
     return outcome.result

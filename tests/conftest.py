@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +46,20 @@ os.environ.update({"LAKE_HOME": str(_HOME / "lake"), **free_ports()})
 def lake_home() -> Path:
     """State folder of the lake that the tests of this process share."""
     return Path(os.environ["LAKE_HOME"])
+
+
+@pytest.fixture(scope="session")
+def engine(lake_home: Path) -> Iterator[None]:
+    """PostgreSQL and Spark of the platform, started once for all tests that use them."""
+    command = [sys.executable, "-m", "lakehouse.platform"]
+    subprocess.run([*command, "up", "engine"], check=True)
+    yield
+    from lakehouse.engine import spark
+
+    # A session that outlives its engine would wait for it to come back.
+    if spark.cache_info().currsize:
+        spark().stop()
+    subprocess.run([*command, "down"], check=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

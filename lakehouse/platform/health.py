@@ -23,7 +23,7 @@ from lakehouse.platform.supervisor import HEALTH, Supervisor
 from lakehouse.settings import settings
 
 SECONDS_BETWEEN_CHECKS = 15
-SECONDS_FOR_AN_ANSWER = 20
+SECONDS_FOR_AN_ANSWER = 15
 # A busy part may be slow, and a restart loses its work: it is given more than a minute.
 FAILURES_BEFORE_RESTART = 4
 
@@ -54,9 +54,14 @@ class Watchman:
         self._watches = {name: Watch() for name in self._parts}
         self._pool = ThreadPoolExecutor(len(self._parts) + 1, thread_name_prefix="check")
         self._log = log
+        self._last = 0.0
 
     def look(self) -> None:
-        """Check every part once."""
+        """Check every part once, if it is time: at every tick while one of them fails, else now and then."""
+        troubled = any(watch.failures for watch in self._watches.values())
+        if not troubled and time.monotonic() - self._last < SECONDS_BETWEEN_CHECKS:
+            return
+        self._last = time.monotonic()
         running = {
             name: info
             for name, info in self._supervisor.states().items()
@@ -109,8 +114,8 @@ class Watchman:
 
 def main() -> None:
     """Listen to the supervisor's clock until it ends."""
+    supervisor = Supervisor()
     watchman = Watchman()
-    last = 0.0
     known: list[str] = []
     while True:
         listener.ready()
@@ -118,10 +123,8 @@ def main() -> None:
         if not header:
             break
         sys.stdin.read(int(header.rsplit("len:", 1)[1]))
-        if time.monotonic() - last >= SECONDS_BETWEEN_CHECKS:
-            watchman.look()
-            last = time.monotonic()
-        known = [name for name, info in watchman._supervisor.states().items() if info["pid"]]
+        watchman.look()
+        known = [name for name, info in supervisor.states().items() if info["pid"]]
         listener.ok()
     # An orderly supervisor ends its listeners by a signal: this one is gone. Whoever is left starts it anew.
     names = [name for name in known if name != HEALTH]

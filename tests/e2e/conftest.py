@@ -71,7 +71,7 @@ class Platform:
             connection.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     home = tmp_path_factory.mktemp("e2e") / "lake"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LAKE_")}
@@ -89,7 +89,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         platform.lake("down", check=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def airflow(platform: Platform) -> Iterator[AirflowClient]:
     url = f"http://127.0.0.1:{platform.port('airflow')}"
     with AirflowClient(url, password=platform.secret("airflow_admin_password")) as client:
