@@ -24,6 +24,7 @@ from lakehouse.settings import PROJECT_DIR, settings
 HOME_MARKER = "lake-home"
 SECONDS_BETWEEN_POLLS = 0.25
 LINES_OF_LOG = 25
+LONGEST_TAIL = 64 * 1024
 DEAD = ("BACKOFF", "EXITED", "FATAL")
 
 Say = Callable[[str], None]
@@ -68,8 +69,10 @@ def up(names: Sequence[str] = (), say: Say = print) -> None:
     wanted = select(names)
     make_home()
     with _alone(say):
-        for name in supervisor.ensure_running():
-            say(f"         {name} was stopped: its settings have changed")
+        stopped = supervisor.ensure_running()
+        if stopped:
+            say(f"          other settings than before: {', '.join(stopped)} start again")
+            wanted = select([*names, *stopped]) if names else wanted
         _Start(wanted, say).run()
 
 
@@ -152,6 +155,7 @@ class _Start:
         self._supervisor = Supervisor()
         self._works = {name: threading.Event() for name in wanted}
         self._failed = threading.Event()
+        self._log_sizes = {name: part.log.stat().st_size if part.log.exists() else 0 for name, part in wanted.items()}
 
     def run(self) -> None:
         environment_of_parts = environment()
@@ -211,7 +215,17 @@ class _Start:
     def _failure(self, part: Part, what: str) -> PlatformError:
         with contextlib.suppress(xmlrpc.client.Fault):
             self._supervisor.call("stopProcess", part.name, False)
-        return PlatformError(f"{part.name} {what}. The end of {part.log}:\n{tail(part.log)}")
+        return PlatformError(f"{part.name} {what}. The end of {part.log}:\n{self._tail(part)}")
+
+    def _tail(self, part: Part) -> str:
+        """The last lines that the part wrote since this start."""
+        if not part.log.exists():
+            return "(no log)"
+        size, before = part.log.stat().st_size, self._log_sizes[part.name]
+        with part.log.open("rb") as file:
+            # A log that is shorter than before is a new one.
+            file.seek(max(before if before <= size else 0, size - LONGEST_TAIL))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-LINES_OF_LOG:])
 
     def _info(self, part: Part) -> dict[str, Any]:
         info: dict[str, Any] = self._supervisor.call("getProcessInfo", part.name)
@@ -219,20 +233,6 @@ class _Start:
 
     def _line(self, text: str) -> None:
         self._say(f"{time.monotonic() - self._began:6.1f} s  {text}")
-
-
-def tail(log: Path, lines: int = LINES_OF_LOG) -> str:
-    """The end of a log file.
-
-    Args:
-        log: The file.
-        lines: How many lines of it.
-    """
-    if not log.exists():
-        return "(no log)"
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 64 * 1024))
-        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
 
 def _refuse_taken_ports(part: Part) -> None:

@@ -41,7 +41,8 @@ SERVER_SETTINGS = {
     "jit": "off",
 }
 
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_DAC_OVERRIDE = 1
@@ -167,7 +168,8 @@ def _become_server_user() -> None:
             raise OSError(number, f"PostgreSQL cannot leave root: {os.strerror(number)}")
 
     os.setgroups([])
-    call(libc.prctl, _PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    # Else the kernel takes the right away: at the change of user, and whenever a program asks access(2).
+    call(libc.prctl, _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)

@@ -175,6 +175,7 @@ def _waves() -> Iterator[list[str]]:
 
 
 def _take_changes(supervisor: Supervisor) -> list[str]:
+    running = [name for name, info in supervisor.states().items() if info["pid"] and name != HEALTH]
     added, changed, removed = supervisor.call("reloadConfig")[0]
     stop([name for name in (*changed, *removed) if name != HEALTH])
     for name in (*changed, *removed):
@@ -183,7 +184,7 @@ def _take_changes(supervisor: Supervisor) -> list[str]:
         supervisor.call("removeProcessGroup", name)
     for name in (*changed, *added):
         supervisor.call("addProcessGroup", name)
-    return [name for name in changed if name != HEALTH]
+    return [name for name in running if name in changed]
 
 
 def _write_configuration() -> None:
@@ -250,6 +251,7 @@ environment = LAKEHOUSE_SETTINGS="{_settings_digest()}"
 events = TICK_5
 buffer_size = 1
 autorestart = true
+stopasgroup = true
 priority = 999
 stderr_logfile = {_quoted(settings().home / "logs" / "health.log")}
 stderr_logfile_maxbytes = 5MB

@@ -10,7 +10,9 @@ def main() -> None:
     """Write and read a small Delta table by the way that the steps take."""
     session = spark()
     path = str(engine.folder() / "tmp" / "warm-up-connect")
-    session.createDataFrame([(1, "a"), (2, "b")], "id int, name string").write.format("delta").save(path)
+    session.createDataFrame([(1, "a"), (2, "b")], "id int, name string").write.format("delta").mode("overwrite").save(
+        path
+    )
     session.read.format("delta").option("versionAsOf", 0).load(path).groupBy("name").count().toPandas()
     session.stop()
 

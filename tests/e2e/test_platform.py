@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -11,6 +12,7 @@ import signal
 import time
 from typing import Any
 
+import psutil
 import pytest
 
 from lakehouse.airflow_client import AirflowClient, AirflowError, RunFailedError
@@ -234,13 +236,12 @@ def test_sql_prints_tables_csv_and_json(platform: Platform) -> None:
 
 
 def test_nothing_listens_beyond_loopback(platform: Platform) -> None:
-    import psutil
-
-    ours = {
-        process.pid
-        for process in psutil.process_iter()
-        if process.is_running() and process.environ().get("LAKE_HOME") == str(platform.home)
-    }
+    ours = set()
+    for process in psutil.process_iter():
+        # Threads of the kernel and processes that have just ended have no environment.
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("LAKE_HOME") == str(platform.home):
+                ours.add(process.pid)
     beyond = [
         (connection.laddr, connection.pid)
         for connection in psutil.net_connections("inet")
