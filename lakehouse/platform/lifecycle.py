@@ -132,7 +132,7 @@ def make_home() -> Path:
     marker = home / HOME_MARKER
     if not marker.exists():
         if home.exists() and any(path.name != "secrets.json" for path in home.iterdir()):
-            ours = {"drop", "warehouse", "logs", "demo", "secrets.json"}
+            ours = {"dbt", "drop", "warehouse", "logs", "secrets.json"}
             foreign = [path.name for path in home.iterdir() if path.name not in ours]
             if foreign:
                 raise PlatformError(
