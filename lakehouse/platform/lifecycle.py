@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from supervisor.xmlrpc import Faults
+
 from lakehouse.platform import processes, supervisor
 from lakehouse.platform.errors import PlatformError
 from lakehouse.platform.parts import Part, environment, parts, select
@@ -124,6 +126,8 @@ def reset(say: Say = print) -> None:
         )
     down(say)
     shutil.rmtree(home)
+    if supervisor.socket_path().parent.exists():
+        shutil.rmtree(supervisor.socket_path().parent)
 
 
 def make_home() -> Path:
@@ -187,9 +191,12 @@ class _Start:
                     return
         part.prepare()
         if info["statename"] not in ("RUNNING", "STARTING"):
-            # Refused when the supervisor has just restarted it by itself.
-            with contextlib.suppress(xmlrpc.client.Fault):
+            try:
                 self._supervisor.call("startProcess", part.name, False)
+            except xmlrpc.client.Fault as fault:
+                # The supervisor may have just restarted it by itself.
+                if fault.faultCode != Faults.ALREADY_STARTED:
+                    raise PlatformError(f"The supervisor cannot start {part.name}: {fault.faultString}.") from fault
         self._await(part)
         part.finish()
         self._works[part.name].set()
