@@ -48,12 +48,37 @@ def lake_home() -> Path:
     return Path(os.environ["LAKE_HOME"])
 
 
+LOG_LINES = 60
+_LOGS = pytest.StashKey[dict[str, str]]()
+
+
+def keep_logs(session: pytest.Session, home: Path) -> None:
+    """Have the ends of a platform's logs printed with the test results, if a test has failed.
+
+    Args:
+        session: The run of tests.
+        home: State folder of the platform.
+    """
+    if session.testsfailed:
+        for log in [*(home / "supervisor").glob("*.log"), *(home / "logs").glob("*.log")]:
+            lines = log.read_text(errors="replace").splitlines()
+            session.config.stash.setdefault(_LOGS, {})[str(log)] = "\n".join(lines[-LOG_LINES:])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the logs that were kept."""
+    for name, text in config.stash.get(_LOGS, {}).items():
+        terminalreporter.section(f"end of {name}")
+        terminalreporter.write_line(text)
+
+
 @pytest.fixture(scope="session")
-def engine(lake_home: Path) -> Iterator[None]:
+def engine(lake_home: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     """PostgreSQL and Spark of the platform, started once for all tests that use them."""
     command = [sys.executable, "-m", "lakehouse.platform"]
     subprocess.run([*command, "up", "engine"], check=True)
     yield
+    keep_logs(request.session, lake_home)
     from lakehouse.engine import spark
 
     # A session that outlives its engine would wait for it to come back.

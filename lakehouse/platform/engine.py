@@ -90,6 +90,8 @@ logger.hiveconf.level = error
 logger.metastore.name = org.apache.hadoop.hive.metastore.ObjectStore
 logger.metastore.level = error
 # What follows is said at every start or every query, and needs nobody's attention.
+logger.window.name = org.apache.spark.sql.execution.window.WindowExec
+logger.window.level = error
 logger.native.name = org.apache.hadoop.util.NativeCodeLoader
 logger.native.level = error
 logger.conf.name = org.apache.spark.SparkConf
@@ -246,6 +248,7 @@ def run() -> NoReturn:
         # Hive looks for its name in Java's own properties, not in Spark's.
         f"-Dhive.server2.custom.authentication.class={AUTHENTICATOR}",
         f"-Djava.io.tmpdir={home / 'tmp'}",
+        f"-XX:ErrorFile={settings().home / 'logs' / 'engine-crash.log'}",
         f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
         "-cp",
         class_path(),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lakehouse.airflow_client import AirflowClient
-from tests.conftest import free_ports
+from tests.conftest import free_ports, keep_logs
 
 PROJECT = Path(__file__).parents[2]
 
@@ -72,7 +72,7 @@ class Platform:
 
 
 @pytest.fixture(scope="package")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Platform]:
     home = tmp_path_factory.mktemp("e2e") / "lake"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LAKE_")}
     environment |= {"LAKE_HOME": str(home), **free_ports()}
@@ -86,6 +86,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         print(f"\nlake demo took {time.monotonic() - started:.0f} s")
         yield platform
     finally:
+        keep_logs(request.session, home)
         platform.lake("down", check=False)
 
 
