@@ -218,7 +218,7 @@ def print_rows(query: str, as_csv: bool = False, as_json: bool = False, limit: i
     if as_json:
         print(json.dumps(rows, default=_plain, indent=2))
     elif as_csv:
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([_plain(value) for value in row.values()] for row in rows)
     else:

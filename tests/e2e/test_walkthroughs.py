@@ -15,7 +15,6 @@ PAGES = (
     "docs/how-to/query.md",
     "docs/how-to/trigger-by-rest.md",
     "docs/reference/ops-tables.md",
-    "docs/tutorial.md",
 )
 
 
