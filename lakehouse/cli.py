@@ -63,11 +63,48 @@ def gate(names: Names, interval: IntervalOption) -> None:
 
 
 @app.command(rich_help_panel=STEPS)
-def release(names: Names, interval: IntervalOption) -> None:
-    """Make the audited versions of tables visible, as one set."""
+def release(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as gold.fct_flights.")] = None,
+    interval: Annotated[
+        Interval | None,
+        typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."),
+    ] = None,
+    override: Annotated[
+        str | None,
+        typer.Option(metavar="RUN_ID", help="Publish what this gate (run_id in ops.gate_results) has turned down."),
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; an override needs it.")] = None,
+) -> None:
+    """Make the audited versions of tables visible, as one set; or override a gate's verdict."""
+    if override is not None:
+        from lakehouse.override import override as publish
+
+        if names or interval:
+            raise typer.BadParameter(
+                "--override publishes the tables of that gate: give it no TABLE and no --interval."
+            )
+        if not reason:
+            raise typer.BadParameter("--override needs a --reason.")
+        _report({"release_id": publish(override, reason)})
+        return
+    if not names or interval is None or reason:
+        raise typer.BadParameter("Give one TABLE or more and an --interval; --reason goes with --override.")
     from lakehouse.release import release as run
 
     _report({"release_id": run(names, interval)})
+
+
+@app.command(rich_help_panel=STEPS)
+def rollback(
+    what: Annotated[str, typer.Argument(metavar="RELEASE|TABLE", help="Number of a release, or gold.fct_flights.")],
+    to: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="Go back to the state right after this release.")
+    ] = None,
+) -> None:
+    """Make what readers saw before a release visible again: all tables of the release, or one table."""
+    from lakehouse.rollback import rollback as run
+
+    _report(run(what, to))
 
 
 @app.command(rich_help_panel=STEPS)
@@ -115,13 +152,19 @@ def sql(
 def releases(
     table: Annotated[str | None, typer.Argument(help="Only the releases of this table.")] = None,
     limit: Annotated[int, typer.Option(help="How many of the newest.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
-    """List what became visible, and when."""
-    from lakehouse import ops
+    """List what became visible, when, and why; a release is one set of tables."""
+    from lakehouse.release import sets
 
-    rows = ops.read("ops.releases").sort_by([("release_id", "descending"), ("table_name", "ascending")]).to_pylist()
-    chosen = [row for row in rows if table in (None, row["table_name"])][:limit]
-    _table(["release_id", "released_at", "table_name", "version", "previous_version", "reason"], chosen)
+    found = sets(table)[:limit]
+    if as_json:
+        print(json.dumps(found, default=str, indent=2))
+        return
+    for each in found:
+        each["tables"] = "\n".join(f"{name} {shown}" for name, shown in each["tables"].items())
+        each["released_at"] = f"{each['released_at']:%Y-%m-%d %H:%M:%S}"
+    _table(["release", "released_at", "tables", "days", "reason", "by"], found)
 
 
 @app.command(rich_help_panel=DEVELOPMENT, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
