@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import asdict
 from decimal import Decimal
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -165,6 +166,28 @@ def releases(
         each["tables"] = "\n".join(f"{name} {shown}" for name, shown in each["tables"].items())
         each["released_at"] = f"{each['released_at']:%Y-%m-%d %H:%M:%S}"
     _table(["release", "released_at", "tables", "days", "reason", "by"], found)
+
+
+@app.command(rich_help_panel=QUERIES)
+def diff(
+    before: Annotated[int, typer.Argument(metavar="RELEASE", help="The earlier release.")],
+    after: Annotated[int, typer.Argument(metavar="RELEASE", help="The later one.")],
+    table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="A column that does not count (repeatable).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
+) -> None:
+    """Count the rows that were added, removed and changed between the states right after two releases."""
+    from lakehouse.diff import diff as run
+
+    found = [asdict(one) for one in run(before, after, table, ignore or ())]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for one in found:
+        one["versions"] = f"{'none' if one['before'] is None else one['before']} → {one['after']}"
+        one["key"] = ", ".join(one["key"])
+        one["columns"] = ", ".join([f"+{c}" for c in one["columns_added"]] + [f"-{c}" for c in one["columns_removed"]])
+    _table(["table", "versions", "added", "removed", "changed", "key", "columns"], found)
 
 
 @app.command(rich_help_panel=DEVELOPMENT, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -129,8 +129,8 @@ def _plan_table(log: list[dict[str, Any]], table: str, to: int | None) -> Target
     if to is None and current["rollback_to"] is not None:
         raise RollbackError(
             f"{table} has been rolled back already, to release {current['rollback_to']} (by release "
-            f"{current['release_id']}). Say with --to how far it shall go; --to {current['rollback_to']} completes that "
-            "one, if it was interrupted."
+            f"{current['release_id']}). Say with --to how far it shall go; --to {current['rollback_to']} completes "
+            "that one, if it was interrupted."
         )
     row = _state(log, current["release_id"] - 1 if to is None else to).get(table)
     if row is None:
