@@ -141,12 +141,15 @@ def sql(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
     limit: Annotated[int, typer.Option(help="Rows of a table that are printed at most; 0 prints all.")] = 100,
+    release: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="Every table as it was right after this release.")
+    ] = None,
 ) -> None:
     """Query the released tables."""
     if query is None:
-        _prompt(limit)
+        _prompt(limit, release)
         return
-    print_rows(query, as_csv, as_json, limit)
+    print_rows(query, as_csv, as_json, limit, release)
 
 
 @app.command(rich_help_panel=QUERIES)
@@ -240,13 +243,13 @@ def _made(paths: list[Path]) -> None:
     print("Edit them, then run `lake check` and `lake test`.")
 
 
-def _prompt(limit: int) -> None:
+def _prompt(limit: int, release: int | None) -> None:
     import readline  # noqa: F401  (gives input() its line editing and history)
 
-    statement = ""
+    statement, prompt = "", "lake> " if release is None else f"lake@{release}> "
     while True:
         try:
-            statement += input("lake> " if not statement else "   -> ") + "\n"
+            statement += input(prompt if not statement else f"{'->':>{len(prompt) - 1}} ") + "\n"
         except EOFError:
             print()
             return
@@ -260,13 +263,15 @@ def _prompt(limit: int) -> None:
             statement = ""
         elif statement.rstrip().endswith(";"):
             try:
-                print_rows(statement.rstrip().rstrip(";"), False, False, limit)
+                print_rows(statement.rstrip().rstrip(";"), False, False, limit, release)
             except _expected() as error:
                 print(_first_lines(error), file=sys.stderr)
             statement = ""
 
 
-def print_rows(query: str, as_csv: bool = False, as_json: bool = False, limit: int = 100) -> None:
+def print_rows(
+    query: str, as_csv: bool = False, as_json: bool = False, limit: int = 100, release: int | None = None
+) -> None:
     """Run a query and print its rows.
 
     Args:
@@ -274,9 +279,13 @@ def print_rows(query: str, as_csv: bool = False, as_json: bool = False, limit: i
         as_csv: Print CSV.
         as_json: Print a JSON array of objects.
         limit: Rows of a table that are printed at most; 0 prints all.
+        release: Read every table as it was right after this release.
     """
+    from lakehouse.as_of import as_of
     from lakehouse.engine import spark
 
+    if release is not None:
+        query = as_of(query, release)
     result = spark().sql(query)
     names = result.columns
     complete = as_csv or as_json or limit == 0

@@ -45,12 +45,17 @@ def shown() -> int:
     return release.released()[TABLE].version
 
 
+@pytest.fixture(scope="module")
+def two(drop: Path) -> list[int]:
+    """Releases of the first two days."""
+    return [publish(DAYS[0]), publish(DAYS[1])]
+
+
 @pytest.fixture
-def three(drop: Path) -> list[int]:
-    """Releases of three days, from an empty table on."""
-    first = publish(DAYS[0])
-    rollback(TABLE, first)  # what tests before this one have released
-    return [first, publish(DAYS[1]), publish(DAYS[2])]
+def three(two: list[int]) -> list[int]:
+    """Releases of the first three days, and nothing of the fourth, whatever the tests before have done."""
+    rollback(TABLE, two[-1])
+    return [*two, publish(DAYS[2])]
 
 
 @pytest.fixture
@@ -209,3 +214,20 @@ def test_an_override_needs_a_bad_verdict_and_a_reason(three: list[int]) -> None:
         override("nothing", "why not")
     with pytest.raises(OverrideError, match="needs a reason"):
         override(passed, " ")
+
+
+def test_a_query_sees_every_table_and_view_as_of_a_release(
+    three: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lakehouse.cli import print_rows
+
+    spark().sql("create schema if not exists silver").collect()
+    spark().sql(f"create or replace view silver.then as select _interval as day from {TABLE}").collect()
+    query = (
+        "select distinct cast(v.day as string) as viewed, cast(t._interval as string) as stored "
+        f"from silver.then v full join {TABLE} t on v.day = t._interval order by 1"
+    )
+    for number, expected in ((1, DAYS[:2]), (2, DAYS[:3])):
+        print_rows(query, as_json=True, release=three[number])
+        seen = [(row["viewed"], row["stored"]) for row in json.loads(capsys.readouterr().out)]
+        assert [pair for pair in seen if pair[0] in text(*DAYS)] == [(day, day) for day in text(*expected)]

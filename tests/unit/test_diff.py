@@ -23,7 +23,12 @@ def rows(first: int, last: int, delay: int | None = 0) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, mode: str = "append", table: str = TABLE, **options: str) -> int:
-    write_deltalake(tables.location(tables.next_table(table)), pa.Table.from_pandas(frame, preserve_index=False), mode=mode, **options)
+    write_deltalake(
+        tables.location(tables.next_table(table)),
+        pa.Table.from_pandas(frame, preserve_index=False),
+        mode=mode,
+        **options,
+    )
     head = tables.head(tables.next_table(table))
     assert head is not None
     return head
