@@ -74,6 +74,7 @@ def test_without_a_key_a_changed_row_is_removed_and_added_and_duplicates_count()
     first = write(pd.concat([rows(0, 3), rows(0, 1)]), table=name)
     second = write(pd.concat([rows(0, 2), rows(2, 3, delay=5)]), "overwrite", table=name)
     assert numbers(compare(name, first, second)) == (1, 2, None)
+    assert numbers(compare(name, second, first)) == (2, 1, None)
 
 
 def test_new_columns_are_named() -> None:
