@@ -99,10 +99,18 @@ def _parse(query: str) -> exp.Query:
     try:
         trees = [tree for tree in sqlglot.parse(query, read="spark") if tree]
     except SqlglotError as error:
-        raise AsOfError(f"The query cannot be understood, so its tables cannot be pinned: {error}") from error
+        raise AsOfError(f"The query cannot be understood, so its tables cannot be pinned: {_where(error)}") from error
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
         raise AsOfError("A past release can be asked one query (select …), and nothing else.")
     return trees[0]
+
+
+def _where(error: SqlglotError) -> str:
+    """What the parser says, without the colours in which it shows the query."""
+    found = getattr(error, "errors", None)
+    if not found:
+        return str(error)
+    return f"line {found[0]['line']}, column {found[0]['col']}: {found[0]['description']}"
 
 
 def _span(parts: list[exp.Expr]) -> tuple[int, int]:

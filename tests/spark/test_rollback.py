@@ -222,10 +222,10 @@ def test_a_query_sees_every_table_and_view_as_of_a_release(
     from lakehouse.cli import print_rows
 
     spark().sql("create schema if not exists silver").collect()
-    spark().sql(f"create or replace view silver.then as select _interval as day from {TABLE}").collect()
+    spark().sql(f"create or replace view silver.airport_days as select _interval as day from {TABLE}").collect()
     query = (
         "select distinct cast(v.day as string) as viewed, cast(t._interval as string) as stored "
-        f"from silver.then v full join {TABLE} t on v.day = t._interval order by 1"
+        f"from silver.airport_days v full join {TABLE} t on v.day = t._interval order by 1"
     )
     for number, expected in ((1, DAYS[:2]), (2, DAYS[:3])):
         print_rows(query, as_json=True, release=three[number])

@@ -67,7 +67,8 @@ def test_tables_are_pinned_and_the_rest_is_left_as_it_is(query: str, expected: s
         ("insert into gold.fct_flights select 1", "one query"),
         ("create table x as select * from gold.fct_flights", "one query"),
         ("select 1; select 2", "one query"),
-        ("select from where", "cannot be understood"),
+        ("select 1\nfrom (gold.fct_flights", r"cannot be understood.*: line 2, column \d+: Expecting \)\.?$"),
+        ("select 'x", "cannot be understood"),
         ("", "one query"),
     ],
 )
