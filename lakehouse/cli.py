@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import asdict
 from decimal import Decimal
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -63,11 +64,48 @@ def gate(names: Names, interval: IntervalOption) -> None:
 
 
 @app.command(rich_help_panel=STEPS)
-def release(names: Names, interval: IntervalOption) -> None:
-    """Make the audited versions of tables visible, as one set."""
+def release(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as gold.fct_flights.")] = None,
+    interval: Annotated[
+        Interval | None,
+        typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."),
+    ] = None,
+    override: Annotated[
+        str | None,
+        typer.Option(metavar="RUN_ID", help="Publish what this gate (run_id in ops.gate_results) has turned down."),
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; an override needs it.")] = None,
+) -> None:
+    """Make the audited versions of tables visible, as one set; or override a gate's verdict."""
+    if override is not None:
+        from lakehouse.override import override as publish
+
+        if names or interval:
+            raise typer.BadParameter(
+                "--override publishes the tables of that gate: give it no TABLE and no --interval."
+            )
+        if not reason:
+            raise typer.BadParameter("--override needs a --reason.")
+        _report({"release_id": publish(override, reason)})
+        return
+    if not names or interval is None or reason:
+        raise typer.BadParameter("Give one TABLE or more and an --interval; --reason goes with --override.")
     from lakehouse.release import release as run
 
     _report({"release_id": run(names, interval)})
+
+
+@app.command(rich_help_panel=STEPS)
+def rollback(
+    what: Annotated[str, typer.Argument(metavar="RELEASE|TABLE", help="Number of a release, or gold.fct_flights.")],
+    to: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="Go back to the state right after this release.")
+    ] = None,
+) -> None:
+    """Make what readers saw before a release visible again: all tables of the release, or one table."""
+    from lakehouse.rollback import rollback as run
+
+    _report(run(what, to))
 
 
 @app.command(rich_help_panel=STEPS)
@@ -103,25 +141,56 @@ def sql(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
     limit: Annotated[int, typer.Option(help="Rows of a table that are printed at most; 0 prints all.")] = 100,
+    release: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="Every table as it was right after this release.")
+    ] = None,
 ) -> None:
     """Query the released tables."""
     if query is None:
-        _prompt(limit)
+        _prompt(limit, release)
         return
-    print_rows(query, as_csv, as_json, limit)
+    print_rows(query, as_csv, as_json, limit, release)
 
 
 @app.command(rich_help_panel=QUERIES)
 def releases(
     table: Annotated[str | None, typer.Argument(help="Only the releases of this table.")] = None,
     limit: Annotated[int, typer.Option(help="How many of the newest.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
-    """List what became visible, and when."""
-    from lakehouse import ops
+    """List what became visible, when, and why; a release is one set of tables."""
+    from lakehouse.release import sets
 
-    rows = ops.read("ops.releases").sort_by([("release_id", "descending"), ("table_name", "ascending")]).to_pylist()
-    chosen = [row for row in rows if table in (None, row["table_name"])][:limit]
-    _table(["release_id", "released_at", "table_name", "version", "previous_version", "reason"], chosen)
+    found = sets(table)[:limit]
+    if as_json:
+        print(json.dumps(found, default=str, indent=2))
+        return
+    for each in found:
+        each["tables"] = "\n".join(f"{name} {shown}" for name, shown in each["tables"].items())
+        each["released_at"] = f"{each['released_at']:%Y-%m-%d %H:%M:%S}"
+    _table(["release", "released_at", "tables", "days", "reason", "by"], found)
+
+
+@app.command(rich_help_panel=QUERIES)
+def diff(
+    before: Annotated[int, typer.Argument(metavar="RELEASE", help="The earlier release.")],
+    after: Annotated[int, typer.Argument(metavar="RELEASE", help="The later one.")],
+    table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="A column that does not count (repeatable).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
+) -> None:
+    """Count the rows that were added, removed and changed between the states right after two releases."""
+    from lakehouse.diff import diff as run
+
+    found = [asdict(one) for one in run(before, after, table, ignore or ())]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for one in found:
+        one["versions"] = f"{'none' if one['before'] is None else one['before']} → {one['after']}"
+        one["key"] = ", ".join(one["key"])
+        one["columns"] = ", ".join([f"+{c}" for c in one["columns_added"]] + [f"-{c}" for c in one["columns_removed"]])
+    _table(["table", "versions", "added", "removed", "changed", "key", "columns"], found)
 
 
 @app.command(rich_help_panel=DEVELOPMENT, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -174,13 +243,13 @@ def _made(paths: list[Path]) -> None:
     print("Edit them, then run `lake check` and `lake test`.")
 
 
-def _prompt(limit: int) -> None:
+def _prompt(limit: int, release: int | None) -> None:
     import readline  # noqa: F401  (gives input() its line editing and history)
 
-    statement = ""
+    statement, prompt = "", "lake> " if release is None else f"lake@{release}> "
     while True:
         try:
-            statement += input("lake> " if not statement else "   -> ") + "\n"
+            statement += input(prompt if not statement else f"{'->':>{len(prompt) - 1}} ") + "\n"
         except EOFError:
             print()
             return
@@ -194,13 +263,15 @@ def _prompt(limit: int) -> None:
             statement = ""
         elif statement.rstrip().endswith(";"):
             try:
-                print_rows(statement.rstrip().rstrip(";"), False, False, limit)
+                print_rows(statement.rstrip().rstrip(";"), False, False, limit, release)
             except _expected() as error:
                 print(_first_lines(error), file=sys.stderr)
             statement = ""
 
 
-def print_rows(query: str, as_csv: bool = False, as_json: bool = False, limit: int = 100) -> None:
+def print_rows(
+    query: str, as_csv: bool = False, as_json: bool = False, limit: int = 100, release: int | None = None
+) -> None:
     """Run a query and print its rows.
 
     Args:
@@ -208,9 +279,13 @@ def print_rows(query: str, as_csv: bool = False, as_json: bool = False, limit: i
         as_csv: Print CSV.
         as_json: Print a JSON array of objects.
         limit: Rows of a table that are printed at most; 0 prints all.
+        release: Read every table as it was right after this release.
     """
+    from lakehouse.as_of import as_of
     from lakehouse.engine import spark
 
+    if release is not None:
+        query = as_of(query, release)
     result = spark().sql(query)
     names = result.columns
     complete = as_csv or as_json or limit == 0

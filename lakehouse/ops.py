@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 
 from lakehouse import tables
 
@@ -76,6 +76,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("interval_end", pa.date32()),
             ("reason", pa.string()),
             ("run_id", pa.string()),
+            ("rollback_to", pa.int64()),
+            ("override_of", pa.string()),
+            ("released_by", pa.string()),
         ]
     ),
 }
@@ -112,11 +115,14 @@ def read(table: str) -> pa.Table:
 
 
 def create() -> list[str]:
-    """Create the platform's tables where they are missing.
+    """Create the platform's tables where they are missing, and add the columns that an older one lacks.
 
     Returns:
         The SQL statements that make them known to the engine.
     """
     for table, schema in SCHEMAS.items():
-        DeltaTable.create(tables.location(table), schema=schema, mode="ignore")
+        log = DeltaTable.create(tables.location(table), schema=schema, mode="ignore")
+        have = {field.name for field in log.schema().fields}
+        if missing := [field for field in Schema.from_arrow(schema).fields if field.name not in have]:
+            log.alter.add_columns(missing)
     return [f"create table if not exists {table} using delta location '{tables.location(table)}'" for table in SCHEMAS]

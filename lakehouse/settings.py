@@ -100,6 +100,13 @@ class Settings(BaseSettings):
     airflow_password: SecretStr | None = Field(
         None, description="The password of that user. Default: the generated one of the embedded Airflow."
     )
+    override_approvers: tuple[str, ...] = Field(
+        ("role:Admin", "role:Op"),
+        description=(
+            "Who may approve in Airflow that a gate's verdict is overridden: `role:NAME`, or ids of users. An Airflow "
+            "of your own knows roles here when its `auth_manager` is `lakehouse.airflow.auth.LakeFabAuthManager`."
+        ),
+    )
     ports: Ports = Field(default_factory=Ports)
 
     @classmethod

@@ -10,7 +10,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow.fs import FileType
 
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
@@ -28,6 +29,10 @@ GATED_LAYERS = ("bronze", "gold", "ml")
 
 class InvalidTableNameError(LakeError, ValueError):
     """A table name is not of the form ``layer.table``."""
+
+
+class VersionGoneError(LakeError):
+    """A version of a table is no longer kept."""
 
 
 def split(table: str) -> tuple[str, str]:
@@ -94,12 +99,45 @@ def last_commit(stored: str) -> dict[str, Any]:
     if log is None:
         raise LookupError(f"The table {stored} does not exist.")
     entry = log.history(1)[0]
-    entry["version"] = log.version()
+    return entry | {"version": log.version(), "userMetadata": _metadata(entry)}
+
+
+def commits(stored: str, limit: int = 500) -> list[dict[str, Any]]:
+    """The newest commits of a stored table, newest first, each with ``version`` and its ``userMetadata`` as a dict.
+
+    Args:
+        stored: Name of a stored table; one that does not exist has none.
+        limit: How many at most.
+    """
+    log = delta(stored)
+    if log is None:
+        return []
+    return [entry | {"userMetadata": _metadata(entry)} for entry in log.history(limit)]
+
+
+def check_kept(stored: str, version: int) -> None:
+    """Make sure that a version can still be read: the log knows it, and all of its files are there.
+
+    Args:
+        stored: Name of the stored table.
+        version: A version that it has had.
+
+    Raises:
+        VersionGoneError: Retention has taken it away.
+    """
     try:
-        entry["userMetadata"] = json.loads(entry.get("userMetadata") or "{}")
-    except json.JSONDecodeError:
-        entry["userMetadata"] = {}
-    return entry
+        log = delta(stored, version)
+    except DeltaError as error:
+        raise VersionGoneError(f"Version {version} of {stored} is no longer in the table's log: {error}") from error
+    if log is None:
+        raise VersionGoneError(f"The table {stored} does not exist.")
+    dataset = log.to_pyarrow_dataset()
+    files = dataset.filesystem.get_file_info([fragment.path for fragment in dataset.get_fragments()])
+    if gone := [file.path for file in files if file.type == FileType.NotFound]:
+        raise VersionGoneError(
+            f"Version {version} of {stored} can no longer be read: {len(gone)} of its {len(files)} files have been "
+            f"removed (VACUUM), {gone[0]} for one."
+        )
 
 
 def create(stored: str, columns: dict[str, str], statistics: list[str], comments: dict[str, str] | None = None) -> None:
@@ -173,6 +211,14 @@ def written_rows(stored: str) -> int:
     """
     metrics = last_commit(stored).get("operationMetrics", {})
     return int(metrics.get("numOutputRows", 0)) - int(metrics.get("numCopiedRows", 0))
+
+
+def _metadata(entry: dict[str, Any]) -> dict[str, Any]:
+    try:
+        metadata = json.loads(entry.get("userMetadata") or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _literal(text: str) -> str:

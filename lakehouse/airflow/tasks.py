@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import InvalidPartitionKeyError
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, BaseSensorOperator, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
+from airflow.sdk.execution_time.hitl import HITLUser
 
 from lakehouse import contracts, readers
 from lakehouse.airflow.partitions import parse_key
 from lakehouse.errors import LakeError
+from lakehouse.settings import settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -284,6 +287,81 @@ def score(model: str) -> dict[str, Any]:
 
     with no_retry():
         return job("score")(model, interval)
+
+
+@task
+def plan_rollback() -> dict[str, Any]:
+    """Find out which release is meant, once, so that the next task can be repeated without going back further."""
+    context = get_current_context()
+    check_conf(context)
+    from lakehouse.release import history
+    from lakehouse.rollback import plan
+
+    what, to = context["params"]["what"], context["params"]["to"]
+    with no_retry():
+        targets = plan(history(), what, to)
+    if to is None and what in targets:
+        to = targets[what].release_id
+    return {"what": what, "to": to}
+
+
+@task(pool=ENGINE_POOL)
+def rollback(planned: dict[str, Any]) -> dict[str, Any]:
+    """Point the views at the earlier versions, and bring the tables that are written next back to them.
+
+    By hand: `lake rollback RELEASE|TABLE`.
+    """
+    context = get_current_context()
+    from lakehouse.rollback import rollback as run
+
+    with no_retry():
+        outcome: dict[str, Any] = run(planned["what"], planned["to"], context["dag_run"].triggering_user_name)
+    return outcome
+
+
+@task
+def describe_override() -> str:
+    """Say what the gate has turned down, for the person who is asked to approve."""
+    context = get_current_context()
+    check_conf(context)
+    from lakehouse.override import judged
+
+    with no_retry():
+        verdict = judged(context["params"]["gate_run"])
+    versions = ", ".join(f"`{table}` version {version}" for table, version in sorted(verdict.versions.items()))
+    rules = "\n".join(f"- {rule}" for rule in verdict.broken)
+    asked_by = context["dag_run"].triggering_user_name or "somebody"
+    return (
+        f"{asked_by} asks to publish {versions} ({verdict.interval or 'no interval'}), in spite of these broken rules:"
+        f"\n\n{rules}\n\nThe reason given: {context['params']['reason']}"
+    )
+
+
+def approve_override() -> ApprovalOperator:
+    """Ask one of those who may decide it; without an approval nothing is published."""
+    return ApprovalOperator(
+        task_id="approve",
+        subject="Publish what the gate {{ params.gate_run }} has turned down?",
+        body="{{ ti.xcom_pull(task_ids='describe_override') }}",
+        assigned_users=[HITLUser(id=who, name=who.removeprefix("role:")) for who in settings().override_approvers],
+        response_timeout=dt.timedelta(days=1),
+        doc_md="Waits for a person, in the web UI under *Required Actions*; a rejection skips the rest.",
+    )
+
+
+@task(pool=ENGINE_POOL)
+def override(approval: dict[str, Any]) -> int:
+    """Release exactly the versions that the gate has turned down, marked with the reason and who approved it.
+
+    By hand: `lake release --override RUN_ID --reason TEXT`.
+    """
+    context = get_current_context()
+    from lakehouse.override import override as run
+
+    by = approval["responded_by_user"]["name"]
+    with no_retry():
+        release_id: int = run(context["params"]["gate_run"], context["params"]["reason"], by)
+    return release_id
 
 
 def _listed(paths: Sequence[str], limit: int = 5) -> str:

@@ -19,6 +19,8 @@ DAG_IDS = {
     "build_warehouse",
     "train_flight_delay",
     "score_flight_delay",
+    "rollback",
+    "override_gate",
 }
 MODELS = {
     "stg_airlines",
@@ -70,7 +72,7 @@ def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest
 def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
     for dag in bag.dags.values():
         assert dag.doc_md and dag.description and dag.tags, dag.dag_id
-        assert dag.max_active_runs == 1, dag.dag_id
+        assert dag.max_active_runs == 1 or dag.dag_id == "override_gate", dag.dag_id
         assert dag.catchup is False, dag.dag_id
         for task in dag.tasks:
             assert task.owner not in ("airflow", ""), task
@@ -99,8 +101,17 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     assert set(last.op_args[0]) == {f"gold.{model}" for model in MODELS if not model.startswith("stg_")}
 
 
+def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None:
+    dag = bag.dags["override_gate"]
+    assert [task.task_id for task in dag.topological_sort()] == ["describe_override", "approve", "override"]
+    approve = dag.get_task("approve")
+    assert [user["id"] for user in approve.assigned_users] == ["role:Admin", "role:Op"]
+    assert approve.response_timeout and not approve.defaults
+
+
 def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
     engine = {"prepare", "land", "gate", "gate_warehouse", "release", "train", "score", "dbt.dbt_producer_watcher"}
+    engine |= {"rollback", "override"}
     for dag in bag.dags.values():
         for task in dag.tasks:
             assert task.pool == ("engine" if task.task_id in engine else "default_pool"), task
@@ -114,6 +125,11 @@ def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
         ("build_warehouse", {"full_refresh": 1}),
         ("train_flight_delay", {"window": "2013"}),
         ("train_flight_delay", {"window": 28}),
+        ("rollback", {}),
+        ("rollback", {"what": "everything"}),
+        ("rollback", {"what": "12", "to": "11"}),
+        ("override_gate", {"gate_run": "4f0c"}),
+        ("override_gate", {"gate_run": "4f0c", "reason": " "}),
     ],
 )
 def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict[str, Any]) -> None:
@@ -132,6 +148,9 @@ def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict
         ("train_flight_delay", {}),
         ("train_flight_delay", {"window": "2013-01-01/2013-02-28"}),
         ("score_flight_delay", {}),
+        ("rollback", {"what": "12"}),
+        ("rollback", {"what": "gold.fct_flights", "to": 11}),
+        ("override_gate", {"gate_run": "4f0c", "reason": "counted by hand"}),
     ],
 )
 def test_a_right_conf_is_taken(stored: dict[str, Any], dag_id: str, conf: dict[str, Any]) -> None:
