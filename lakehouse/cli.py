@@ -193,6 +193,19 @@ def diff(
     _table(["table", "versions", "added", "removed", "changed", "key", "columns"], found)
 
 
+@app.command("data-docs", rich_help_panel=QUERIES)
+def data_docs(
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser of this machine.")] = False,
+) -> None:
+    """Write the list of Great Expectations' pages about the gates, and print where it is."""
+    from lakehouse.data_docs import write_index
+
+    path = write_index()
+    print(path)
+    if open_:
+        typer.launch(path.as_uri())
+
+
 @app.command(rich_help_panel=DEVELOPMENT, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(context: typer.Context) -> None:
     """Run the test suite; further arguments go to pytest."""

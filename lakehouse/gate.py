@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import suites
+from lakehouse import contracts, suites
 from lakehouse.suites import Expectation, Suite
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = 5
 """How many values that break a rule are shown."""
+HIDDEN = "…"
+"""What is shown in place of a personal value."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
         version = _head(request.table) if request.version is None else request.version
         df = spark.sql(f"select * from {request.table} version as of {int(version)}")
         validation = gx_engine.validate(df.where(request.where) if request.where else df, suite, EXAMPLES)
+        _hide(validation, contracts.personal_columns(suite.name))
         validation.meta |= {"table": request.table, "version": version, "where": request.where}
         results.append(
             GateResult(
@@ -205,6 +208,19 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
             )
         )
     return results
+
+
+def _hide(validation: ExpectationSuiteValidationResult, columns: Collection[str]) -> None:
+    """Take the values of some columns out of what was found; the counts stay."""
+    for found in validation.results:
+        kwargs = found.expectation_config.kwargs
+        named = {kwargs.get("column"), kwargs.get("column_A"), kwargs.get("column_B"), *kwargs.get("column_list", ())}
+        if not named.isdisjoint(columns) and found.result:
+            for key in ("partial_unexpected_list", "partial_unexpected_counts", "unexpected_list"):
+                if found.result.get(key):
+                    found.result[key] = [HIDDEN] if key != "partial_unexpected_counts" else []
+            if found.result.get("observed_value") is not None:
+                found.result["observed_value"] = HIDDEN
 
 
 def _results(suite: Suite, validation: ExpectationSuiteValidationResult) -> tuple[RuleResult, ...]:

@@ -63,6 +63,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("unexpected_percent", pa.float64()),
             ("observed_value", pa.string()),
             ("details", pa.string()),
+            ("page", pa.string()),
         ]
     ),
     "ops.releases": pa.schema(
@@ -100,6 +101,8 @@ def append(table: str, rows: list[dict[str, Any]]) -> None:
         tables.location(table),
         pa.Table.from_pylist(complete, schema=schema),
         mode="append",
+        # A table that an earlier version of the platform has made gets the columns that it lacks.
+        schema_mode="merge",
         commit_properties=CommitProperties(max_commit_retries=50),
     )
 
@@ -110,8 +113,15 @@ def read(table: str) -> pa.Table:
     Args:
         table: One of ``SCHEMAS``.
     """
+    schema = SCHEMAS[table]
     log = tables.delta(table)
-    return SCHEMAS[table].empty_table() if log is None else log.to_pyarrow_table()
+    if log is None:
+        return schema.empty_table()
+    found = log.to_pyarrow_table()
+    for field in schema:
+        if field.name not in found.column_names:
+            found = found.append_column(field, pa.nulls(len(found), field.type))
+    return found
 
 
 def create() -> list[str]:

@@ -7,8 +7,9 @@ the tasks, so that a DAG file is parsed in milliseconds.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import InvalidPartitionKeyError
@@ -18,6 +19,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
 from airflow.sdk.execution_time.hitl import HITLUser
 
 from lakehouse import contracts, readers
+from lakehouse.airflow.links import DataDocsLink
 from lakehouse.airflow.partitions import parse_key
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
@@ -189,6 +191,22 @@ def wait(source: str) -> DeliverySensor:
     )
 
 
+def links_to_data_docs(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the tasks of a gate their link; it is there when the gate has failed, too.
+
+    Args:
+        make: What makes such a task.
+    """
+
+    @wraps(make)
+    def linked(*arguments: Any) -> Any:
+        made = make(*arguments)
+        made.operator.operator_extra_links = (DataDocsLink(),)
+        return made
+
+    return linked
+
+
 @task(pool=ENGINE_POOL)
 def land(source: str) -> dict[str, Any]:
     """Read the interval of the source into its bronze table; rows that break the contract go to quarantine.
@@ -202,6 +220,7 @@ def land(source: str) -> dict[str, Any]:
         return job("land")(source, interval)
 
 
+@links_to_data_docs
 @task(pool=ENGINE_POOL)
 def gate(tables: Sequence[str]) -> dict[str, int]:
     """Check the versions just written against their expectations; a set of tables passes whole or not at all.
@@ -244,6 +263,7 @@ def prepare() -> list[str]:
         return warehouse.prepare(interval)
 
 
+@links_to_data_docs
 @task(pool=ENGINE_POOL)
 def gate_warehouse() -> dict[str, int]:
     """Record what dbt has built, and check all of it as one set.
