@@ -93,9 +93,7 @@ def verdicts(run_ids: list[str] | None = None) -> list[Verdict]:
         .to_pylist()
     )
     return [
-        Verdict(
-            row["table_name"], row["version"], row["verdict"], row["broken_sum"], row["checked_at"], row["page"]
-        )
+        Verdict(row["table_name"], row["version"], row["verdict"], row["broken_sum"], row["checked_at"], row["page"])
         for row in rows
     ]
 

@@ -213,7 +213,7 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
 def _hide(validation: ExpectationSuiteValidationResult, columns: Collection[str]) -> None:
     """Take the values of some columns out of what was found; the counts stay."""
     for found in validation.results:
-        kwargs = found.expectation_config.kwargs
+        kwargs = found.expectation_config.kwargs if found.expectation_config else {}
         named = {kwargs.get("column"), kwargs.get("column_A"), kwargs.get("column_B"), *kwargs.get("column_list", ())}
         if not named.isdisjoint(columns) and found.result:
             for key in ("partial_unexpected_list", "partial_unexpected_counts", "unexpected_list"):

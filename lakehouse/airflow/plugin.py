@@ -18,7 +18,7 @@ class LakehousePlugin(AirflowPlugin):
     partition_mappers = [IntervalMapper]  # noqa: RUF012
 
     @property
-    def fastapi_apps(self) -> list[dict[str, Any]]:
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """The pages; a property, because only the web server has use for what they import."""
         from lakehouse.airflow.pages import app
 
