@@ -193,6 +193,30 @@ def diff(
     _table(["table", "versions", "added", "removed", "changed", "key", "columns"], found)
 
 
+@app.command(rich_help_panel=QUERIES)
+def profile(
+    table: Annotated[str, typer.Argument(help="Such as gold.fct_flights.")],
+    release: Annotated[int | None, typer.Option(help="As of this release; the present one without it.")] = None,
+    version: Annotated[int | None, typer.Option(help="This Delta version, released or not.")] = None,
+) -> None:
+    """Count and measure each column of a table, keep that in ops.profiles, and write a page of it."""
+    from lakehouse.profiles import profile as run
+
+    print(run(table, release_id=release, version=version))
+
+
+@app.command(rich_help_panel=DEVELOPMENT)
+def suggest(
+    table: Annotated[str, typer.Argument(help="Such as gold.fct_flights.")],
+    version: Annotated[int | None, typer.Option(help="The Delta version to learn from, released or not.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the suite that there is.")] = False,
+) -> None:
+    """Write a first suite for a table from its profile; edit it before you rely on it."""
+    from lakehouse.suggest import suggest as run
+
+    print(run(table, version=version, force=force))
+
+
 @app.command("data-docs", rich_help_panel=QUERIES)
 def data_docs(
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser of this machine.")] = False,

@@ -66,6 +66,30 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("page", pa.string()),
         ]
     ),
+    "ops.profiles": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("profiled_at", _UTC),
+            ("source", pa.string()),
+            ("table_name", pa.string()),
+            ("version", pa.int64()),
+            ("per", pa.string()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("column_name", pa.string()),
+            ("data_type", pa.string()),
+            ("row_count", pa.int64()),
+            ("null_count", pa.int64()),
+            ("distinct_count", pa.int64()),
+            ("min", pa.string()),
+            ("max", pa.string()),
+            ("mean", pa.float64()),
+            ("stddev", pa.float64()),
+            ("quantiles", pa.map_(pa.string(), pa.float64())),
+            ("top_values", pa.list_(pa.struct([("value", pa.string()), ("count", pa.int64())]))),
+            ("histogram", pa.list_(pa.struct([("x", pa.float64()), ("y", pa.float64())]))),
+        ]
+    ),
     "ops.releases": pa.schema(
         [
             ("release_id", pa.int64()),

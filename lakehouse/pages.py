@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from functools import cache
 from pathlib import Path
@@ -45,4 +44,4 @@ def write(path: Path, html: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     part.write_text(html, "utf-8")
-    os.replace(part, path)
+    part.replace(path)

@@ -1,4 +1,4 @@
-"""The platform's Airflow plugin: the timetables and mappers of the DAGs, for the scheduler; its pages, for the web server."""
+"""The platform's Airflow plugin: timetables and mappers of the DAGs for the scheduler, pages for the web server."""
 
 from __future__ import annotations
 
