@@ -90,6 +90,23 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("histogram", pa.list_(pa.struct([("x", pa.float64()), ("y", pa.float64())]))),
         ]
     ),
+    "ops.alerts": pa.schema(
+        [
+            ("alert_id", pa.int64()),
+            ("at", _UTC),
+            ("event", pa.string()),
+            ("table_name", pa.string()),
+            ("version", pa.int64()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("rule", pa.string()),
+            ("severity", pa.string()),
+            ("message", pa.string()),
+            ("run_id", pa.string()),
+            ("route", pa.string()),
+            ("by", pa.string()),
+        ]
+    ),
     "ops.releases": pa.schema(
         [
             ("release_id", pa.int64()),

@@ -31,7 +31,7 @@ def test_a_quiet_drop_of_volume_fails_and_says_what_it_was_compared_with(orders:
         orders.publish(f"2013-01-0{day}", rows)
     with pytest.raises(
         GateFailedError,
-        match=r"95\.\.105\) where day = date '2013-01-04': found 60 "
+        match=r"86\.\.114\) where day = date '2013-01-04': found 60 "
         r"\(compared with 3 days from 2013-01-01 to 2013-01-03, median 100, from 98 to 102\)",
     ):
         orders.publish("2013-01-04", 60)
