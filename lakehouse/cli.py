@@ -112,15 +112,30 @@ def rollback(
 def build(
     interval: IntervalOption,
     select: Annotated[str | None, typer.Option(help="dbt's selection of models; all without it.")] = None,
+    full_refresh: Annotated[
+        bool, typer.Option("--full-refresh", help="Create the tables anew, with these days only.")
+    ] = False,
 ) -> None:
     """Build the warehouse with dbt: the silver views and the next versions of the gold tables."""
     from lakehouse import warehouse
 
-    _report(warehouse.build(interval, select))
+    _report(warehouse.build(interval, select, full_refresh=full_refresh))
 
 
 @app.command(rich_help_panel=STEPS)
-def train(model: Annotated[str, typer.Argument(help="Name of a model folder.")], interval: IntervalOption) -> None:
+def train(
+    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    interval: Annotated[
+        Interval | None,
+        typer.Option(
+            "--interval",
+            "-i",
+            parser=_interval,
+            metavar="FIRST/LAST",
+            help="Training window; without it, the last days with outcomes, as many as model.yaml says.",
+        ),
+    ] = None,
+) -> None:
     """Train a model on the released features of a window, and register it."""
     from lakehouse.steps import job
 
@@ -273,6 +288,19 @@ def acknowledge_alert(
 
     alert = acknowledge(alert_id, by)
     print(f"{alert}\nacknowledged by {alert.acknowledged_by}")
+
+
+@app.command(rich_help_panel=DEVELOPMENT)
+def docs(
+    interval: Annotated[
+        Interval | None,
+        typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Days of the SQL shown."),
+    ] = None,
+) -> None:
+    """Write dbt's documentation of the warehouse: models, columns, tests, SQL and the graph."""
+    from lakehouse import warehouse
+
+    print(warehouse.docs(interval or Interval.parse(dt.date.today().isoformat())))
 
 
 @app.command(rich_help_panel=DEVELOPMENT, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

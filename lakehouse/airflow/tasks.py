@@ -115,11 +115,12 @@ def check_conf(context: Context) -> None:
 @contextmanager
 def no_retry() -> Iterator[None]:
     """Fail for good on an error that only a person can put right; anything else is retried."""
+    from lakehouse.engine import EngineLostError
     from lakehouse.locks import StaleWriterError, TableLockedError
 
     try:
         yield
-    except (StaleWriterError, TableLockedError):
+    except (EngineLostError, StaleWriterError, TableLockedError):
         raise
     except LakeError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error

@@ -144,6 +144,16 @@ def run(component: str) -> NoReturn:
     processes.become(sys.executable, "-m", *arguments)
 
 
+def command(arguments: list[str]) -> NoReturn:
+    """Become Airflow's command line: replaces this process.
+
+    Args:
+        arguments: Its arguments, such as ``users list``.
+    """
+    os.environ.update(airflow_environment())
+    processes.become(sys.executable, "-m", "airflow", *arguments)
+
+
 def check_api_server() -> None:
     """Ask the API server for something that it must look up.
 

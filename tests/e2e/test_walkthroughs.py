@@ -14,6 +14,7 @@ PAGES = (
     "docs/how-to/backfill.md",
     "docs/how-to/query.md",
     "docs/how-to/trigger-by-rest.md",
+    "docs/tutorial.md",
     "docs/reference/ops-tables.md",
 )
 
