@@ -223,6 +223,88 @@ def diff(
     _table(["table", "versions", "added", "removed", "changed", "key", "columns"], found)
 
 
+@app.command(rich_help_panel=QUERIES)
+def profile(
+    table: Annotated[str, typer.Argument(help="Such as gold.fct_flights.")],
+    release: Annotated[int | None, typer.Option(help="As of this release; the present one without it.")] = None,
+    version: Annotated[int | None, typer.Option(help="This Delta version, released or not.")] = None,
+) -> None:
+    """Count and measure each column of a table, keep that in ops.profiles, and write a page of it."""
+    from lakehouse.profiles import profile as run
+
+    print(run(table, release_id=release, version=version))
+
+
+@app.command(rich_help_panel=DEVELOPMENT)
+def suggest(
+    table: Annotated[str, typer.Argument(help="Such as gold.fct_flights.")],
+    version: Annotated[int | None, typer.Option(help="The Delta version to learn from, released or not.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the suite that there is.")] = False,
+) -> None:
+    """Write a first suite for a table from its profile; edit it before you rely on it."""
+    from lakehouse.suggest import suggest as run
+
+    print(run(table, version=version, force=force))
+
+
+@app.command("data-docs", rich_help_panel=QUERIES)
+def data_docs(
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser of this machine.")] = False,
+) -> None:
+    """Write the list of Great Expectations' pages about the gates, and print where it is."""
+    from lakehouse.data_docs import write_index
+
+    path = write_index()
+    print(path)
+    if open_:
+        typer.launch(path.as_uri())
+
+
+alerts = typer.Typer(
+    help="What the platform has told people about, and whether they have seen it.", no_args_is_help=True
+)
+app.add_typer(alerts, name="alerts", rich_help_panel=QUERIES)
+
+
+@alerts.command("list")
+def list_alerts(
+    all_: Annotated[bool, typer.Option("--all", help="Also those that are acknowledged or over.")] = False,
+) -> None:
+    """List the alerts that wait for somebody, the newest first."""
+    from lakehouse.alerts import read
+
+    _table(
+        ["alert", "raised_at", "severity", "table", "days", "message", "sent", "acknowledged_by", "over_since"],
+        [
+            {
+                "alert": alert.alert_id,
+                "raised_at": f"{alert.raised_at:%Y-%m-%d %H:%M}",
+                "severity": alert.cause.severity,
+                "table": alert.cause.table,
+                "days": alert.cause.interval,
+                "message": alert.cause.message,
+                "sent": ", ".join(sorted(alert.sent)),
+                "acknowledged_by": alert.acknowledged_by,
+                "over_since": alert.resolved_at and f"{alert.resolved_at:%Y-%m-%d %H:%M}",
+            }
+            for alert in reversed(read())
+            if all_ or alert.unanswered
+        ],
+    )
+
+
+@alerts.command("ack")
+def acknowledge_alert(
+    alert_id: Annotated[int, typer.Argument(metavar="ID", help="Number of the alert.")],
+    by: Annotated[str | None, typer.Option(help="Who has seen it; you without it.")] = None,
+) -> None:
+    """Say that you look after an alert, so that it is sent to nobody else."""
+    from lakehouse.alerts import acknowledge
+
+    alert = acknowledge(alert_id, by)
+    print(f"{alert}\nacknowledged by {alert.acknowledged_by}")
+
+
 @app.command(rich_help_panel=DEVELOPMENT)
 def docs(
     interval: Annotated[

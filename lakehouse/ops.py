@@ -64,6 +64,48 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("unexpected_percent", pa.float64()),
             ("observed_value", pa.string()),
             ("details", pa.string()),
+            ("page", pa.string()),
+        ]
+    ),
+    "ops.profiles": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("profiled_at", _UTC),
+            ("source", pa.string()),
+            ("table_name", pa.string()),
+            ("version", pa.int64()),
+            ("per", pa.string()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("column_name", pa.string()),
+            ("data_type", pa.string()),
+            ("row_count", pa.int64()),
+            ("null_count", pa.int64()),
+            ("distinct_count", pa.int64()),
+            ("min", pa.string()),
+            ("max", pa.string()),
+            ("mean", pa.float64()),
+            ("stddev", pa.float64()),
+            ("quantiles", pa.map_(pa.string(), pa.float64())),
+            ("top_values", pa.list_(pa.struct([("value", pa.string()), ("count", pa.int64())]))),
+            ("histogram", pa.list_(pa.struct([("x", pa.float64()), ("y", pa.float64())]))),
+        ]
+    ),
+    "ops.alerts": pa.schema(
+        [
+            ("alert_id", pa.int64()),
+            ("at", _UTC),
+            ("event", pa.string()),
+            ("table_name", pa.string()),
+            ("version", pa.int64()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("rule", pa.string()),
+            ("severity", pa.string()),
+            ("message", pa.string()),
+            ("run_id", pa.string()),
+            ("route", pa.string()),
+            ("by", pa.string()),
         ]
     ),
     "ops.releases": pa.schema(
@@ -113,6 +155,8 @@ def append(table: str, rows: list[dict[str, Any]]) -> None:
         tables.location(table),
         pa.Table.from_pylist(complete, schema=schema),
         mode="append",
+        # A table that an earlier version of the platform has made gets the columns that it lacks.
+        schema_mode="merge",
         commit_properties=CommitProperties(max_commit_retries=50),
     )
 
@@ -124,10 +168,16 @@ def read(table: str, columns: list[str] | None = None) -> pa.Table:
         table: One of ``SCHEMAS``.
         columns: Columns to read; all without it.
     """
+    schema = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
     log = tables.delta(table)
     if log is None:
-        return SCHEMAS[table].empty_table().select(columns or SCHEMAS[table].names)
-    return log.to_pyarrow_table(columns=columns)
+        return schema.empty_table()
+    have = {field.name for field in log.schema().fields}
+    found = log.to_pyarrow_table(columns=[name for name in schema.names if name in have])
+    for field in schema:
+        if field.name not in have:
+            found = found.append_column(field, pa.nulls(len(found), field.type))
+    return found
 
 
 def create() -> list[str]:

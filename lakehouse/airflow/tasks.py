@@ -7,8 +7,9 @@ the tasks, so that a DAG file is parsed in milliseconds.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import InvalidPartitionKeyError
@@ -18,6 +19,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
 from airflow.sdk.execution_time.hitl import HITLUser
 
 from lakehouse import contracts, readers
+from lakehouse.airflow import alerts
+from lakehouse.airflow.links import DataDocsLink
 from lakehouse.airflow.partitions import parse_key
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
@@ -186,8 +189,25 @@ def wait(source: str) -> DeliverySensor:
         mode="reschedule",
         poke_interval=max(contract.poke.total_seconds(), 10),
         timeout=contract.wait.total_seconds(),
+        on_failure_callback=partial(alerts.after_wait, source),
         doc_md=f"Waits up to {contract.wait} for what `{source}` delivers for the interval; goes on when it is there.",
     )
+
+
+def links_to_data_docs(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the tasks of a gate their link; it is there when the gate has failed, too.
+
+    Args:
+        make: What makes such a task.
+    """
+
+    @wraps(make)
+    def linked(*arguments: Any) -> Any:
+        made = make(*arguments)
+        made.operator.operator_extra_links = (DataDocsLink(),)
+        return made
+
+    return linked
 
 
 @task(pool=ENGINE_POOL)
@@ -203,7 +223,8 @@ def land(source: str) -> dict[str, Any]:
         return job("land")(source, interval)
 
 
-@task(pool=ENGINE_POOL)
+@links_to_data_docs
+@task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
 def gate(tables: Sequence[str]) -> dict[str, int]:
     """Check the versions just written against their expectations; a set of tables passes whole or not at all.
 
@@ -245,7 +266,8 @@ def prepare() -> list[str]:
         return warehouse.prepare(interval)
 
 
-@task(pool=ENGINE_POOL)
+@links_to_data_docs
+@task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
 def gate_warehouse() -> dict[str, int]:
     """Record what dbt has built, and check all of it as one set.
 
@@ -363,6 +385,14 @@ def override(approval: dict[str, Any]) -> int:
     with no_retry():
         release_id: int = run(context["params"]["gate_run"], context["params"]["reason"], by)
     return release_id
+
+
+@task
+def send_alerts() -> None:
+    """Send the alerts that are due by now."""
+    context = get_current_context()
+    check_conf(context)
+    alerts.deliver(context)
 
 
 def _listed(paths: Sequence[str], limit: int = 5) -> str:

@@ -21,6 +21,7 @@ DAG_IDS = {
     "score_flight_delay",
     "rollback",
     "override_gate",
+    "escalate_alerts",
 }
 MODELS = {
     "stg_airlines",
@@ -155,3 +156,35 @@ def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict
 )
 def test_a_right_conf_is_taken(stored: dict[str, Any], dag_id: str, conf: dict[str, Any]) -> None:
     stored[dag_id].params.deep_merge(conf).validate()
+
+
+def test_gates_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
+    from lakehouse.airflow.alerts import after_gate, after_wait
+
+    ended: dict[str, Any] = {}
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            if not task.task_id.startswith("dbt."):
+                assert not task.on_retry_callback, task
+            calls = [*task.on_failure_callback, *task.on_success_callback]
+            if task.task_id in ("gate", "gate_warehouse"):
+                assert calls == [after_gate, after_gate], task
+            elif task.task_id == "wait":
+                [call] = calls
+                ended[dag.dag_id] = (call.func, *call.args)
+    assert ended == {f"ingest_{source}": (after_wait, source) for source in SOURCES}
+
+
+@pytest.mark.parametrize(("routes", "schedule"), [({}, "None"), ({"mail": {"notifier": "a.B"}}, "*/5 * * * *")])
+def test_alerts_are_escalated_by_schedule_only_where_there_is_somebody_to_tell(
+    routes: dict[str, Any], schedule: str
+) -> None:
+    script = "import runpy, sys; print(runpy.run_path(sys.argv[1])['dag'].schedule)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(DAGS / "escalate_alerts.py")],
+        env={**os.environ, "LAKE_ALERTS": json.dumps(routes)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == schedule
