@@ -165,6 +165,70 @@ def verify(
     _report(run(names, release))
 
 
+@app.command(rich_help_panel=STEPS)
+def reproduce(
+    what: Annotated[
+        str, typer.Argument(metavar="MODEL@VERSION|MODEL", help="A registered version, or with --predictions a model.")
+    ],
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="Score past predictions again, instead of training.")
+    ] = False,
+    interval: Annotated[
+        Interval | None,
+        typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Days of the predictions."),
+    ] = None,
+    release: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="The predictions that readers saw right after this release.")
+    ] = None,
+) -> None:
+    """Train a model version, or score past predictions, again from what they were made from, and compare."""
+    from lakehouse.steps import job
+
+    model, at, version = what.partition("@")
+    if predictions:
+        if at or interval is None:
+            raise typer.BadParameter("--predictions needs MODEL, without a version, and an --interval.")
+        _report(job("reproduce_predictions")(model, interval, release))
+        return
+    if not version.isdigit() or interval is not None or release is not None:
+        raise typer.BadParameter("Give MODEL@VERSION; --interval and --release go with --predictions.")
+    _report(job("reproduce_training")(model, int(version)))
+
+
+@app.command(rich_help_panel=STEPS)
+def maintain(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would go, what is kept, by what, and how many bytes.")
+    ] = False,
+    keep_days: Annotated[
+        int | None,
+        typer.Option(min=0, help="Keep what was replaced so many days ago; without it, the setting keep_days."),
+    ] = None,
+) -> None:
+    """Remove data files that no release, model or prediction needs, and keep the ops tables small."""
+    from lakehouse import maintain as maintenance
+
+    if not dry_run:
+        _report(maintenance.maintain(keep_days))
+        return
+    plans = maintenance.plan(keep_days)
+    shown = [
+        {
+            "table": plan.table,
+            "version": pin.version,
+            "kept for": "\n".join(pin.why),
+            "bytes beside the newest version": pin.bytes,
+        }
+        for plan in plans
+        for pin in plan.pinned
+    ]
+    _table(["table", "version", "kept for", "bytes beside the newest version"], shown)
+    going = [{"table": plan.table, "files": len(plan.files), "bytes": plan.bytes} for plan in plans if plan.files]
+    _table(["table", "files", "bytes"], going)
+    total = sum(len(plan.files) for plan in plans), sum(plan.bytes for plan in plans)
+    print("{} files of {} bytes would go.".format(*total))
+
+
 @app.command(rich_help_panel=QUERIES)
 def sql(
     query: Annotated[str | None, typer.Argument(help="Spark SQL; an interactive prompt without it.")] = None,

@@ -133,6 +133,14 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Who is told of failed gates, warnings and late sources: routes by names of your own.",
     )
+    keep_days: int = Field(
+        30,
+        ge=0,
+        description=(
+            "How many days `lake maintain` keeps what a release has replaced, so that one can go back to it. What "
+            "readers see, and what models and predictions were made from, is kept anyway."
+        ),
+    )
     ports: Ports = Field(default_factory=Ports)
 
     @classmethod

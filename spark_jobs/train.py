@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lakehouse
 from lakehouse import registry, tables, training
 from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, released
 from lakehouse.steps import code_version, step
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
@@ -40,14 +43,9 @@ def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
         release_id = max(state[table].release_id for table in versions)
         this.versions_in = {tables.next_table(table): version for table, version in versions.items()}
 
-        outcome_columns = [*dict.fromkeys([*features.entity_key, features.interval_column, label.column])]
-        outcomes = lakehouse.read(label.table, release_id=release_id, columns=outcome_columns)
+        outcomes = read_outcomes(spec, release_id)
         window = interval or training.default_window(spec.training, last_labelled(outcomes, spec))
-        frame = training.training_frame(
-            lakehouse.read(features.table, release_id=release_id, where=_days(features.interval_column, window)),
-            outcomes,
-            spec,
-        )
+        frame = read_frame(spec, release_id, window, outcomes)
         this.rows_in = len(frame)
         trained = training.train(frame, registry.candidates(spec), spec, window)
         for name, figures in trained.candidates.items():
@@ -56,7 +54,7 @@ def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
                 spec.name, name, figures.validation_log_loss, figures.log_loss, figures.auc,
             )  # fmt: skip
 
-        pins = registry.Pins.of(spec, window, versions, release_id, code_version())
+        pins = registry.Pins.of(spec, window, versions, release_id, code_version(), training.content_sha256(frame))
         version = registry.register(spec, trained, pins, this.run_id)
         outcome = {
             "model_version": version.version,
@@ -73,6 +71,31 @@ def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
             version.tags["role_reason"],
         )  # fmt: skip
         return outcome
+
+
+def read_outcomes(spec: registry.ModelSpec, release_id: int) -> pd.DataFrame:
+    """The label table as it was right after a release.
+
+    Args:
+        spec: The model.
+        release_id: The release.
+    """
+    columns = [*dict.fromkeys([*spec.features.entity_key, spec.features.interval_column, spec.label.column])]
+    return lakehouse.read(spec.label.table, release_id=release_id, columns=columns)
+
+
+def read_frame(spec: registry.ModelSpec, release_id: int, window: Interval, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The rows to train on, as they were right after a release.
+
+    Args:
+        spec: The model.
+        release_id: The release.
+        window: The training window, test days included.
+        outcomes: Rows of the label table.
+    """
+    days = _days(spec.features.interval_column, window)
+    features = lakehouse.read(spec.features.table, release_id=release_id, where=days)
+    return training.training_frame(features, outcomes, spec)
 
 
 def last_labelled(outcomes: Any, spec: registry.ModelSpec) -> dt.date:

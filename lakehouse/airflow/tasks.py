@@ -395,6 +395,20 @@ def send_alerts() -> None:
     alerts.deliver(context)
 
 
+@task
+def maintain() -> dict[str, Any]:
+    """Remove the data files that no release, model or prediction needs, and keep the platform's own tables small.
+
+    By hand: `lake maintain`.
+    """
+    context = get_current_context()
+    check_conf(context)
+    from lakehouse.maintain import maintain as run
+
+    with no_retry():
+        return run(context["params"]["keep_days"])
+
+
 def _listed(paths: Sequence[str], limit: int = 5) -> str:
     more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
     return ", ".join(paths[:limit]) + more
