@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from lakehouse.airflow.partitions import IntervalMapper, IntervalTimetable
+from lakehouse.airflow.partitions import IntervalMapper, IntervalTimetable, ManualTimetable
 
 
 class LakehousePlugin(AirflowPlugin):
     """Registers what the DAG files use beyond Airflow's own classes."""
 
     name = "lakehouse"
-    timetables = [IntervalTimetable]  # noqa: RUF012 - the base class's attribute
+    timetables = [IntervalTimetable, ManualTimetable]  # noqa: RUF012 - the base class's attribute
     partition_mappers = [IntervalMapper]  # noqa: RUF012
