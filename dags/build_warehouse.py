@@ -66,10 +66,10 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
         ),
         operator_args={
             "poke_interval": 1,
-            "vars": {
-                "interval_start": "{{ interval(partition_key).start }}",
-                "interval_end": "{{ interval(partition_key).end }}",
-                "commit": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
+            "env": {
+                "DBT_INTERVAL_START": "{{ interval(partition_key).start }}",
+                "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
+                "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
             },
             "full_refresh": "{{ params.full_refresh }}",
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -14,8 +13,8 @@ import httpx
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
 
-FINISHED = frozenset({"success", "failed"})
 PAGE = 100
+POLL_SECONDS = 0.7
 LAST_LINE_OF_AIRFLOW = "Worker startup parse complete"
 """From here on a task's log is the task's own."""
 
@@ -144,20 +143,55 @@ class AirflowClient:
             RunFailedError: It failed; the message holds the end of the failed tasks' logs.
             AirflowError: It has not ended in time.
         """
+        [run] = self.wait_all({dag_id: run_id}, timeout, on_task)
+        return run
+
+    def wait_all(
+        self, run_ids: dict[str, str], timeout: float = 3600, on_task: Callable[[dict[str, Any]], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """Follow runs of several DAGs, which go on side by side, to their ends.
+
+        Args:
+            run_ids: DAG to run.
+            timeout: Seconds after which to give up.
+            on_task: Called with each task instance whenever its state has changed.
+
+        Returns:
+            The runs, in the order in which they were given.
+
+        Raises:
+            RunFailedError: One failed; the message holds the end of the failed tasks' logs. The others go on.
+            AirflowError: They have not ended in time.
+        """
         deadline = time.monotonic() + timeout
         seen: dict[str, str | None] = {}
-        for state in self._states(dag_id, run_id, deadline):
-            if on_task:
-                for task in self.tasks(dag_id, run_id):
-                    if seen.get(task["task_id"]) != task["state"]:
-                        seen[task["task_id"]] = task["state"]
-                        on_task(task)
-            if state in FINISHED:
-                run = self.run(dag_id, run_id)
-                if state != "success":
-                    raise RunFailedError(self._story(dag_id, run_id, run))
-                return run
-        raise AirflowError(f"{dag_id} {run_id} has not ended after {timeout:.0f} s; it goes on in Airflow.")
+        ended: dict[str, dict[str, Any]] = {}
+        while len(ended) < len(run_ids):
+            if time.monotonic() > deadline:
+                late = ", ".join(f"{dag_id} {run_id}" for dag_id, run_id in run_ids.items() if dag_id not in ended)
+                raise AirflowError(f"After {timeout:.0f} s this has not ended, and goes on in Airflow: {late}.")
+            pending = {dag_id: run_id for dag_id, run_id in run_ids.items() if dag_id not in ended}
+            try:
+                # The runs before their tasks: no task of a run that has ended is missed then.
+                runs = {dag_id: self.run(dag_id, run_id) for dag_id, run_id in pending.items()}
+                tasks = self._tasks_of(pending) if on_task else []
+            except AirflowError as error:
+                if error.status is not None:
+                    raise
+                time.sleep(POLL_SECONDS)  # the API server is restarting
+                continue
+            for task in tasks:
+                if on_task and seen.get(task["id"]) != task["state"]:
+                    seen[task["id"]] = task["state"]
+                    on_task(task)
+            for dag_id, run in runs.items():
+                if run["state"] == "failed":
+                    raise RunFailedError(self._story(dag_id, run["dag_run_id"], run))
+                if run["state"] == "success":
+                    ended[dag_id] = run
+            if len(ended) < len(run_ids):
+                time.sleep(POLL_SECONDS)
+        return [ended[dag_id] for dag_id in run_ids]
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """One run.
@@ -292,22 +326,16 @@ class AirflowClient:
         found = self._pages("/importErrors", "import_errors", {})
         return {error["filename"]: error["stack_trace"] for error in found}
 
-    def _states(self, dag_id: str, run_id: str, deadline: float) -> Iterator[str]:
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/wait"
-        while time.monotonic() < deadline:
-            state = self.run(dag_id, run_id)["state"]
-            yield state
-            if state in FINISHED:
-                return
-            try:
-                with self._http.stream("GET", path, params={"interval": 1}) as stream:
-                    for line in stream.iter_lines():
-                        if line:
-                            yield json.loads(line)["state"]
-                        if time.monotonic() > deadline:
-                            return
-            except httpx.TransportError:
-                time.sleep(1)  # the API server restarts: ask again from the start
+    def _tasks_of(self, run_ids: dict[str, str]) -> list[dict[str, Any]]:
+        body = {"dag_ids": list(run_ids), "dag_run_ids": list(run_ids.values()), "page_limit": PAGE}
+        found: list[dict[str, Any]] = []
+        while True:
+            path = "/dags/~/dagRuns/~/taskInstances/list"
+            page = self.request("POST", path, json={**body, "page_offset": len(found)})["task_instances"]
+            found += page
+            if len(page) < PAGE:
+                # Two DAGs may have a run of the same name.
+                return [task for task in found if run_ids.get(task["dag_id"]) == task["dag_run_id"]]
 
     def _story(self, dag_id: str, run_id: str, run: dict[str, Any]) -> str:
         failed = [task for task in self.tasks(dag_id, run_id) if task["state"] == "failed"]

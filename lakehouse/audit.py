@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import ops, tables
+from lakehouse import data_docs, history, ops, tables
 from lakehouse.errors import LakeError
 from lakehouse.locks import writer
-from lakehouse.release import NotReleasedError, pending, released, withdraw
+from lakehouse.release import NotReleasedError, pending, refuse_withdrawn, released, withdraw
 from lakehouse.steps import step
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
 
     Raises:
         GateFailedError: A critical expectation failed. Every table of the set is back at its released version.
+        WithdrawnError: What was written for the interval has been taken back already.
     """
     from lakehouse.gate import check
 
@@ -40,7 +41,7 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
         state = released()
         passed: dict[str, int] = {}
         failures: list[str] = []
-        _refuse_withdrawn(names, interval)
+        refuse_withdrawn(names, interval)
         for table in sorted(names):
             stored = tables.next_table(table)
             version = tables.head(stored)
@@ -50,16 +51,20 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
                 passed[table] = state[table].version
                 run.say("%s: nothing new since version %d was released", table, state[table].version)
                 continue
-            result = check(stored, version, suite_name=table)
+            result = check(stored, version, suite_name=table, watch=history.watch(table, interval))
+            history.record(result, run.run_id)
+            checked_at = dt.datetime.now(dt.UTC)
+            page = data_docs.write(result, run.run_id, checked_at)
             ops.append(
                 "ops.gate_results",
                 [
                     {
                         "run_id": run.run_id,
-                        "checked_at": dt.datetime.now(dt.UTC),
+                        "checked_at": checked_at,
                         "table_name": table,
                         "version": version,
                         "verdict": "passed" if result.success else "failed",
+                        "page": page,
                         **row,
                     }
                     for row in result.rows()
@@ -80,18 +85,3 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
                 "All results: select * from ops.gate_results where run_id = '" + run.run_id + "'."
             )
         return passed
-
-
-def _refuse_withdrawn(names: list[str], interval: Interval | None) -> None:
-    # A gate that is tried again, or was killed right after it had withdrawn a version, must not take the old rows for
-    # new ones that have passed.
-    if any(pending(table) for table in names):
-        return
-    for table in sorted(names):
-        stored = tables.next_table(table)
-        commit = tables.last_commit(stored)["userMetadata"] if tables.head(stored) is not None else {}
-        if "restored" in commit and commit.get("step") == "gate":
-            raise GateFailedError(
-                f"{table} {interval or ''}: what was written last has not passed its gate and has been withdrawn. "
-                "Put right what select * from ops.gate_results says, and write it again."
-            )

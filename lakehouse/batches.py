@@ -208,7 +208,7 @@ def examples(judged: DataFrame, contract: Contract, suite: Suite, limit: int = 5
         suite: The table's suite.
         limit: How many.
     """
-    personal = {column.name for column in contract.columns if column.personal}
+    personal = {column.name for column in contract.columns if column.hidden}
     about = {rule.label: rule.columns for rule in suite.row_rules()}
     shown = list(dict.fromkeys(name for names in about.values() for name in names if name in judged.columns))
     rows = (

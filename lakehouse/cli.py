@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import asdict
 from decimal import Decimal
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -71,26 +72,78 @@ def gate(names: Names, interval: IntervalOption) -> None:
 
 
 @app.command(rich_help_panel=STEPS)
-def release(names: Names, interval: IntervalOption) -> None:
-    """Make the audited versions of tables visible, as one set."""
+def release(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as gold.fct_flights.")] = None,
+    interval: Annotated[
+        Interval | None,
+        typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."),
+    ] = None,
+    override: Annotated[
+        str | None,
+        typer.Option(metavar="RUN_ID", help="Publish what this gate (run_id in ops.gate_results) has turned down."),
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; an override needs it.")] = None,
+) -> None:
+    """Make the audited versions of tables visible, as one set; or override a gate's verdict."""
+    if override is not None:
+        from lakehouse.override import override as publish
+
+        if names or interval:
+            raise typer.BadParameter(
+                "--override publishes the tables of that gate: give it no TABLE and no --interval."
+            )
+        if not reason:
+            raise typer.BadParameter("--override needs a --reason.")
+        _report({"release_id": publish(override, reason)})
+        return
+    if not names or interval is None or reason:
+        raise typer.BadParameter("Give one TABLE or more and an --interval; --reason goes with --override.")
     from lakehouse.release import release as run
 
     _report({"release_id": run(names, interval)})
 
 
 @app.command(rich_help_panel=STEPS)
+def rollback(
+    what: Annotated[str, typer.Argument(metavar="RELEASE|TABLE", help="Number of a release, or gold.fct_flights.")],
+    to: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="Go back to the state right after this release.")
+    ] = None,
+) -> None:
+    """Make what readers saw before a release visible again: all tables of the release, or one table."""
+    from lakehouse.rollback import rollback as run
+
+    _report(run(what, to))
+
+
+@app.command(rich_help_panel=STEPS)
 def build(
     interval: IntervalOption,
     select: Annotated[str | None, typer.Option(help="dbt's selection of models; all without it.")] = None,
+    full_refresh: Annotated[
+        bool, typer.Option("--full-refresh", help="Create the tables anew, with these days only.")
+    ] = False,
 ) -> None:
     """Build the warehouse with dbt: the silver views and the next versions of the gold tables."""
     from lakehouse import warehouse
 
-    _report(warehouse.build(interval, select))
+    _report(warehouse.build(interval, select, full_refresh=full_refresh))
 
 
 @app.command(rich_help_panel=STEPS)
-def train(model: Annotated[str, typer.Argument(help="Name of a model folder.")], interval: IntervalOption) -> None:
+def train(
+    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    interval: Annotated[
+        Interval | None,
+        typer.Option(
+            "--interval",
+            "-i",
+            parser=_interval,
+            metavar="FIRST/LAST",
+            help="Training window; without it, the last days with outcomes, as many as model.yaml says.",
+        ),
+    ] = None,
+) -> None:
     """Train a model on the released features of a window, and register it."""
     from lakehouse.steps import job
 
@@ -111,25 +164,151 @@ def sql(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
     limit: Annotated[int, typer.Option(help="Rows of a table that are printed at most; 0 prints all.")] = 100,
+    release: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="Every table as it was right after this release.")
+    ] = None,
 ) -> None:
     """Query the released tables."""
     if query is None:
-        _prompt(limit)
+        _prompt(limit, release)
         return
-    print_rows(query, as_csv, as_json, limit)
+    print_rows(query, as_csv, as_json, limit, release)
 
 
 @app.command(rich_help_panel=QUERIES)
 def releases(
     table: Annotated[str | None, typer.Argument(help="Only the releases of this table.")] = None,
     limit: Annotated[int, typer.Option(help="How many of the newest.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
-    """List what became visible, and when."""
-    from lakehouse import ops
+    """List what became visible, when, and why; a release is one set of tables."""
+    from lakehouse.release import sets
 
-    rows = ops.read("ops.releases").sort_by([("release_id", "descending"), ("table_name", "ascending")]).to_pylist()
-    chosen = [row for row in rows if table in (None, row["table_name"])][:limit]
-    _table(["release_id", "released_at", "table_name", "version", "previous_version", "reason"], chosen)
+    found = sets(table)[:limit]
+    if as_json:
+        print(json.dumps(found, default=str, indent=2))
+        return
+    for each in found:
+        each["tables"] = "\n".join(f"{name} {shown}" for name, shown in each["tables"].items())
+        each["released_at"] = f"{each['released_at']:%Y-%m-%d %H:%M:%S}"
+    _table(["release", "released_at", "tables", "days", "reason", "by"], found)
+
+
+@app.command(rich_help_panel=QUERIES)
+def diff(
+    before: Annotated[int, typer.Argument(metavar="RELEASE", help="The earlier release.")],
+    after: Annotated[int, typer.Argument(metavar="RELEASE", help="The later one.")],
+    table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="A column that does not count (repeatable).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
+) -> None:
+    """Count the rows that were added, removed and changed between the states right after two releases."""
+    from lakehouse.diff import diff as run
+
+    found = [asdict(one) for one in run(before, after, table, ignore or ())]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for one in found:
+        one["versions"] = f"{'none' if one['before'] is None else one['before']} → {one['after']}"
+        one["key"] = ", ".join(one["key"])
+        one["columns"] = ", ".join([f"+{c}" for c in one["columns_added"]] + [f"-{c}" for c in one["columns_removed"]])
+    _table(["table", "versions", "added", "removed", "changed", "key", "columns"], found)
+
+
+@app.command(rich_help_panel=QUERIES)
+def profile(
+    table: Annotated[str, typer.Argument(help="Such as gold.fct_flights.")],
+    release: Annotated[int | None, typer.Option(help="As of this release; the present one without it.")] = None,
+    version: Annotated[int | None, typer.Option(help="This Delta version, released or not.")] = None,
+) -> None:
+    """Count and measure each column of a table, keep that in ops.profiles, and write a page of it."""
+    from lakehouse.profiles import profile as run
+
+    print(run(table, release_id=release, version=version))
+
+
+@app.command(rich_help_panel=DEVELOPMENT)
+def suggest(
+    table: Annotated[str, typer.Argument(help="Such as gold.fct_flights.")],
+    version: Annotated[int | None, typer.Option(help="The Delta version to learn from, released or not.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the suite that there is.")] = False,
+) -> None:
+    """Write a first suite for a table from its profile; edit it before you rely on it."""
+    from lakehouse.suggest import suggest as run
+
+    print(run(table, version=version, force=force))
+
+
+@app.command("data-docs", rich_help_panel=QUERIES)
+def data_docs(
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser of this machine.")] = False,
+) -> None:
+    """Write the list of Great Expectations' pages about the gates, and print where it is."""
+    from lakehouse.data_docs import write_index
+
+    path = write_index()
+    print(path)
+    if open_:
+        typer.launch(path.as_uri())
+
+
+alerts = typer.Typer(
+    help="What the platform has told people about, and whether they have seen it.", no_args_is_help=True
+)
+app.add_typer(alerts, name="alerts", rich_help_panel=QUERIES)
+
+
+@alerts.command("list")
+def list_alerts(
+    all_: Annotated[bool, typer.Option("--all", help="Also those that are acknowledged or over.")] = False,
+) -> None:
+    """List the alerts that wait for somebody, the newest first."""
+    from lakehouse.alerts import read
+
+    _table(
+        ["alert", "raised_at", "severity", "table", "days", "message", "sent", "acknowledged_by", "over_since"],
+        [
+            {
+                "alert": alert.alert_id,
+                "raised_at": f"{alert.raised_at:%Y-%m-%d %H:%M}",
+                "severity": alert.cause.severity,
+                "table": alert.cause.table,
+                "days": alert.cause.interval,
+                "message": alert.cause.message,
+                "sent": ", ".join(sorted(alert.sent)),
+                "acknowledged_by": alert.acknowledged_by,
+                "over_since": alert.resolved_at and f"{alert.resolved_at:%Y-%m-%d %H:%M}",
+            }
+            for alert in reversed(read())
+            if all_ or alert.unanswered
+        ],
+    )
+
+
+@alerts.command("ack")
+def acknowledge_alert(
+    alert_id: Annotated[int, typer.Argument(metavar="ID", help="Number of the alert.")],
+    by: Annotated[str | None, typer.Option(help="Who has seen it; you without it.")] = None,
+) -> None:
+    """Say that you look after an alert, so that it is sent to nobody else."""
+    from lakehouse.alerts import acknowledge
+
+    alert = acknowledge(alert_id, by)
+    print(f"{alert}\nacknowledged by {alert.acknowledged_by}")
+
+
+@app.command(rich_help_panel=DEVELOPMENT)
+def docs(
+    interval: Annotated[
+        Interval | None,
+        typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Days of the SQL shown."),
+    ] = None,
+) -> None:
+    """Write dbt's documentation of the warehouse: models, columns, tests, SQL and the graph."""
+    from lakehouse import warehouse
+
+    print(warehouse.docs(interval or Interval.parse(dt.date.today().isoformat())))
 
 
 @app.command(rich_help_panel=DEVELOPMENT, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -182,13 +361,13 @@ def _made(paths: list[Path]) -> None:
     print("Edit them, then run `lake check` and `lake test`.")
 
 
-def _prompt(limit: int) -> None:
+def _prompt(limit: int, release: int | None) -> None:
     import readline  # noqa: F401  (gives input() its line editing and history)
 
-    statement = ""
+    statement, prompt = "", "lake> " if release is None else f"lake@{release}> "
     while True:
         try:
-            statement += input("lake> " if not statement else "   -> ") + "\n"
+            statement += input(prompt if not statement else f"{'->':>{len(prompt) - 1}} ") + "\n"
         except EOFError:
             print()
             return
@@ -202,13 +381,15 @@ def _prompt(limit: int) -> None:
             statement = ""
         elif statement.rstrip().endswith(";"):
             try:
-                print_rows(statement.rstrip().rstrip(";"), False, False, limit)
+                print_rows(statement.rstrip().rstrip(";"), False, False, limit, release)
             except _expected() as error:
                 print(_first_lines(error), file=sys.stderr)
             statement = ""
 
 
-def print_rows(query: str, as_csv: bool = False, as_json: bool = False, limit: int = 100) -> None:
+def print_rows(
+    query: str, as_csv: bool = False, as_json: bool = False, limit: int = 100, release: int | None = None
+) -> None:
     """Run a query and print its rows.
 
     Args:
@@ -216,9 +397,13 @@ def print_rows(query: str, as_csv: bool = False, as_json: bool = False, limit: i
         as_csv: Print CSV.
         as_json: Print a JSON array of objects.
         limit: Rows of a table that are printed at most; 0 prints all.
+        release: Read every table as it was right after this release.
     """
+    from lakehouse.as_of import as_of
     from lakehouse.engine import spark
 
+    if release is not None:
+        query = as_of(query, release)
     result = spark().sql(query)
     names = result.columns
     complete = as_csv or as_json or limit == 0
@@ -226,7 +411,7 @@ def print_rows(query: str, as_csv: bool = False, as_json: bool = False, limit: i
     if as_json:
         print(json.dumps(rows, default=_plain, indent=2))
     elif as_csv:
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([_plain(value) for value in row.values()] for row in rows)
     else:

@@ -97,9 +97,9 @@ class Column:
     format: str | None
 
     @property
-    def personal(self) -> bool:
-        """Whether its values are kept out of logs and messages: personal data, or restricted."""
-        return self.pii or self.classification == "restricted"
+    def hidden(self) -> bool:
+        """Whether its values must not be shown where the table's readers are not the only ones to look."""
+        return self.pii or self.classification in ("confidential", "restricted")
 
 
 @dataclass(frozen=True)
@@ -781,6 +781,20 @@ def load(source: str) -> Contract:
         hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(known) or 'none'}."
         raise ContractError(f"Unknown source {source!r}. {hint} A source is a contract in {_shown(SOURCES_DIR)}/.")
     return read(SOURCES_DIR / f"{source}.yaml")
+
+
+def personal_columns(table: str) -> frozenset[str]:
+    """Columns whose values are shown to nobody: on pages, in messages, in profiles.
+
+    Those of a source are the personal and confidential ones of its contract. What is built from sources carries
+    their columns on by name, so that elsewhere every name counts that is such a column of any source.
+
+    Args:
+        table: ``layer.table``, as readers name it.
+    """
+    layer, _, name = table.partition(".")
+    chosen = [name] if layer == "bronze" and name in sources() else sources()
+    return frozenset(column.name for source in chosen for column in load(source).columns if column.hidden)
 
 
 def dbt_sources() -> dict[str, Any]:

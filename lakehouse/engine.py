@@ -6,10 +6,17 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.errors import LakeError
 from lakehouse.settings import settings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+SESSION_LOST = frozenset({"NO_ACTIVE_SESSION", "INVALID_HANDLE.SESSION_CHANGED", "INVALID_HANDLE.SESSION_NOT_FOUND"})
+
+
+class EngineLostError(LakeError):
+    """The engine stopped, or was started anew, while it worked for this process. A new try may well succeed."""
 
 
 @cache
@@ -41,3 +48,14 @@ def sql(statement: str, commit: dict[str, Any] | None = None) -> DataFrame:
         return session.sql(statement)
     finally:
         session.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error says that the engine has gone away, and not that it was asked something wrong.
+
+    Args:
+        error: What a call of the engine raised.
+    """
+    from pyspark.errors import PySparkException
+
+    return isinstance(error, PySparkException) and error.getCondition() in SESSION_LOST

@@ -10,21 +10,27 @@ the whole, and whatever is wrong with it must stop the release.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import suites
+from lakehouse import anomalies, contracts, suites
+from lakehouse.anomalies import Figure, Watch
 from lakehouse.suites import Expectation, Suite
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from pyspark.sql import SparkSession
 
+    from lakehouse import gx_engine
+
 EXAMPLES = 5
 """How many values that break a rule are shown."""
+HIDDEN = "…"
+"""What is shown in place of a personal value."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class RuleResult:
         observed_value: What was found, for an expectation about the table as a whole.
         examples: Some of the values that break it.
         error: Why it could not be evaluated.
+        unknown: Why there is no verdict: too little history to compare with.
     """
 
     expectation: Expectation
@@ -50,19 +57,24 @@ class RuleResult:
     observed_value: Any = None
     examples: tuple[Any, ...] = ()
     error: str | None = None
+    unknown: str | None = None
 
     def __str__(self) -> str:
         label, severity = self.expectation.label, self.expectation.severity
         if self.error:
             return f"[{severity}] {label} could not be evaluated: {self.error}"
+        if self.unknown:
+            return f"[{severity}] {self.unknown}"
+        compared = self.expectation.meta.get("compared_with")
+        history = f" (compared with {compared})" if compared else ""
         if self.unexpected_count is None:
-            return f"[{severity}] {label}: found {_text(self.observed_value)}"
+            return f"[{severity}] {label}: found {_text(self.observed_value)}{history}"
         text = f"[{severity}] {label}: {self.unexpected_count} of {self.element_count} rows break it"
         if self.expectation.mostly < 1:
             text += f", at least {self.expectation.mostly:.4%} must keep it"
-        if self.examples:
+        if self.examples and not history:
             text += ", such as " + ", ".join(map(_text, self.examples))
-        return text
+        return text + history
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class GateResult:
         results: One for each expectation, in the suite's order.
         validation: The same as Great Expectations has it, for Data Docs.
         seconds: How long it took.
+        figures: What anomaly rules compare: of the whole version first, then of each day.
     """
 
     table: str
@@ -84,6 +97,7 @@ class GateResult:
     results: tuple[RuleResult, ...]
     validation: ExpectationSuiteValidationResult = field(repr=False)
     seconds: float = 0.0
+    figures: tuple[Figure, ...] = ()
 
     @property
     def success(self) -> bool:
@@ -105,12 +119,12 @@ class GateResult:
                 "column_name": ", ".join(result.expectation.columns) or None,
                 "kwargs": json.dumps(result.expectation.kwargs, ensure_ascii=False, sort_keys=True),
                 "severity": result.expectation.severity,
-                "success": result.success,
+                "success": None if result.unknown else result.success,
                 "element_count": result.element_count,
                 "unexpected_count": result.unexpected_count,
                 "unexpected_percent": result.unexpected_percent,
                 "observed_value": None if result.observed_value is None else _text(result.observed_value),
-                "details": None if result.success else str(result),
+                "details": None if result.success and "anomaly" not in result.expectation.meta else str(result),
             }
             for result in self.results
         ]
@@ -134,12 +148,14 @@ class Request:
         suite_name: Its suite; by default the one of the name that readers use, ``bronze.weather``.
         where: SQL condition that restricts the check to some rows. The default is the whole version, which is
             what a release needs.
+        watch: What to do for the suite's anomaly rules.
     """
 
     table: str
     version: int | None = None
     suite_name: str | None = None
     where: str | None = None
+    watch: Watch | None = None
 
 
 def check(
@@ -148,6 +164,7 @@ def check(
     *,
     suite_name: str | None = None,
     where: str | None = None,
+    watch: Watch | None = None,
     spark: SparkSession | None = None,
 ) -> GateResult:
     """Check one version of a table against its suite.
@@ -157,13 +174,14 @@ def check(
         version: Its version; the newest without it.
         suite_name: Its suite; by default the one of the name that readers use, ``bronze.weather``.
         where: SQL condition that restricts the check to some rows; the default is the whole version.
+        watch: What to do for the suite's anomaly rules; without it they are left out.
         spark: Session to use; by default the one of this process.
 
     Raises:
         suites.SuiteNotFoundError: The table has no suite.
         suites.InvalidSuiteError: The suite is not valid.
     """
-    return check_all([Request(table, version, suite_name, where)], spark=spark)[0]
+    return check_all([Request(table, version, suite_name, where, watch)], spark=spark)[0]
 
 
 def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None) -> list[GateResult]:
@@ -192,19 +210,85 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
         started = time.monotonic()
         version = _head(request.table) if request.version is None else request.version
         df = spark.sql(f"select * from {request.table} version as of {int(version)}")
-        validation = gx_engine.validate(df.where(request.where) if request.where else df, suite, EXAMPLES)
+        watched = request.watch
+        judged = replace(suite, expectations=suite.expectations + watched.expectations) if watched else suite
+        figures = _figures(watched) if watched else None
+        validation = gx_engine.validate(df.where(request.where) if request.where else df, judged, EXAMPLES, figures)
+        _hide(validation, contracts.personal_columns(suite.name))
         validation.meta |= {"table": request.table, "version": version, "where": request.where}
         results.append(
             GateResult(
                 table=request.table,
                 version=version,
                 suite=suite,
-                results=_results(suite, validation),
+                results=_results(judged, validation) + (_unknown(watched) if watched else ()),
                 validation=validation,
                 seconds=time.monotonic() - started,
+                figures=_found(watched, figures, version) if watched and figures else (),
             )
         )
     return results
+
+
+def _hide(validation: ExpectationSuiteValidationResult, columns: Collection[str]) -> None:
+    """Take the values of some columns out of what was found; the counts stay."""
+    for found in validation.results:
+        kwargs = found.expectation_config.kwargs if found.expectation_config else {}
+        named = {kwargs.get("column"), kwargs.get("column_A"), kwargs.get("column_B"), *kwargs.get("column_list", ())}
+        if not named.isdisjoint(columns) and found.result:
+            for key in ("partial_unexpected_list", "partial_unexpected_counts", "unexpected_list"):
+                if found.result.get(key):
+                    found.result[key] = [HIDDEN] if key != "partial_unexpected_counts" else []
+            if found.result.get("observed_value") is not None:
+                found.result["observed_value"] = HIDDEN
+
+
+def _figures(watched: Watch) -> gx_engine.Figures:
+    from lakehouse import gx_engine
+
+    per = next((rule.per for rule in watched.rules if rule.per), None)
+    columns = {
+        metric: tuple(dict.fromkeys(str(rule.column) for rule in watched.rules if rule.metric == metric))
+        for metric in anomalies.METRICS
+    }
+    return gx_engine.Figures(
+        condition=lambda day: anomalies.condition(per, day) if day else anomalies.ALL_ROWS,
+        per=per,
+        first=watched.interval.start,
+        last=watched.interval.end,
+        nulls=columns["null_share"],
+        means=columns["mean"],
+        newest=columns["freshness"],
+    )
+
+
+def _found(watched: Watch, figures: gx_engine.Figures, version: int) -> tuple[Figure, ...]:
+    if not figures.found:  # a rule that Spark refuses has made each one be asked by itself
+        return ()
+
+    def figure(day: dt.date | None) -> Figure:
+        values = figures.found[figures.condition(day)]
+        named = {
+            metric: {str(column): value for (name, column), value in values.items() if name == metric}
+            for metric, _ in figures.names()
+        }
+        return Figure(
+            version=version,
+            day=day or watched.interval.end,
+            rows=values["table.row_count", None],
+            nulls=named.get("column_values.nonnull.unexpected_count", {}),
+            means=named.get("column.mean", {}),
+            newest=named.get("column.max", {}),
+        )
+
+    return (figure(None), *map(figure, figures.days()))
+
+
+def _unknown(watched: Watch) -> tuple[RuleResult, ...]:
+    return tuple(
+        RuleResult(replace(expectation, severity="warning"), success=False, unknown=reason)
+        for expectation, reason in watched.unknown
+    )
 
 
 def _results(suite: Suite, validation: ExpectationSuiteValidationResult) -> tuple[RuleResult, ...]:

@@ -4,9 +4,10 @@ GX's own Spark engine runs queries for every expectation: for twenty rules about
 changes nothing of what GX computes and decides, but when: it lets GX build all its conditions first, then
 asks Spark for everything at once, and fetches examples only of rules that were broken.
 
-The query has two parts over the same files of the table:
+The query has these parts over the same files of the table:
 
 - all aggregates: the row count, the counts of unexpected rows, min, max, mean…;
+- figures of each day, for the rules that compare days: see :class:`Figures`;
 - which uniqueness rules may be broken: those that have a hash of their columns' values twice. Without such a hash
   there are no duplicates. With one, a second query counts them exactly.
 
@@ -16,10 +17,11 @@ everything under a row condition of its own, in one query for each such conditio
 
 from __future__ import annotations
 
+import datetime as dt
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
 
@@ -56,22 +58,89 @@ _SCHEMA = ("table.columns", "table.column_types", "table.column_count")
 _COUNTS = (".unexpected_count", ".filtered_row_count")
 _EXAMPLES = (".unexpected_values", ".unexpected_rows")
 _ROWS = "table.row_count"
+_NULL_COUNT = "column_values.nonnull.unexpected_count"
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _NULLS = "column_values.nonnull.unexpected_values"
 _UNIQUE = ("column_values.unique.unexpected_count", "compound_columns.unique.unexpected_count")
 
 
-def validate(df: DataFrame, suite: Suite, examples: int) -> ExpectationSuiteValidationResult:
+@dataclass
+class Figures:
+    """Counts, means and greatest times, of all rows and of the rows of each day, taken in the same query.
+
+    Attributes:
+        condition: The row condition that a day has in the suite; that of all rows for None.
+        per: DATE column that tells a row's day; without it there are no figures per day.
+        first: First day.
+        last: Last day.
+        nulls: Columns whose nulls are counted.
+        means: Columns whose mean is taken.
+        newest: Columns of dates or timestamps whose greatest value is taken.
+        found: What was found: row condition to GX's name of the metric, with the column, to the value.
+    """
+
+    condition: Callable[[dt.date | None], str]
+    per: str | None
+    first: dt.date
+    last: dt.date
+    nulls: tuple[str, ...] = ()
+    means: tuple[str, ...] = ()
+    newest: tuple[str, ...] = ()
+    found: dict[str, dict[tuple[str, str | None], Any]] = field(default_factory=dict)
+
+    def names(self) -> list[tuple[str, str | None]]:
+        """The metrics, in the order of :meth:`aggregates`."""
+        return [
+            (_ROWS, None),
+            *((_NULL_COUNT, name) for name in self.nulls),
+            *(("column.mean", name) for name in self.means),
+            *(("column.max", name) for name in self.newest),
+        ]
+
+    def aggregates(self) -> list[Column]:
+        """What to ask of some rows."""
+        return [
+            F.count(F.lit(1)),
+            *(F.count_if(F.col(name).isNull()) for name in self.nulls),
+            *(F.avg(F.col(name)).cast("double") for name in self.means),
+            *(F.unix_micros(F.max(F.col(name)).cast("timestamp")) for name in self.newest),
+        ]
+
+    def keep(self, day: dt.date | None, values: list[Any]) -> None:
+        """Keep what was found.
+
+        Args:
+            day: The day; None for all rows.
+            values: In the order of :meth:`aggregates`.
+        """
+        self.found[self.condition(day)] = {
+            name: _EPOCH + dt.timedelta(microseconds=value) if name[0] == "column.max" and value is not None else value
+            for name, value in zip(self.names(), values, strict=True)
+        }
+
+    def days(self) -> list[dt.date]:
+        """The days, if there are figures per day."""
+        return (
+            [] if self.per is None else [self.first + dt.timedelta(n) for n in range((self.last - self.first).days + 1)]
+        )
+
+
+def validate(
+    df: DataFrame, suite: Suite, examples: int, figures: Figures | None = None
+) -> ExpectationSuiteValidationResult:
     """Validate a frame with Great Expectations.
 
     Args:
         df: A frame of the engine.
         suite: A suite; expectations of any type.
         examples: How many values that break a rule are fetched.
+        figures: What else to find out in the same query; expectations that have the row condition of a day, or of
+            all rows, are answered from it.
 
     Returns:
         GX's own result, with the expectations in the suite's order.
     """
-    engine = OneQueryEngine(df.sparkSession)
+    engine = OneQueryEngine(df.sparkSession, figures)
     data: Any = SparkDFBatchData(engine, df)
     definition = LegacyBatchDefinition(
         datasource_name="lakehouse", data_connector_name="spark", data_asset_name=suite.name, batch_identifiers=IDDict()
@@ -173,10 +242,11 @@ class OneQueryCalculator(MetricsCalculator):
 class OneQueryEngine(SparkDFExecutionEngine):
     """GX's Spark engine, with the order of its metrics changed."""
 
-    def __init__(self, spark: SparkSession) -> None:
+    def __init__(self, spark: SparkSession, figures: Figures | None = None) -> None:
         # Without persist=False GX would cache the whole table in the engine's memory.
         super().__init__(spark=spark, persist=False)
         self._refused: dict[Any, str] = {}
+        self._figures = figures
 
     def resolve_metrics(
         self,
@@ -259,19 +329,29 @@ class OneQueryEngine(SparkDFExecutionEngine):
     def _query(self, counts: list[_Count], keys: list[_Key]) -> Metrics:
         """Everything that can be asked at once; one query per row condition, which is mostly none."""
         values: Metrics = {}
+        answered = [count for count in counts if self._figures and _figure(count, self._figures)]
+        asked = [count for count in counts if count not in answered]
         with _one_job_per_query(self.spark):
-            domains = [count.domain for count in counts] + [key.domain for key in keys]
+            domains = [count.domain for count in asked] + [key.domain for key in keys]
+            figures = self._figures if self._figures and not self._figures.found else None
+            if figures:
+                domains = [next((d for d in domains if "row_condition" not in d), {}), *domains]
             for domain in {repr(domain): domain for domain in domains}.values():
                 rows = self.get_domain_records(domain)
                 suspects = [key for key in keys if key.domain == domain]
-                members = [count for count in counts if count.domain == domain]
-                totals, suspicious = _ask(rows, [count.aggregate for count in members], suspects)
+                members = [count for count in asked if count.domain == domain]
+                totals, suspicious = _ask(rows, [count.aggregate for count in members], suspects, figures)
+                figures = None
                 values |= {
                     count.metric.id: convert_to_json_serializable(total)
                     for count, total in zip(members, totals, strict=True)
                 }
                 values |= {key.metric.id: 0 for key in suspects}
                 values |= _duplicates(rows, [suspects[index] for index in suspicious])
+        if self._figures:
+            for count in answered:
+                condition, name = _figure(count, self._figures) or ("", ("", None))
+                values[count.metric.id] = self._figures.found[condition][name]
         return values
 
     def _one_by_one(
@@ -286,9 +366,27 @@ class OneQueryEngine(SparkDFExecutionEngine):
         return known
 
 
-def _ask(rows: DataFrame, aggregates: list[Column], keys: list[_Key]) -> tuple[list[Any], list[int]]:
+def _figure(count: _Count, figures: Figures) -> tuple[str, tuple[str, str | None]] | None:
+    """Where among the figures a metric is, if it is one of them."""
+    condition = count.domain.get("row_condition")
+    text = condition.get("pass_through_filter") if isinstance(condition, Mapping) else condition
+    name = (count.metric.metric_name, count.metric.metric_domain_kwargs.get("column"))
+    known = text in {figures.condition(None), *map(figures.condition, figures.days())}
+    return (str(text), name) if known and name in figures.names() else None
+
+
+def _ask(
+    rows: DataFrame, aggregates: list[Column], keys: list[_Key], figures: Figures | None
+) -> tuple[list[Any], list[int]]:
     """Aggregates, and the positions of the keys that may have duplicates."""
-    query = rows.agg(*(aggregate.alias(f"_{i}") for i, aggregate in enumerate([F.count(F.lit(1)), *aggregates])))
+    more = figures.aggregates() if figures else []
+    query = rows.agg(*(a.alias(f"_{i}") for i, a in enumerate([F.count(F.lit(1)), *aggregates, *more])))
+    if figures and figures.per:
+        day = F.col(figures.per)
+        daily = rows.filter(day.between(F.lit(figures.first), F.lit(figures.last))).groupBy(day.alias("day"))
+        query = query.unionByName(
+            daily.agg(*(a.alias(f"figure_{i}") for i, a in enumerate(more))), allowMissingColumns=True
+        )
     if keys:
         hashes = [
             F.struct(F.lit(index).alias("key"), F.when(key.rows, F.xxhash64(*map(F.col, key.columns))).alias("hash"))
@@ -306,7 +404,15 @@ def _ask(rows: DataFrame, aggregates: list[Column], keys: list[_Key]) -> tuple[l
         query = query.unionByName(repeated, allowMissingColumns=True)
     found = query.collect()
     totals = next(row for row in found if row["_0"] is not None)
-    suspicious = [row["key"] for row in found if row["_0"] is None]
+    suspicious = [row["key"] for row in found if keys and row["key"] is not None]
+    if figures:
+        empty = [0 if name in (_ROWS, _NULL_COUNT) else None for name, _ in figures.names()]
+        figures.keep(None, [totals[f"_{i + 1 + len(aggregates)}"] for i in range(len(more))])
+        for each in figures.days():
+            figures.keep(each, empty)
+        for row in found if figures.per else ():
+            if row["day"] is not None:
+                figures.keep(row["day"], [row[f"figure_{i}"] for i in range(len(more))])
     return [totals[f"_{i + 1}"] for i in range(len(aggregates))], suspicious
 
 

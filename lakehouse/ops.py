@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 
 from lakehouse import tables
 
@@ -63,6 +63,48 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("unexpected_percent", pa.float64()),
             ("observed_value", pa.string()),
             ("details", pa.string()),
+            ("page", pa.string()),
+        ]
+    ),
+    "ops.profiles": pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("profiled_at", _UTC),
+            ("source", pa.string()),
+            ("table_name", pa.string()),
+            ("version", pa.int64()),
+            ("per", pa.string()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("column_name", pa.string()),
+            ("data_type", pa.string()),
+            ("row_count", pa.int64()),
+            ("null_count", pa.int64()),
+            ("distinct_count", pa.int64()),
+            ("min", pa.string()),
+            ("max", pa.string()),
+            ("mean", pa.float64()),
+            ("stddev", pa.float64()),
+            ("quantiles", pa.map_(pa.string(), pa.float64())),
+            ("top_values", pa.list_(pa.struct([("value", pa.string()), ("count", pa.int64())]))),
+            ("histogram", pa.list_(pa.struct([("x", pa.float64()), ("y", pa.float64())]))),
+        ]
+    ),
+    "ops.alerts": pa.schema(
+        [
+            ("alert_id", pa.int64()),
+            ("at", _UTC),
+            ("event", pa.string()),
+            ("table_name", pa.string()),
+            ("version", pa.int64()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("rule", pa.string()),
+            ("severity", pa.string()),
+            ("message", pa.string()),
+            ("run_id", pa.string()),
+            ("route", pa.string()),
+            ("by", pa.string()),
         ]
     ),
     "ops.releases": pa.schema(
@@ -76,6 +118,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("interval_end", pa.date32()),
             ("reason", pa.string()),
             ("run_id", pa.string()),
+            ("rollback_to", pa.int64()),
+            ("override_of", pa.string()),
+            ("released_by", pa.string()),
         ]
     ),
 }
@@ -97,6 +142,8 @@ def append(table: str, rows: list[dict[str, Any]]) -> None:
         tables.location(table),
         pa.Table.from_pylist(complete, schema=schema),
         mode="append",
+        # A table that an earlier version of the platform has made gets the columns that it lacks.
+        schema_mode="merge",
         commit_properties=CommitProperties(max_commit_retries=50),
     )
 
@@ -107,16 +154,26 @@ def read(table: str) -> pa.Table:
     Args:
         table: One of ``SCHEMAS``.
     """
+    schema = SCHEMAS[table]
     log = tables.delta(table)
-    return SCHEMAS[table].empty_table() if log is None else log.to_pyarrow_table()
+    if log is None:
+        return schema.empty_table()
+    found = log.to_pyarrow_table()
+    for field in schema:
+        if field.name not in found.column_names:
+            found = found.append_column(field, pa.nulls(len(found), field.type))
+    return found
 
 
 def create() -> list[str]:
-    """Create the platform's tables where they are missing.
+    """Create the platform's tables where they are missing, and add the columns that an older one lacks.
 
     Returns:
         The SQL statements that make them known to the engine.
     """
     for table, schema in SCHEMAS.items():
-        DeltaTable.create(tables.location(table), schema=schema, mode="ignore")
+        log = DeltaTable.create(tables.location(table), schema=schema, mode="ignore")
+        have = {field.name for field in log.schema().fields}
+        if missing := [field for field in Schema.from_arrow(schema).fields if field.name not in have]:
+            log.alter.add_columns(missing)
     return [f"create table if not exists {table} using delta location '{tables.location(table)}'" for table in SCHEMAS]

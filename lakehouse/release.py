@@ -7,14 +7,16 @@ a release that is killed between the two is completed by running it again.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+import getpass
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import pyarrow.compute as pc
 
-from lakehouse import ops, tables
+from lakehouse import locks, ops, tables
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
@@ -26,8 +28,16 @@ if TYPE_CHECKING:
     from lakehouse.interval import Interval
 
 
+LOG = "ops.releases"
+"""What is visible. Its writer lock is held by whoever decides that, so that two cannot decide at once."""
+
+
 class NotAuditedError(LakeError):
     """A version has not passed its gate, so it must not become visible."""
+
+
+class WithdrawnError(LakeError):
+    """What was written has been taken back since."""
 
 
 class NotReleasedError(LakeError, LookupError):
@@ -55,13 +65,19 @@ def released(as_of: int | None = None) -> dict[str, Released]:
     Args:
         as_of: A release: the state right after it. The present state without it.
     """
-    log = ops.read("ops.releases")
-    if as_of is not None:
-        log = log.filter(pc.less_equal(log["release_id"], as_of))
     state: dict[str, Released] = {}
-    for row in log.sort_by("release_id").to_pylist():
-        state[row["table_name"]] = Released(row["table_name"], row["version"], row["release_id"])
+    for row in history():
+        if as_of is None or row["release_id"] <= as_of:
+            state[row["table_name"]] = Released(row["table_name"], row["version"], row["release_id"])
     return state
+
+
+def history() -> list[dict[str, Any]]:
+    """The rows of ``ops.releases``, oldest release first."""
+    rows: list[dict[str, Any]] = (
+        ops.read(LOG).sort_by([("release_id", "ascending"), ("table_name", "ascending")]).to_pylist()
+    )
+    return rows
 
 
 def pending(table: str) -> bool:
@@ -109,6 +125,69 @@ def _goes_with(commit: dict[str, Any]) -> Iterable[tuple[str, int]]:
     return beside.items()
 
 
+def sets(table: str | None = None) -> list[dict[str, Any]]:
+    """The releases for a person to read, newest first, each as the set of tables that it changed.
+
+    Args:
+        table: Only the releases that changed this table.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for row in history():
+        start, end = row["interval_start"], row["interval_end"]
+        one = found.setdefault(
+            row["release_id"],
+            {
+                "release": row["release_id"],
+                "released_at": row["released_at"],
+                "tables": {},
+                "days": None if start is None else str(start) if start == end else f"{start}/{end}",
+                "reason": f"override: {row['reason']}" if row["override_of"] else row["reason"],
+                "by": row["released_by"],
+            },
+        )
+        before = "new" if row["previous_version"] is None else row["previous_version"]
+        one["tables"][row["table_name"]] = f"{before} → {row['version']}"
+    return [one for one in reversed(found.values()) if table is None or table in one["tables"]]
+
+
+def refuse_withdrawn(names: list[str], interval: Interval | None) -> None:
+    """Refuse to go on when what was written for an interval is no longer in a table.
+
+    A gate that failed, a later writer that found it unreleased, or a rollback has taken it back. A gate or release that
+    is tried again after that would find nothing new, and would report a success for rows that nobody can see.
+
+    Args:
+        names: Tables by the name that readers use.
+        interval: The days that were written; any without it.
+
+    Raises:
+        WithdrawnError: It has been taken back.
+    """
+    for table in sorted(names):
+        by = _withdrawn_by(tables.commits(tables.next_table(table)), str(interval) if interval else None)
+        if by is not None:
+            raise WithdrawnError(
+                f"{table} {interval or ''}: what was written last has been withdrawn by the step {by}"
+                + (" because it had not passed: see select * from ops.gate_results" if by == "gate" else "")
+                + ". Write it again, then gate and release it."
+            )
+
+
+def _withdrawn_by(commits: list[dict[str, Any]], interval: str | None) -> str | None:
+    """The step that took back the newest write of an interval, or None when it is still there or not known."""
+    undone_from, by = None, None
+    for commit in commits:
+        facts = commit["userMetadata"]
+        if undone_from is not None and commit["version"] <= undone_from:
+            undone_from, by = None, None
+        if "restored" in facts:
+            if undone_from is None:
+                undone_from, by = facts["restored"], facts.get("step", "restore")
+        elif "step" in facts and interval in (None, facts.get("interval")):
+            return by
+    return None
+
+
 def release(names: list[str], interval: Interval | None, reason: str = "gate passed") -> int:
     """Release the audited heads of a set of tables: all of them in one release, or none.
 
@@ -124,8 +203,10 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
 
     Raises:
         NotAuditedError: A head has no gate verdict, or a bad one.
+        WithdrawnError: What was written for the interval has been taken back.
     """
-    with step("release", ", ".join(sorted(names)), interval) as run:
+    with step("release", ", ".join(sorted(names)), interval, writes=LOG) as run:
+        refuse_withdrawn(names, interval)
         state = released()
         audited = _audited()
         heads: dict[str, int] = {}
@@ -188,13 +269,81 @@ def read(
     return frame
 
 
+def publish(versions: dict[str, int], run: Run, *, reason: str, by: str, marks: dict[str, dict[str, Any]]) -> int:
+    """Make given versions of tables visible that are not their heads, and go on from there: one release for all.
+
+    The stored tables are restored first. Killed before the release is recorded, they count as unreleased and go back to
+    what readers see; killed after it, the same call completes it.
+
+    Args:
+        versions: Table, by the name that readers use, to the version that readers shall see.
+        run: The step that does it; it holds the lock of ``LOG``, and those of the tables are taken here.
+        reason: Why these versions become visible.
+        by: Who wants it.
+        marks: Table to further columns of its row in ``ops.releases``.
+
+    Returns:
+        The id of the release, which is the present one when nothing changes.
+
+    Raises:
+        lakehouse.tables.VersionGoneError: A version is no longer kept. Nothing has changed.
+    """
+    for table, version in versions.items():
+        tables.check_kept(tables.next_table(table), version)
+    state = released()
+    changed = {t: version for t, version in versions.items() if t not in state or state[t].version != version}
+    for table, version in sorted(versions.items()):
+        stored = tables.next_table(table)
+        if tables.head(stored) != version and tables.last_commit(stored)["userMetadata"].get("restored") != version:
+            tables.restore(stored, version, run)
+    release_id = (
+        _record(changed, state, run.interval, reason, run, by, marks)
+        if changed
+        else max(state[table].release_id for table in versions)
+    )
+    for table, version in sorted(versions.items()):
+        _point(table, version)
+    run.versions_out = {tables.next_table(table): version for table, version in versions.items()}
+    run.details |= {"release_id": release_id, "reason": reason, "by": by}
+    return release_id
+
+
+def user() -> str:
+    """Who runs this process, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"
+
+
+@contextmanager
+def writers(names: Iterable[str]) -> Iterator[None]:
+    """Keep every writer of some tables out: those of single tables, and those that write a whole layer.
+
+    Args:
+        names: Tables by the name that readers use.
+    """
+    stored = {tables.next_table(name) for name in names}
+    with ExitStack() as stack:
+        for name in sorted(stored | {tables.split(name)[0] for name in stored}):
+            stack.enter_context(locks.writer(name))
+        yield
+
+
 def _record(
-    changed: dict[str, int], state: dict[str, Released], interval: Interval | None, reason: str, run: Run
+    changed: dict[str, int],
+    state: dict[str, Released],
+    interval: Interval | None,
+    reason: str,
+    run: Run,
+    by: str | None = None,
+    marks: dict[str, dict[str, Any]] | None = None,
 ) -> int:
+    run.check_lock()
     release_id = _next_id()
     now = dt.datetime.now(dt.UTC)
     ops.append(
-        "ops.releases",
+        LOG,
         [
             {
                 "release_id": release_id,
@@ -206,6 +355,8 @@ def _record(
                 "interval_end": interval and interval.end,
                 "reason": reason,
                 "run_id": run.run_id,
+                "released_by": by,
+                **(marks or {}).get(table, {}),
             }
             for table, version in sorted(changed.items())
         ],

@@ -13,6 +13,7 @@ import os
 import secrets
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -41,6 +42,27 @@ class Ports(BaseModel):
     thrift: int = Field(10000, description="Hive Thrift server (jdbc:hive2://).")
     mlflow: int = Field(15000, description="MLflow tracking server.")
     airflow: int = Field(8080, description="Airflow web UI and REST API.")
+
+
+class AlertRoute(BaseModel):
+    """Who is told of which alerts, how and when."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    notifier: str = Field(
+        pattern=r"^\w+(\.\w+)+$",
+        description="Class of an Airflow notifier, such as `airflow.providers.smtp.notifications.smtp.SmtpNotifier`.",
+    )
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What it is made with; templates know `alert.subject`, `alert.text` and `alert.html`.",
+    )
+    severities: tuple[Literal["critical", "warning", "info"], ...] = Field(
+        ("critical", "warning"), description="The alerts that it is sent."
+    )
+    after_minutes: float = Field(
+        0, ge=0, description="Only those that nobody has acknowledged for so long: an escalation."
+    )
 
 
 class Settings(BaseSettings):
@@ -99,6 +121,17 @@ class Settings(BaseSettings):
     airflow_user: str = Field("admin", description="Who `lake demo` and the Python client log in as at Airflow.")
     airflow_password: SecretStr | None = Field(
         None, description="The password of that user. Default: the generated one of the embedded Airflow."
+    )
+    override_approvers: tuple[str, ...] = Field(
+        ("role:Admin", "role:Op"),
+        description=(
+            "Who may approve in Airflow that a gate's verdict is overridden: `role:NAME`, or ids of users. An Airflow "
+            "of your own knows roles here when its `auth_manager` is `lakehouse.airflow.auth.LakeFabAuthManager`."
+        ),
+    )
+    alerts: dict[str, AlertRoute] = Field(
+        default_factory=dict,
+        description="Who is told of failed gates, warnings and late sources: routes by names of your own.",
     )
     ports: Ports = Field(default_factory=Ports)
 

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from lakehouse import locks, ops
+from lakehouse import engine, locks, ops
 from lakehouse.interval import Interval
 from lakehouse.settings import PROJECT_DIR
 
@@ -96,6 +97,13 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
                 run.lock = stack.enter_context(locks.writer(writes))
             yield run
     except BaseException as exception:
+        if "pyspark" in sys.modules and engine.lost(exception):
+            lost = engine.EngineLostError(
+                f"The Spark engine has gone away in the middle of {name} {dataset}{where}. Nothing of it is visible; "
+                "the supervisor starts the engine again, and the step can be repeated from its start."
+            )
+            error = f"{type(lost).__name__}: {lost}"
+            raise lost from exception
         error = f"{type(exception).__name__}: {exception}"
         raise
     finally:

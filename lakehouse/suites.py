@@ -303,6 +303,13 @@ def _problems(document: _Document, name: str, columns: Collection[str] | None) -
         yield document.problem((key,), f"is not a field of a suite.{_meant(key, _SUITE_KEYS)}")
     if content.get("name") != name:
         yield document.problem(("name",), f"must be {name!r}, as the file's path says.")
+    meta = content.get("meta") or {}
+    if "anomalies" in meta:
+        # It needs this module's classes.
+        from lakehouse import anomalies
+
+        for keys, message in anomalies.problems(meta["anomalies"], columns):
+            yield document.problem(("meta", "anomalies", *keys), message)
     expectations = content.get("expectations")
     if not isinstance(expectations, list) or not expectations:
         yield document.problem(("expectations",), "must be a list of at least one expectation.")

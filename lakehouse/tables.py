@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow.fs import FileType
 
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
@@ -29,6 +30,10 @@ GATED_LAYERS = ("bronze", "gold", "ml")
 
 class InvalidTableNameError(LakeError, ValueError):
     """A table name is not of the form ``layer.table``."""
+
+
+class VersionGoneError(LakeError):
+    """A version of a table is no longer kept."""
 
 
 def split(table: str) -> tuple[str, str]:
@@ -95,7 +100,45 @@ def last_commit(stored: str) -> dict[str, Any]:
     if log is None:
         raise LookupError(f"The table {stored} does not exist.")
     entry = log.history(1)[0]
-    return entry | {"version": log.version(), "userMetadata": _user_metadata(entry)}
+    return entry | {"version": log.version(), "userMetadata": _metadata(entry)}
+
+
+def commits(stored: str, limit: int = 500) -> list[dict[str, Any]]:
+    """The newest commits of a stored table, newest first, each with ``version`` and its ``userMetadata`` as a dict.
+
+    Args:
+        stored: Name of a stored table; one that does not exist has none.
+        limit: How many at most.
+    """
+    log = delta(stored)
+    if log is None:
+        return []
+    return [entry | {"userMetadata": _metadata(entry)} for entry in log.history(limit)]
+
+
+def check_kept(stored: str, version: int) -> None:
+    """Make sure that a version can still be read: the log knows it, and all of its files are there.
+
+    Args:
+        stored: Name of the stored table.
+        version: A version that it has had.
+
+    Raises:
+        VersionGoneError: Retention has taken it away.
+    """
+    try:
+        log = delta(stored, version)
+    except DeltaError as error:
+        raise VersionGoneError(f"Version {version} of {stored} is no longer in the table's log: {error}") from error
+    if log is None:
+        raise VersionGoneError(f"The table {stored} does not exist.")
+    dataset = log.to_pyarrow_dataset()
+    files = dataset.filesystem.get_file_info([fragment.path for fragment in dataset.get_fragments()])
+    if gone := [file.path for file in files if file.type == FileType.NotFound]:
+        raise VersionGoneError(
+            f"Version {version} of {stored} can no longer be read: {len(gone)} of its {len(files)} files have been "
+            f"removed (VACUUM), {gone[0]} for one."
+        )
 
 
 def create(stored: str, columns: dict[str, str], statistics: list[str], comments: dict[str, str] | None = None) -> None:
@@ -137,7 +180,7 @@ def lineage(stored: str, since: int = -1) -> Iterator[dict[str, Any]]:
     commits = log.history()
     version = head
     while version > since and head - version < len(commits):
-        commit = _user_metadata(commits[head - version])
+        commit = _metadata(commits[head - version])
         if "restored" in commit:
             version = int(commit["restored"])
         else:
@@ -201,11 +244,12 @@ def written_rows(stored: str) -> int:
     return int(metrics.get("numOutputRows", 0)) - int(metrics.get("numCopiedRows", 0))
 
 
-def _user_metadata(entry: dict[str, Any]) -> dict[str, Any]:
+def _metadata(entry: dict[str, Any]) -> dict[str, Any]:
     try:
-        return dict(json.loads(entry.get("userMetadata") or "{}"))
+        metadata = json.loads(entry.get("userMetadata") or "{}")
     except json.JSONDecodeError:
         return {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _literal(text: str) -> str:

@@ -1,7 +1,7 @@
 """The warehouse: the dbt project that builds the silver views and the next versions of the gold tables.
 
 dbt runs in process, and everything it writes besides tables goes to the state folder. Airflow (through
-Cosmos) runs the same project with :func:`environment` and :func:`vars_for`.
+Cosmos) runs the same project with :func:`environment` and :func:`build_environment`.
 """
 
 from __future__ import annotations
@@ -52,18 +52,15 @@ def environment() -> dict[str, str]:
     }
 
 
-def vars_for(interval: Interval, commit: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The dbt variables of a build.
+def build_environment(interval: Interval, commit: dict[str, Any] | None = None) -> dict[str, str]:
+    """The environment variables of one build, which the project's macros read.
 
     Args:
         interval: The days that the build is about.
         commit: What the Delta commits say of themselves (``userMetadata``).
     """
-    days: dict[str, Any] = {
-        "interval_start": interval.start.isoformat(),
-        "interval_end": interval.end.isoformat(),
-    }
-    return days | ({"commit": json.dumps(commit)} if commit else {})
+    days = {"DBT_INTERVAL_START": interval.start.isoformat(), "DBT_INTERVAL_END": interval.end.isoformat()}
+    return days | ({"DBT_COMMIT": json.dumps(commit)} if commit else {})
 
 
 def manifest_path() -> Path:
@@ -128,14 +125,13 @@ def run_dbt(
         BuildFailedError: A model or a test of one failed.
     """
     ensure_manifest()
-    # Variables change with every interval: what dbt writes of them is of no use to anybody else.
+    # The SQL is that of one interval: what dbt writes of it is of no use to anybody else.
     command = ["--no-write-json", "build", "--exclude-resource-type", "unit_test"]
-    command += ["--vars", json.dumps(vars_for(interval, commit))]
     if select:
         command += ["--select", *select]
     if full_refresh:
         command.append("--full-refresh")
-    results = list(_invoke(command))
+    results = list(_invoke(command, build_environment(interval, commit)))
     if not results:
         raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
     failures = [
@@ -229,7 +225,7 @@ def docs(interval: Interval) -> Path:
         BuildFailedError: dbt could not.
     """
     ensure_manifest()
-    _invoke(["docs", "generate", "--static", "--vars", json.dumps(vars_for(interval))])
+    _invoke(["docs", "generate", "--static"], build_environment(interval))
     return manifest_path().with_name("static_index.html")
 
 
@@ -275,10 +271,10 @@ def _read_manifest(path: Path, _modified: int) -> dict[str, Any]:
     return manifest
 
 
-def _invoke(command: list[str]) -> Any:
+def _invoke(command: list[str], variables: dict[str, str] | None = None) -> Any:
     from dbt.cli.main import dbtRunner
 
-    with _environment():
+    with _environment(variables or {}):
         outcome = dbtRunner(callbacks=[_say]).invoke(["--log-level", "none", *command])
     if outcome.exception is not None:
         raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
@@ -313,9 +309,9 @@ def _reason(message: str) -> str:
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
+def _environment(variables: dict[str, str]) -> Iterator[None]:
     before = os.environ.copy()
-    os.environ.update(environment(), DBT_TARGET_PATH=str(manifest_path().parent))
+    os.environ.update(environment(), **variables, DBT_TARGET_PATH=str(manifest_path().parent))
     try:
         yield
     finally:

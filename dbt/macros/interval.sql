@@ -1,9 +1,14 @@
-{#- The days that a build is about: var('interval_start') to var('interval_end'), both included. -#}
+{#-
+    The days that a build is about, from DBT_INTERVAL_START to DBT_INTERVAL_END, both included.
+
+    They are environment variables and not dbt's, and are asked for only when a statement is made: another value of a
+    variable makes dbt parse the whole project again.
+-#}
 
 {#- A day relative to an edge of the interval, as a literal. -#}
 {% macro interval_day(edge, offset=0) -%}
     {%- if execute -%}
-        {%- set day = modules.datetime.date.fromisoformat(var(edge) | string) + modules.datetime.timedelta(days=offset) -%}
+        {%- set day = modules.datetime.date.fromisoformat(env_var(edge)) + modules.datetime.timedelta(days=offset) -%}
         date'{{ day.isoformat() }}'
     {%- else -%}
         date'1970-01-01'
@@ -13,7 +18,7 @@
 
 {#- What happened is known on the day after: a build for a day also takes in the outcomes of the day before. -#}
 {% macro outcome_days(column) -%}
-    {{ column }} between {{ interval_day('interval_start', -1) }} and {{ interval_day('interval_end') }}
+    {{ column }} between {{ interval_day('DBT_INTERVAL_START', -1) }} and {{ interval_day('DBT_INTERVAL_END') }}
 {%- endmacro %}
 
 
@@ -23,7 +28,7 @@
 -#}
 {% macro feature_days(column) -%}
     {%- set later = later_days() -%}
-    ({{ column }} between {{ interval_day('interval_start') }} and {{ interval_day('interval_end') }}
+    ({{ column }} between {{ interval_day('DBT_INTERVAL_START') }} and {{ interval_day('DBT_INTERVAL_END') }}
     {%- if later %} or {{ column }} in ({% for day in later %}date'{{ day }}'{{ ', ' if not loop.last }}{% endfor %}){% endif %})
 {%- endmacro %}
 
@@ -31,8 +36,8 @@
 {% macro later_days() -%}
     {%- if execute and load_cached_relation(this) -%}
         {%- set found = run_query(
-            "select distinct flight_date from " ~ this ~ " where flight_date > " ~ interval_day('interval_end')
-            ~ " and flight_date <= " ~ interval_day('interval_end', trailing_days()) ~ " order by 1"
+            "select distinct flight_date from " ~ this ~ " where flight_date > " ~ interval_day('DBT_INTERVAL_END')
+            ~ " and flight_date <= " ~ interval_day('DBT_INTERVAL_END', trailing_days()) ~ " order by 1"
         ) -%}
         {{ return(found.columns[0].values() | map('string') | list) }}
     {%- endif -%}

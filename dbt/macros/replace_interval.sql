@@ -7,7 +7,7 @@
 
     config.meta.replaces: name of the macro that renders the predicate of the days to replace; the whole
     table is replaced without it. The model filters by the same macro.
-    var('commit'): what the Delta commit says of itself (userMetadata).
+    DBT_COMMIT in the environment: what the Delta commit says of itself (userMetadata).
 -#}
 {% materialization replace_interval, adapter='spark', supported_languages=['sql'] %}
     {%- set target_relation = this.incorporate(type='table') -%}
@@ -52,6 +52,5 @@
 
 
 {% macro commit_metadata() -%}
-    {%- set commit = var('commit', none) -%}
-    {{ commit if commit is string else tojson(commit or {'step': 'build', 'dataset': model.name}) }}
+    {{ env_var('DBT_COMMIT', tojson({'step': 'build', 'dataset': model.name})) }}
 {%- endmacro %}

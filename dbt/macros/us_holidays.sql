@@ -5,8 +5,8 @@
 {% macro us_holidays() -%}
     {%- set days = [] -%}
     {%- if execute -%}
-        {%- set first = (var('interval_start') | string)[:4] | int - 1 -%}
-        {%- set last = (var('interval_end') | string)[:4] | int + 1 -%}
+        {%- set first = env_var('DBT_INTERVAL_START')[:4] | int - 1 -%}
+        {%- set last = env_var('DBT_INTERVAL_END')[:4] | int + 1 -%}
         {%- for year in range(first, last + 1) -%}
             {%- for month, day in [(1, 1), (7, 4), (11, 11), (12, 25)] -%}
                 {%- do days.append(modules.datetime.date(year, month, day)) -%}

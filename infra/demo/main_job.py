@@ -69,35 +69,31 @@ class Runs:
             return str(before["dag_run_id"])
         return self._client.trigger(dag_id, key, conf)
 
-    def follow(self, dag_id: str, run_id: str) -> None:
-        """Wait for a run, and say what its tasks do.
+    def follow(self, run_ids: dict[str, str]) -> None:
+        """Wait for runs that go on side by side, and say what their tasks do.
 
         Args:
-            dag_id: The DAG.
-            run_id: The run.
+            run_ids: DAG to run.
 
         Raises:
-            lakehouse.airflow_client.RunFailedError: It failed; the message is the failed task's.
+            lakehouse.airflow_client.RunFailedError: One failed; the message is the failed task's.
         """
 
         def progress(task: dict[str, Any]) -> None:
             if task["state"] in ("success", "failed", "up_for_retry"):
-                self._say(f"    {dag_id}: {task['task_id']} {task['state']}")
+                self._say(f"    {task['dag_id']}: {task['task_id']} {task['state']}")
 
-        self._client.wait(dag_id, run_id, timeout=1800, on_task=progress)
+        self._client.wait_all(run_ids, timeout=1800, on_task=progress)
 
-    def all_of(self, dag_ids: list[str], key: str, conf: dict[str, Any] | None = None) -> None:
-        """Run some DAGs for the same days, at the same time.
+    def all_of(self, keys: dict[str, str | None], conf: dict[str, Any] | None = None) -> None:
+        """Run some DAGs at the same time.
 
         Args:
-            dag_ids: The DAGs.
-            key: The days.
+            keys: DAG to the days of its run; None for a DAG without partitions.
             conf: Values of their parameters.
         """
-        started = {dag_id: self.start(dag_id, key, conf) for dag_id in dag_ids}
-        for dag_id, run_id in started.items():
-            if run_id:
-                self.follow(dag_id, run_id)
+        started = {dag_id: self.start(dag_id, key, conf) for dag_id, key in keys.items()}
+        self.follow({dag_id: run_id for dag_id, run_id in started.items() if run_id})
 
     def led_to(self, dag_id: str, key: str) -> None:
         """Wait for the run that the releases before it lead to.
@@ -109,11 +105,9 @@ class Runs:
         run = self._client.find_run(dag_id, key, timeout=60)
         # Its cause is long past when an earlier demo stopped here, or the run has failed: it is started by hand then.
         if run is None or run["state"] == "failed":
-            run_id: str | None = self._client.trigger(dag_id, key)
-        else:
-            run_id = None if run["state"] == "success" else str(run["dag_run_id"])
-        if run_id:
-            self.follow(dag_id, run_id)
+            self.follow({dag_id: self._client.trigger(dag_id, key)})
+        elif run["state"] != "success":
+            self.follow({dag_id: str(run["dag_run_id"])})
 
 
 def main_job(client: AirflowClient, say: Say) -> None:
@@ -129,19 +123,18 @@ def main_job(client: AirflowClient, say: Say) -> None:
     runs = Runs(client, say)
     history = str(HISTORY)
     with stage(f"History {history}: land, gate and release {len(SOURCES)} sources", say):
-        runs.all_of([f"ingest_{source}" for source in SOURCES], history)
+        runs.all_of({f"ingest_{source}": history for source in SOURCES})
     with stage(f"History {history}: build, gate and release the warehouse", say):
         runs.led_to("build_warehouse", history)
     with stage(f"Train and register {MODEL}", say):
-        run_id = runs.start(f"train_{MODEL}", None, {"window": str(WINDOW)})
-        if run_id:
-            runs.follow(f"train_{MODEL}", run_id)
+        runs.all_of({f"train_{MODEL}": None}, {"window": str(WINDOW)})
     for day in DAYS.days():
         with stage(f"{day}: what happened the day before, the day's schedule, the warehouse, the scores", say):
+            arrived: dict[str, str | None] = {"ingest_flight_schedule": day.isoformat()}
             yesterday = day - dt.timedelta(days=1)
             if yesterday > HISTORY.end:
-                runs.all_of([f"ingest_{source}" for source in OUTCOMES], yesterday.isoformat())
-            runs.all_of(["ingest_flight_schedule"], day.isoformat())
+                arrived |= {f"ingest_{source}": yesterday.isoformat() for source in OUTCOMES}
+            runs.all_of(arrived)
             runs.led_to("build_warehouse", day.isoformat())
             runs.led_to(f"score_{MODEL}", day.isoformat())
 

@@ -1,9 +1,12 @@
-"""The platform's Airflow plugin: lets the scheduler read back the timetables and mappers of the DAGs."""
+"""The platform's Airflow plugin: timetables and mappers of the DAGs for the scheduler, pages for the web server."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.plugins_manager import AirflowPlugin
 
+from lakehouse.airflow.links import PREFIX
 from lakehouse.airflow.partitions import IntervalMapper, IntervalTimetable, ManualTimetable
 
 
@@ -13,3 +16,10 @@ class LakehousePlugin(AirflowPlugin):
     name = "lakehouse"
     timetables = [IntervalTimetable, ManualTimetable]  # noqa: RUF012 - the base class's attribute
     partition_mappers = [IntervalMapper]  # noqa: RUF012
+
+    @property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The pages; a property, because only the web server has use for what they import."""
+        from lakehouse.airflow.pages import app
+
+        return [{"app": app, "url_prefix": PREFIX, "name": "lakehouse"}]

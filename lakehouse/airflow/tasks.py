@@ -7,17 +7,23 @@ the tasks, so that a DAG file is parsed in milliseconds.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import InvalidPartitionKeyError
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, BaseSensorOperator, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
+from airflow.sdk.execution_time.hitl import HITLUser
 
 from lakehouse import contracts, readers
+from lakehouse.airflow import alerts
+from lakehouse.airflow.links import DataDocsLink
 from lakehouse.airflow.partitions import parse_key
 from lakehouse.errors import LakeError
+from lakehouse.settings import settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -109,11 +115,12 @@ def check_conf(context: Context) -> None:
 @contextmanager
 def no_retry() -> Iterator[None]:
     """Fail for good on an error that only a person can put right; anything else is retried."""
+    from lakehouse.engine import EngineLostError
     from lakehouse.locks import StaleWriterError, TableLockedError
 
     try:
         yield
-    except (StaleWriterError, TableLockedError):
+    except (EngineLostError, StaleWriterError, TableLockedError):
         raise
     except LakeError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
@@ -182,8 +189,25 @@ def wait(source: str) -> DeliverySensor:
         mode="reschedule",
         poke_interval=max(contract.poke.total_seconds(), 10),
         timeout=contract.wait.total_seconds(),
+        on_failure_callback=partial(alerts.after_wait, source),
         doc_md=f"Waits up to {contract.wait} for what `{source}` delivers for the interval; goes on when it is there.",
     )
+
+
+def links_to_data_docs(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the tasks of a gate their link; it is there when the gate has failed, too.
+
+    Args:
+        make: What makes such a task.
+    """
+
+    @wraps(make)
+    def linked(*arguments: Any) -> Any:
+        made = make(*arguments)
+        made.operator.operator_extra_links = (DataDocsLink(),)
+        return made
+
+    return linked
 
 
 @task(pool=ENGINE_POOL)
@@ -213,7 +237,8 @@ def replay(source: str) -> dict[str, Any]:
         return job("replay")(source, interval)
 
 
-@task(pool=ENGINE_POOL)
+@links_to_data_docs
+@task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
 def gate(tables: Sequence[str]) -> dict[str, int]:
     """Check the versions just written against their expectations; a set of tables passes whole or not at all.
 
@@ -255,7 +280,8 @@ def prepare() -> list[str]:
         return warehouse.prepare(interval)
 
 
-@task(pool=ENGINE_POOL)
+@links_to_data_docs
+@task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
 def gate_warehouse() -> dict[str, int]:
     """Record what dbt has built, and check all of it as one set.
 
@@ -298,6 +324,89 @@ def score(model: str) -> dict[str, Any]:
 
     with no_retry():
         return job("score")(model, interval)
+
+
+@task
+def plan_rollback() -> dict[str, Any]:
+    """Find out which release is meant, once, so that the next task can be repeated without going back further."""
+    context = get_current_context()
+    check_conf(context)
+    from lakehouse.release import history
+    from lakehouse.rollback import plan
+
+    what, to = context["params"]["what"], context["params"]["to"]
+    with no_retry():
+        targets = plan(history(), what, to)
+    if to is None and what in targets:
+        to = targets[what].release_id
+    return {"what": what, "to": to}
+
+
+@task(pool=ENGINE_POOL)
+def rollback(planned: dict[str, Any]) -> dict[str, Any]:
+    """Point the views at the earlier versions, and bring the tables that are written next back to them.
+
+    By hand: `lake rollback RELEASE|TABLE`.
+    """
+    context = get_current_context()
+    from lakehouse.rollback import rollback as run
+
+    with no_retry():
+        outcome: dict[str, Any] = run(planned["what"], planned["to"], context["dag_run"].triggering_user_name)
+    return outcome
+
+
+@task
+def describe_override() -> str:
+    """Say what the gate has turned down, for the person who is asked to approve."""
+    context = get_current_context()
+    check_conf(context)
+    from lakehouse.override import judged
+
+    with no_retry():
+        verdict = judged(context["params"]["gate_run"])
+    versions = ", ".join(f"`{table}` version {version}" for table, version in sorted(verdict.versions.items()))
+    rules = "\n".join(f"- {rule}" for rule in verdict.broken)
+    asked_by = context["dag_run"].triggering_user_name or "somebody"
+    return (
+        f"{asked_by} asks to publish {versions} ({verdict.interval or 'no interval'}), in spite of these broken rules:"
+        f"\n\n{rules}\n\nThe reason given: {context['params']['reason']}"
+    )
+
+
+def approve_override() -> ApprovalOperator:
+    """Ask one of those who may decide it; without an approval nothing is published."""
+    return ApprovalOperator(
+        task_id="approve",
+        subject="Publish what the gate {{ params.gate_run }} has turned down?",
+        body="{{ ti.xcom_pull(task_ids='describe_override') }}",
+        assigned_users=[HITLUser(id=who, name=who.removeprefix("role:")) for who in settings().override_approvers],
+        response_timeout=dt.timedelta(days=1),
+        doc_md="Waits for a person, in the web UI under *Required Actions*; a rejection skips the rest.",
+    )
+
+
+@task(pool=ENGINE_POOL)
+def override(approval: dict[str, Any]) -> int:
+    """Release exactly the versions that the gate has turned down, marked with the reason and who approved it.
+
+    By hand: `lake release --override RUN_ID --reason TEXT`.
+    """
+    context = get_current_context()
+    from lakehouse.override import override as run
+
+    by = approval["responded_by_user"]["name"]
+    with no_retry():
+        release_id: int = run(context["params"]["gate_run"], context["params"]["reason"], by)
+    return release_id
+
+
+@task
+def send_alerts() -> None:
+    """Send the alerts that are due by now."""
+    context = get_current_context()
+    check_conf(context)
+    alerts.deliver(context)
 
 
 def _listed(paths: Sequence[str], limit: int = 5) -> str:

@@ -46,7 +46,7 @@ def airflow_environment() -> dict[str, str]:
             "mp_start_method": "fork",
             "parallelism": 8,
             "dags_are_paused_at_creation": False,
-            "auth_manager": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+            "auth_manager": "lakehouse.airflow.auth.LakeFabAuthManager",
             "fernet_key": _key("airflow_fernet_key"),
             "execution_api_server_url": f"http://127.0.0.1:{s.ports.airflow}/execution/",
             # A machine's name need not resolve to an address that we listen on.
@@ -142,6 +142,16 @@ def run(component: str) -> NoReturn:
         arguments.append("--skip-serve-logs")
     os.chdir(folder())
     processes.become(sys.executable, "-m", *arguments)
+
+
+def command(arguments: list[str]) -> NoReturn:
+    """Become Airflow's command line: replaces this process.
+
+    Args:
+        arguments: Its arguments, such as ``users list``.
+    """
+    os.environ.update(airflow_environment())
+    processes.become(sys.executable, "-m", "airflow", *arguments)
 
 
 def check_api_server() -> None:

@@ -117,6 +117,13 @@ def reset(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] 
     _say(f"{settings().home} is gone.")
 
 
+def airflow(context: typer.Context) -> None:
+    """Airflow's own command line, against this platform: `lake airflow users list`."""
+    from lakehouse.platform.airflow import command
+
+    command(context.args)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to an application.
 
@@ -125,6 +132,9 @@ def register(app: typer.Typer) -> None:
     """
     for command in (up, down, status, logs, doctor, reset):
         app.command()(command)
+    # Every option, --help among them, is Airflow's.
+    everything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    app.command(context_settings=everything)(airflow)
 
 
 def _say(line: str) -> None:

@@ -230,10 +230,11 @@ def run() -> NoReturn:
         home / "spark.conf",
         "".join(f"{name}={_escape(value)}\n" for name, value in properties().items()),
     )
+    # Executors on other machines need a driver that has an address there: what the user has set wins.
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ.setdefault("SPARK_LOCAL_HOSTNAME", "localhost")
     os.environ.update(
         SPARK_HOME=str(_spark_home()),
-        SPARK_LOCAL_IP="127.0.0.1",
-        SPARK_LOCAL_HOSTNAME="localhost",
         PYSPARK_PYTHON=sys.executable,
         LAKEHOUSE_SQL_PASSWORD=settings().secret("sql_password"),
     )

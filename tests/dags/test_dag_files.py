@@ -20,6 +20,9 @@ DAG_IDS = {
     "build_warehouse",
     "train_flight_delay",
     "score_flight_delay",
+    "rollback",
+    "override_gate",
+    "escalate_alerts",
 }
 MODELS = {
     "stg_airlines",
@@ -71,7 +74,7 @@ def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest
 def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
     for dag in bag.dags.values():
         assert dag.doc_md and dag.description and dag.tags, dag.dag_id
-        assert dag.max_active_runs == 1, dag.dag_id
+        assert dag.max_active_runs == 1 or dag.dag_id == "override_gate", dag.dag_id
         assert dag.catchup is False, dag.dag_id
         for task in dag.tasks:
             assert task.owner not in ("airflow", ""), task
@@ -108,18 +111,17 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     assert set(last.op_args[0]) == {f"gold.{model}" for model in MODELS if not model.startswith("stg_")}
 
 
+def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None:
+    dag = bag.dags["override_gate"]
+    assert [task.task_id for task in dag.topological_sort()] == ["describe_override", "approve", "override"]
+    approve = dag.get_task("approve")
+    assert [user["id"] for user in approve.assigned_users] == ["role:Admin", "role:Op"]
+    assert approve.response_timeout and not approve.defaults
+
+
 def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
-    engine = {
-        "prepare",
-        "land",
-        "replay",
-        "gate",
-        "gate_warehouse",
-        "release",
-        "train",
-        "score",
-        "dbt.dbt_producer_watcher",
-    }
+    engine = {"prepare", "land", "gate", "gate_warehouse", "release", "train", "score", "dbt.dbt_producer_watcher"}
+    engine |= {"replay", "rollback", "override"}
     for dag in bag.dags.values():
         for task in dag.tasks:
             assert task.pool == ("engine" if task.task_id in engine else "default_pool"), task
@@ -133,6 +135,11 @@ def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
         ("build_warehouse", {"full_refresh": 1}),
         ("train_flight_delay", {"window": "2013"}),
         ("train_flight_delay", {"window": 28}),
+        ("rollback", {}),
+        ("rollback", {"what": "everything"}),
+        ("rollback", {"what": "12", "to": "11"}),
+        ("override_gate", {"gate_run": "4f0c"}),
+        ("override_gate", {"gate_run": "4f0c", "reason": " "}),
     ],
 )
 def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict[str, Any]) -> None:
@@ -151,7 +158,42 @@ def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict
         ("train_flight_delay", {}),
         ("train_flight_delay", {"window": "2013-01-01/2013-02-28"}),
         ("score_flight_delay", {}),
+        ("rollback", {"what": "12"}),
+        ("rollback", {"what": "gold.fct_flights", "to": 11}),
+        ("override_gate", {"gate_run": "4f0c", "reason": "counted by hand"}),
     ],
 )
 def test_a_right_conf_is_taken(stored: dict[str, Any], dag_id: str, conf: dict[str, Any]) -> None:
     stored[dag_id].params.deep_merge(conf).validate()
+
+
+def test_gates_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
+    from lakehouse.airflow.alerts import after_gate, after_wait
+
+    ended: dict[str, Any] = {}
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            if not task.task_id.startswith("dbt."):
+                assert not task.on_retry_callback, task
+            calls = [*task.on_failure_callback, *task.on_success_callback]
+            if task.task_id in ("gate", "gate_warehouse"):
+                assert calls == [after_gate, after_gate], task
+            elif task.task_id == "wait":
+                [call] = calls
+                ended[dag.dag_id] = (call.func, *call.args)
+    assert ended == {f"ingest_{source}": (after_wait, source) for source in SOURCES}
+
+
+@pytest.mark.parametrize(("routes", "schedule"), [({}, "None"), ({"mail": {"notifier": "a.B"}}, "*/5 * * * *")])
+def test_alerts_are_escalated_by_schedule_only_where_there_is_somebody_to_tell(
+    routes: dict[str, Any], schedule: str
+) -> None:
+    script = "import runpy, sys; print(runpy.run_path(sys.argv[1])['dag'].schedule)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(DAGS / "escalate_alerts.py")],
+        env={**os.environ, "LAKE_ALERTS": json.dumps(routes)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == schedule

@@ -79,3 +79,22 @@ def test_a_day_outside_of_the_history_fails_at_once() -> None:
 
     with pytest.raises(AirflowFailException, match="planes has no data about 2014-03-01"):
         wait("planes").execute(context("2014-03-01"))
+
+
+@pytest.mark.parametrize(
+    ("roles", "user_id", "assigned", "may"),
+    [
+        (["Op"], 7, {"role:Admin", "role:Op"}, True),
+        (["User"], 7, {"role:Admin", "role:Op"}, False),
+        (["User", "Admin"], 7, {"role:Admin"}, True),
+        (["User"], 7, {"7"}, True),
+        (["Viewer"], 8, {"7"}, False),
+    ],
+)
+def test_an_approval_can_be_assigned_to_a_role(roles: list[str], user_id: int, assigned: set[str], may: bool) -> None:
+    from airflow.providers.fab.auth_manager.models import Role, User
+
+    from lakehouse.airflow.auth import LakeFabAuthManager
+
+    user = User(id=user_id, username="ada", roles=[Role(name=name) for name in roles])
+    assert LakeFabAuthManager().is_authorized_hitl_task(assigned_users=assigned, user=user) is may

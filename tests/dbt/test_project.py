@@ -89,10 +89,10 @@ def test_an_unchanged_project_is_not_parsed_again(manifest: dict[str, Any], monk
 
 
 def test_variables() -> None:
-    assert warehouse.vars_for(Interval.parse("2013-01-01/2013-02-28"), {"run_id": "r"}) == {
-        "interval_start": "2013-01-01",
-        "interval_end": "2013-02-28",
-        "commit": '{"run_id": "r"}',
+    assert warehouse.build_environment(Interval.parse("2013-01-01/2013-02-28"), {"run_id": "r"}) == {
+        "DBT_INTERVAL_START": "2013-01-01",
+        "DBT_INTERVAL_END": "2013-02-28",
+        "DBT_COMMIT": '{"run_id": "r"}',
     }
 
 

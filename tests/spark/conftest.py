@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.spark.orders import orders  # noqa: F401 - a fixture
+
 
 @pytest.fixture(autouse=True)
 def _engine(engine: None) -> None:

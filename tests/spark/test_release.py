@@ -71,7 +71,7 @@ def test_a_version_that_breaks_its_suite_is_withdrawn_and_stays_so_when_the_gate
     }
     assert verdict == "failed"
     monkeypatch.undo()
-    with pytest.raises(GateFailedError, match="has been withdrawn"):
+    with pytest.raises(release.WithdrawnError, match="withdrawn by the step gate because"):
         gate([TABLE], SECOND)
     land("airlines", SECOND)
     gate([TABLE], SECOND)

@@ -27,8 +27,8 @@ arrivals as (
     select *, concat(origin, '-', destination) as route
     from {{ ref('stg_flight_actuals') }}
     where arrival_delay_minutes is not null
-        and flight_date >= {{ interval_day('interval_start', -trailing_days()) }}
-        and flight_date < {{ interval_day('interval_end', trailing_days()) }}
+        and flight_date >= {{ interval_day('DBT_INTERVAL_START', -trailing_days()) }}
+        and flight_date < {{ interval_day('DBT_INTERVAL_END', trailing_days()) }}
 ),
 
 daily as (
@@ -95,8 +95,8 @@ weather as (
         {#- A sum of decimals does not depend on the order of its terms. #}
         cast(sum(cast(precipitation_inches as decimal(10, 4))) as double) as weather_precipitation_inches_24h
     from {{ ref('stg_weather') }}
-    where observation_date >= {{ interval_day('interval_start', -1) }}
-        and observation_date < {{ interval_day('interval_end', trailing_days()) }}
+    where observation_date >= {{ interval_day('DBT_INTERVAL_START', -1) }}
+        and observation_date < {{ interval_day('DBT_INTERVAL_END', trailing_days()) }}
     group by origin, observation_date
 ),
 

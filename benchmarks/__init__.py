@@ -1,0 +1,1 @@
+"""Timed runs, each side by side with what it is to be compared with."""

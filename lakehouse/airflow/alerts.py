@@ -1,0 +1,99 @@
+"""Alerts from Airflow's tasks: callbacks that raise them, and Airflow's own notifiers that send them.
+
+Airflow calls back when a task has ended for good, not at each try, and after it has said so: what follows the task
+does not wait for an alert.
+"""
+
+from __future__ import annotations
+
+import html
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+from airflow.sdk.exceptions import AirflowSensorTimeout
+
+from lakehouse import alerts, ops
+from lakehouse.alerts import Alert, Cause
+from lakehouse.interval import Interval
+from lakehouse.settings import AlertRoute, settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+def after_gate(context: Context) -> None:
+    """Raise what a gate has found, and send it.
+
+    Args:
+        context: Of the gate's task, which has succeeded or failed.
+    """
+    if not settings().alerts:
+        return
+    ti = context["ti"]
+    log = ops.read("ops.runs")
+    for column, value in {
+        "airflow_dag_id": ti.dag_id,
+        "airflow_run_id": ti.run_id,
+        "airflow_task_id": ti.task_id,
+        "airflow_try_number": ti.try_number,
+        "step": "gate",
+    }.items():
+        log = log.filter(pc.equal(log[column], value))
+    causes, judged = alerts.of_gates(log.to_pylist())
+    task, interval = f"{ti.dag_id}.{ti.task_id}", _interval(context)
+    error = context.get("exception")
+    if error and not causes:  # it did not get as far as to leave a row
+        causes = [Cause(task, interval, "gate", "critical", str(error))]
+    alerts.report(causes, {*judged, (task, interval)})
+    deliver(context)
+
+
+def after_wait(source: str, context: Context) -> None:
+    """Raise that a source is late, and send it.
+
+    Args:
+        source: Name of its contract.
+        context: Of the sensor, which has failed.
+    """
+    error = context.get("exception")
+    if settings().alerts and isinstance(error, AirflowSensorTimeout):
+        alerts.report([Cause(f"bronze.{source}", _interval(context), "delivery", "critical", str(error))])
+        deliver(context)
+
+
+def deliver(context: Context) -> None:
+    """Send what is due, by the notifiers that the setting ``alerts`` names.
+
+    Args:
+        context: Of a task.
+    """
+
+    def send(route: AlertRoute, chosen: list[Alert]) -> None:
+        notifier = pkgutil.resolve_name(route.notifier)(**route.arguments)
+        notifier({**context, "alert": message(chosen)})
+
+    alerts.deliver(send)
+
+
+def message(chosen: list[Alert]) -> dict[str, Any]:
+    """What the templates in a route's arguments know as ``alert``.
+
+    Args:
+        chosen: The alerts of one message.
+    """
+    worst = min(chosen, key=lambda alert: ("critical", "warning", "info").index(alert.cause.severity))
+    days = f" {worst.cause.interval}" if worst.cause.interval else ""
+    more = f" and {len(chosen) - 1} more" if len(chosen) > 1 else ""
+    seen = "Say that you have seen it: " + ", ".join(f"lake alerts ack {alert.alert_id}" for alert in chosen)
+    text = "\n\n".join([*map(str, chosen), seen])
+    return {
+        "subject": f"{worst.cause.severity}: {worst.cause.table}{days}: {worst.cause.rule}{more}",
+        "text": text,
+        "html": f"<pre>{html.escape(text)}</pre>",
+    }
+
+
+def _interval(context: Context) -> Interval | None:
+    key = context["dag_run"].partition_key
+    return Interval.parse(key) if key else None

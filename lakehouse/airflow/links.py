@@ -1,0 +1,34 @@
+"""Links from Airflow's tasks to the platform's own pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.sdk import BaseOperatorLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+PREFIX = "/lakehouse"
+"""Where Airflow's API server shows the pages of :mod:`lakehouse.airflow.pages`."""
+
+
+class DataDocsLink(BaseOperatorLink):
+    """From a gate to Great Expectations' pages about what it found."""
+
+    name = "Data Docs"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """The page that lists the verdicts of a task.
+
+        Args:
+            operator: The gate.
+            ti_key: Its run.
+        """
+        return "/".join([PREFIX, "data-docs", "task", *map(_part, (ti_key.dag_id, ti_key.run_id, ti_key.task_id))])
+
+
+def _part(text: Any) -> str:
+    return quote(str(text), safe="")

@@ -1,0 +1,90 @@
+"""The pages in Airflow's web server: the gate links to them, and they are for those who may read logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """The plugin's app, with Airflow's own authentication in front of it."""
+    from airflow import settings
+    from airflow.api_fastapi.app import create_auth_manager
+    from airflow.models.base import Base
+    from airflow.utils.db import import_all_models
+    from fastapi.testclient import TestClient
+
+    from lakehouse.airflow.plugin import LakehousePlugin
+
+    import_all_models()
+    Base.metadata.create_all(settings.engine)  # it looks up revoked tokens and the teams of DAGs
+    manager = create_auth_manager()
+    manager.init()
+    [entry] = LakehousePlugin().fastapi_apps
+    with TestClient(entry["app"]) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def token() -> Any:
+    def make(role: str | None) -> dict[str, str]:
+        from airflow.api_fastapi.app import get_auth_manager
+        from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+        jwt = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=f"a {role}", role=role))
+        return {"Authorization": f"Bearer {jwt}"}
+
+    return make
+
+
+@pytest.fixture
+def page(lake_home: Any) -> str:
+    from lakehouse import data_docs, pages
+
+    pages.write(data_docs.folder() / "gold" / "x" / "1-a.html", "<p>found</p>")
+    (lake_home / "secret.html").write_text("secret")
+    return "/data-docs/gold/x/1-a.html"
+
+
+PATHS = ["/data-docs/", "/data-docs/task/ingest_planes/manual__2013-03-01T00:00:00+00:00/gate"]
+
+
+@pytest.mark.parametrize("role", [None, "nobody"])
+def test_nobody_sees_a_page_without_the_right_to(client: Any, token: Any, page: str, role: str | None) -> None:
+    headers = token(None) if role else {}
+    for path in [*PATHS, page]:
+        assert client.get(path, headers=headers).status_code == (403 if role else 401), path
+        assert client.get(f"{path}?dag_id=ingest_planes", headers=headers).status_code == (403 if role else 401)
+
+
+def test_every_route_asks_who_it_is(client: Any) -> None:
+    for route in client.app.routes:
+        assert route.dependencies, route.path
+
+
+def test_a_viewer_sees_the_pages_and_no_other_file(client: Any, token: Any, page: str) -> None:
+    viewer = token("viewer")
+    assert client.get(page, headers=viewer).text == "<p>found</p>"
+    for path in PATHS:
+        answer = client.get(path, headers=viewer)
+        assert (answer.status_code, "No verdict yet" in answer.text) == (200, True)
+    for other in ("/data-docs/..%2Fsecret.html", "/data-docs/gold/x/2.html", "/data-docs/%2e%2e/secret.html"):
+        assert client.get(other, headers=viewer).status_code == 404
+
+
+def test_the_gates_link_to_the_list_of_their_run(bag: Any, stored: dict[str, Any]) -> None:
+    from airflow.sdk.types import TaskInstanceKey
+
+    for dag_id, task_id in [
+        ("ingest_planes", "gate"),
+        ("build_warehouse", "gate_warehouse"),
+        ("score_flight_delay", "gate"),
+    ]:
+        [link] = bag.dags[dag_id].get_task(task_id).operator_extra_links
+        address = link.get_link(None, ti_key=TaskInstanceKey(dag_id, task_id, "manual__a+b"))
+        assert address == f"/lakehouse/data-docs/task/{dag_id}/manual__a%2Bb/{task_id}"
+        assert [known.name for known in stored[dag_id].get_task(task_id).operator_extra_links] == ["Data Docs"]
+    assert not bag.dags["ingest_planes"].get_task("land").operator_extra_links

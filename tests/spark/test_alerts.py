@@ -1,0 +1,252 @@
+"""Alerts from real gates, through Airflow's own notifiers, to a mail server and a web server of this test."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+from collections.abc import Iterator
+from email import message_from_bytes
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from airflow.sdk.exceptions import AirflowSensorTimeout
+
+from lakehouse import alerts, audit, ops
+from lakehouse.airflow.alerts import after_gate, after_wait, deliver
+from lakehouse.settings import AlertRoute, settings
+from tests.conftest import free_ports
+from tests.spark.orders import RULES, Orders
+
+
+class Mail:
+    """What the mail server has received."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[list[str], str, str]] = []
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        mail = message_from_bytes(envelope.content)
+        [body] = [part.get_payload(decode=True).decode() for part in mail.walk() if not part.is_multipart()]
+        self.received.append((envelope.rcpt_tos, str(mail["Subject"]), body))
+        return "250 OK"
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mail]:
+    """A mail server, and the Airflow connection to it."""
+    port = int(free_ports(("airflow",))["LAKE_PORTS__AIRFLOW"])
+    handler = Mail()
+    controller = Controller(handler, hostname="127.0.0.1", port=port)
+    controller.start()
+    extra = {"disable_ssl": True, "disable_tls": True, "from_email": "lake@example.com"}
+    connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+    yield handler
+    controller.stop()
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, Any]]]:
+    """What a web server has received, and the Airflow connections to it."""
+    received: list[tuple[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((self.path, json.loads(body)))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    http = {"conn_type": "http", "host": "127.0.0.1", "port": server.server_port, "schema": "http"}
+    monkeypatch.setenv("AIRFLOW_CONN_HTTP_DEFAULT", json.dumps(http))
+    slack = {"conn_type": "slackwebhook", "password": f"{url}/services/T/B/X"}
+    monkeypatch.setenv("AIRFLOW_CONN_SLACK_DEFAULT", json.dumps(slack))
+    yield received
+    server.shutdown()
+
+
+ROUTES = {
+    "mail": AlertRoute(
+        notifier="airflow.providers.smtp.notifications.smtp.SmtpNotifier",
+        arguments={"to": "ada@example.com", "subject": "{{ alert.subject }}", "html_content": "{{ alert.html }}"},
+        severities=("critical",),
+    ),
+    "chat": AlertRoute(
+        notifier="airflow.providers.slack.notifications.slack_webhook.SlackWebhookNotifier",
+        arguments={"slack_webhook_conn_id": "slack_default", "text": "{{ alert.text }}"},
+    ),
+    "pager": AlertRoute(
+        notifier="airflow.providers.http.notifications.http.HttpNotifier",
+        arguments={
+            "endpoint": "/page",
+            "json": {"text": "{{ alert.text }}"},
+            "headers": {"Content-Type": "application/json"},
+        },
+        severities=("critical",),
+        after_minutes=30,
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings(), "alerts", ROUTES)
+
+
+def run_gate(orders: Orders, day: str, monkeypatch: pytest.MonkeyPatch, try_number: int = 1, **columns: str) -> None:
+    """Write a day and gate it as Airflow does: with its variables, and its callback at the end."""
+    names = {"DAG_ID": "ingest_orders", "DAG_RUN_ID": f"run {day}", "TASK_ID": "gate", "TRY_NUMBER": str(try_number)}
+    for name, value in names.items():
+        monkeypatch.setenv(f"AIRFLOW_CTX_{name}", value)
+    ti = SimpleNamespace(dag_id="ingest_orders", run_id=f"run {day}", task_id="gate", try_number=try_number)
+    context: Any = {"ti": ti, "dag_run": SimpleNamespace(partition_key=day)}
+    interval = orders.write(day, **columns)
+    try:
+        audit.gate([orders.table], interval)
+    except audit.GateFailedError as error:
+        context["exception"] = error
+    after_gate(context)
+
+
+def of(orders: Orders) -> list[alerts.Alert]:
+    return [alert for alert in alerts.read() if alert.cause.table == orders.table]
+
+
+def test_a_failed_gate_is_told_once_however_often_it_is_tried(
+    orders: Orders, mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for try_number in (1, 2):
+        run_gate(orders, "2013-03-01", monkeypatch, try_number, carrier="if(id = 3, '<XX>', 'UA')")
+    [alert] = of(orders)
+    assert (alert.cause.severity, alert.cause.rule) == ("critical", "expect_column_values_to_be_in_set(carrier)")
+    assert alert.sent == {"mail", "chat"}
+    [(to, subject, body)] = mail.received
+    assert to == ["ada@example.com"]
+    assert subject == f"critical: {orders.table} 2013-03-01: expect_column_values_to_be_in_set(carrier)"
+    assert "1 of 10 rows break it" in body and "&lt;XX&gt;" in body and f"lake alerts ack {alert.alert_id}" in body
+    [(path, message)] = hook
+    assert path == "/services/T/B/X" and "1 of 10 rows break it, such as <XX>" in message["text"]
+
+
+def test_a_warning_goes_where_warnings_go(
+    orders: Orders, mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_gate(orders, "2013-03-01", monkeypatch, amount="if(id = 3, null, 1)")
+    [alert] = of(orders)
+    assert (alert.cause.severity, alert.sent, mail.received) == ("warning", {"chat"}, [])
+    [(_, message)] = hook
+    assert "expect_column_values_to_not_be_null(amount)" in message["text"]
+
+
+def test_a_passing_gate_tells_nobody_and_ends_what_was_wrong_before(
+    orders: Orders, mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_gate(orders, "2013-03-01", monkeypatch, carrier="'XX'")
+    run_gate(orders, "2013-03-01", monkeypatch, 2)
+    [alert] = of(orders)
+    assert alert.resolved_at is not None
+    assert (len(mail.received), len(hook)) == (1, 1)
+    run_gate(orders, "2013-03-01", monkeypatch, 3, carrier="'XX'")  # broken anew
+    assert len(of(orders)) == len(mail.received) == 2
+
+
+def test_too_little_history_alarms_nobody(
+    orders: Orders, mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders.expect(RULES, [{"metric": "row_count", "per": "day"}])
+    run_gate(orders, "2013-03-01", monkeypatch)
+    assert (of(orders), hook) == ([], [])
+
+
+def test_what_nobody_acknowledges_is_escalated(
+    orders: Orders, mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in ("2013-03-01", "2013-03-02"):
+        run_gate(orders, day, monkeypatch, carrier="'XX'")
+    first, second = of(orders)
+    assert alerts.acknowledge(first.alert_id, "ada").acknowledged_by == "ada"
+    hook.clear()
+    deliver({})
+    assert hook == []
+    soon = ROUTES | {"pager": ROUTES["pager"].model_copy(update={"after_minutes": 0})}
+    monkeypatch.setattr(settings(), "alerts", soon)
+    for _ in range(2):
+        deliver({})
+    [(path, message)] = hook
+    assert (
+        path == "/page" and f"#{second.alert_id} " in message["text"] and f"#{first.alert_id} " not in message["text"]
+    )
+    with pytest.raises(alerts.NoSuchAlertError, match="999"):
+        alerts.acknowledge(999)
+
+
+def test_a_route_that_fails_keeps_the_others_from_nothing_and_is_tried_again(
+    orders: Orders, mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "alerts", {"broken": AlertRoute(notifier="no.such.Notifier")} | ROUTES)
+    with pytest.raises(ModuleNotFoundError, match="no"):
+        run_gate(orders, "2013-03-01", monkeypatch, carrier="'XX'")
+    [alert] = of(orders)
+    assert alert.sent == {"mail", "chat"}
+    repaired = {"broken": ROUTES["chat"]} | ROUTES
+    monkeypatch.setattr(settings(), "alerts", repaired)
+    deliver({})
+    assert of(orders)[0].sent == {"mail", "chat", "broken"}
+
+
+def test_a_late_source_is_told_and_over_when_it_has_been_gated(
+    orders: Orders, mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: Any = {
+        "exception": AirflowSensorTimeout("weather 2013-03-01: waited 6:00:00 for weather_2013-03-01.jsonl."),
+        "dag_run": SimpleNamespace(partition_key="2013-03-01"),
+    }
+    for _ in range(2):
+        after_wait("weather", late)
+    [alert] = [alert for alert in alerts.read() if alert.cause.rule == "delivery"]
+    [(_, subject, body)] = mail.received
+    assert subject == "critical: bronze.weather 2013-03-01: delivery"
+    assert "waited 6:00:00 for weather_2013-03-01.jsonl" in body
+    alerts.report([], {("bronze.weather", alert.cause.interval)})
+    assert alerts.read()[alert.alert_id - 1].resolved_at is not None
+
+
+def test_a_gate_that_came_to_no_verdict_is_told(mail: Mail, hook: list[Any]) -> None:
+    ti = SimpleNamespace(dag_id="build_warehouse", run_id="r", task_id="gate_warehouse", try_number=3)
+    after_gate(
+        {
+            "ti": ti,
+            "dag_run": SimpleNamespace(partition_key="2013-03-01"),
+            "exception": ConnectionError("engine is gone"),
+        }
+    )
+    [(_, subject, body)] = mail.received
+    assert subject == "critical: build_warehouse.gate_warehouse 2013-03-01: gate" and "engine is gone" in body
+
+
+def test_without_a_route_nothing_is_kept(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings(), "alerts", {})
+    run_gate(orders, "2013-03-01", monkeypatch, carrier="'XX'")
+    assert of(orders) == []
+
+
+def test_sql_can_read_the_events(orders: Orders, mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    run_gate(orders, "2013-03-01", monkeypatch, carrier="'XX'")
+    from lakehouse.engine import sql
+
+    query = f"select alert_id from ops.alerts where table_name = '{orders.table}' and event = 'raised'"
+    [alert] = of(orders)
+    assert [row["alert_id"] for row in sql(query).collect()] == [alert.alert_id]
+    assert alert.raised_at - dt.datetime.now(dt.UTC) < dt.timedelta(minutes=5)
+    assert ops.read("ops.alerts").num_rows >= 3

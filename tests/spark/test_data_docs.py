@@ -1,0 +1,84 @@
+"""Data Docs: every verdict has a page of Great Expectations, and those who may see it find it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from lakehouse import data_docs, ops
+from lakehouse.audit import GateFailedError, gate
+from tests.spark.orders import Orders
+
+
+def rows(orders: Orders) -> list[dict[str, object]]:
+    return [row for row in ops.read("ops.gate_results").to_pylist() if row["table_name"] == orders.table]
+
+
+def test_each_verdict_has_a_page_of_its_own(orders: Orders) -> None:
+    gate([orders.table], orders.write("2013-01-01"))
+    with pytest.raises(GateFailedError):
+        gate([orders.table], orders.write("2013-01-02", carrier="'ZZ'"))
+    pages = {row["verdict"]: str(row["page"]) for row in rows(orders)}
+    for verdict, shown in {"passed": "100%", "failed": "ZZ"}.items():
+        text = (data_docs.folder() / pages[verdict]).read_text("utf-8")
+        assert "Expectation Validation Result" in text
+        assert "values must belong to this set" in text
+        assert shown in text
+    files = [str(path.relative_to(data_docs.folder())) for path in data_docs.folder().rglob("*.html")]
+    assert [name for name in files if orders.table.replace(".", "/") in name] == sorted(pages.values(), key=files.index)
+
+
+def test_the_list_names_every_verdict_and_leads_to_its_page(orders: Orders) -> None:
+    gate([orders.table], orders.write("2013-01-01", amount="null"))
+    [verdict] = [v for v in data_docs.verdicts() if v.table == orders.table]
+    assert (verdict.verdict, verdict.broken) == ("passed", 1)
+    assert f'href="{verdict.page}"' in data_docs.write_index().read_text("utf-8")
+
+
+def test_the_gates_of_an_airflow_task_are_found_by_its_run(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"DAG_ID": "build", "DAG_RUN_ID": f"manual__{orders.table}", "TASK_ID": "gate"}.items():
+        monkeypatch.setitem(os.environ, f"AIRFLOW_CTX_{name}", value)
+    gate([orders.table], orders.write("2013-01-01"))
+    [run_id] = data_docs.runs_of_task("build", f"manual__{orders.table}", "gate")
+    assert [v.table for v in data_docs.verdicts([run_id])] == [orders.table]
+    assert data_docs.runs_of_task("build", f"manual__{orders.table}", "release") == []
+
+
+def test_personal_values_are_on_no_page_and_in_no_message(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lakehouse import contracts
+
+    monkeypatch.setattr(contracts, "personal_columns", lambda table: frozenset({"email"}))
+    orders.expect([{"type": "expect_column_values_to_match_regex", "kwargs": {"column": "email", "regex": "^nobody"}}])
+    with pytest.raises(GateFailedError, match="10 of 10 rows break it, such as …") as failed:
+        gate([orders.table], orders.write("2013-01-01"))
+    [row] = rows(orders)
+    page = (data_docs.folder() / str(row["page"])).read_text("utf-8")
+    assert "example.com" not in f"{failed.value}{row}{page}"
+
+
+def test_a_page_takes_a_small_part_of_a_gate(orders: Orders) -> None:
+    from lakehouse.gate import check
+    from lakehouse.steps import step
+
+    orders.expect(
+        [
+            {
+                "type": "expect_column_values_to_be_between",
+                "kwargs": {"column": "amount", "min_value": 0, "max_value": limit},
+            }
+            for limit in range(1, 21)
+        ]
+    )
+    orders.write("2013-01-01")
+    result = check(orders.stored, suite_name=orders.table)
+    import datetime as dt
+
+    with step("test", orders.table, None) as run:
+        data_docs.write(result, run.run_id, dt.datetime.now(dt.UTC))  # reads GX's templates
+        started = time.process_time()
+        data_docs.write(result, run.run_id, dt.datetime.now(dt.UTC))
+    seconds = time.process_time() - started
+    print(f"{seconds * 1000:.0f} ms for a page of 20 rules")
+    assert seconds < 1

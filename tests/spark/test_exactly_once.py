@@ -1,0 +1,258 @@
+"""Killed at any point and tried again, run twice, at once or out of order: readers get the rows of one clean run.
+
+Steps run in processes of their own, on the real engine, and are killed with SIGKILL. What readers see is compared by a
+hash of its content: a count of rows is answered from the log, and proves nothing about the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from lakehouse import release, tables
+from lakehouse.audit import gate
+from lakehouse.engine import spark
+from lakehouse.interval import Interval
+from lakehouse.rollback import rollback
+from lakehouse.settings import settings
+from lakehouse.steps import job
+
+land = job("land")
+SOURCE, TABLE, STORED, QUARANTINE = "planes", "bronze.planes", "bronze_next.planes", "quarantine.planes"
+BASE, DAY, NEXT = (Interval.parse(f"2013-01-{day}") for day in (12, 13, 14))
+SECONDS = 300
+
+PROCESS = """
+import logging, os, signal, sys, threading
+from pathlib import Path
+from lakehouse import audit, ops, release, tables, warehouse
+from lakehouse.interval import Interval
+from lakehouse.steps import job
+from spark_jobs import land as land_job
+
+logging.basicConfig(level=logging.INFO)
+phase, interval, steps = sys.argv[1], Interval.parse(sys.argv[2]), sys.argv[3:]
+
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+def stop(): os.kill(os.getpid(), signal.SIGSTOP)
+
+def patch(module, name, before=None, after=None):
+    original = getattr(module, name)
+    def patched(*args, **kwargs):
+        if before: before()
+        outcome = original(*args, **kwargs)
+        if after: after()
+        return outcome
+    setattr(module, name, patched)
+
+def die_at_the_first_new_file():
+    folder = Path(tables.location("bronze_next.planes"))
+    known = set(folder.rglob("*.parquet"))
+    def watch():
+        while not set(folder.rglob("*.parquet")) - known: pass
+        die()
+    threading.Thread(target=watch, daemon=True).start()
+
+{
+    "none": lambda: None,
+    "before the write": lambda: patch(tables, "replace_interval", before=die),
+    "after data files": lambda: patch(tables, "replace_interval", before=die_at_the_first_new_file),
+    "after the commit": lambda: patch(tables, "replace_interval", after=die),
+    "after landing": lambda: patch(land_job, "run", after=die),
+    "before the gate": lambda: patch(audit, "gate", before=die),
+    "after the verdict": lambda: patch(audit.ops, "append", after=die),
+    "after the gate": lambda: patch(audit, "gate", after=die),
+    "before the release": lambda: patch(release, "_record", before=die),
+    "after the record": lambda: patch(release, "_record", after=die),
+    "after the views": lambda: patch(release, "_point", after=die),
+    "after the release": lambda: patch(release, "release", after=die),
+    "paused before the commit": lambda: patch(tables, "replace_interval", before=stop),
+    "after dbt": lambda: patch(warehouse, "run_dbt", after=die),
+}[phase]()
+
+table = "bronze.planes"
+run = {
+    "land": lambda: job("land")("planes", interval),
+    "gate": lambda: audit.gate([table], interval),
+    "release": lambda: release.release([table], interval),
+    "build": lambda: warehouse.build(interval, "+dim_planes"),
+}
+for step in steps:
+    run[step]()
+"""
+
+
+def start(phase: str, interval: Interval, *steps: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROCESS, phase, str(interval), *steps]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
+
+
+def killed(phase: str, interval: Interval, *steps: str) -> None:
+    process = start(phase, interval, *steps)
+    _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == -signal.SIGKILL, errors[-3000:]
+
+
+def content(name: str) -> str:
+    """A hash of all values of all rows, whatever their order."""
+    rows = sorted(repr(tuple(row)) for row in spark().table(name).collect())
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def visible() -> tuple[str, str]:
+    """What readers see, and what has been set aside."""
+    return content(TABLE), content(QUARANTINE)
+
+
+def publish(interval: Interval) -> None:
+    land(SOURCE, interval)
+    gate([TABLE], interval)
+    release.release([TABLE], interval)
+
+
+@pytest.fixture(scope="module")
+def base(drop: Path) -> Iterator[int]:
+    """The release that every test starts from. The file of DAY has a row that goes to quarantine."""
+    path = drop / SOURCE / f"{SOURCE}_{DAY}.csv"
+    original = path.read_text()
+    lines = original.split("\n")
+    path.write_text("\n".join([*lines[:5], lines[5] + ",surplus", *lines[6:]]))
+    publish(BASE)
+    yield release.released()[TABLE].release_id
+    path.write_text(original)
+
+
+@pytest.fixture(scope="module")
+def clean(base: int) -> dict[str, tuple[str, str]]:
+    """What readers see before, after DAY, and after DAY and NEXT, by one clean run of each."""
+    before = visible()
+    publish(DAY)
+    one = visible()
+    publish(NEXT)
+    two = visible()
+    assert len({before, one, two}) == 3
+    return {"before": before, "one": one, "two": two}
+
+
+@pytest.fixture(autouse=True)
+def _from_the_base(base: int, clean: dict[str, tuple[str, str]]) -> None:
+    rollback(TABLE, base)
+    assert content(TABLE) == clean["before"][0]
+
+
+RETRY: dict[str, Callable[[], object]] = {
+    "land": lambda: land(SOURCE, DAY),
+    "gate": lambda: gate([TABLE], DAY),
+    "release": lambda: release.release([TABLE], DAY),
+}
+
+
+@pytest.mark.parametrize(
+    ("phase", "step"),
+    [
+        ("before the write", "land"),
+        ("after data files", "land"),
+        ("after the commit", "land"),
+        ("after landing", "land"),
+        ("before the gate", "gate"),
+        ("after the verdict", "gate"),
+        ("after the gate", "gate"),
+        ("before the release", "release"),
+        ("after the record", "release"),
+        ("after the views", "release"),
+        ("after the release", "release"),
+    ],
+)
+def test_a_step_that_was_killed_and_is_tried_again_leaves_the_rows_of_a_clean_run(
+    phase: str, step: str, clean: dict[str, tuple[str, str]]
+) -> None:
+    names = list(RETRY)
+    for name in names[: names.index(step)]:
+        RETRY[name]()
+    killed(phase, DAY, step)
+    recorded = phase in ("after the record", "after the views", "after the release")
+    if not recorded:
+        assert content(TABLE) == clean["before"][0]
+    for name in names[names.index(step) :]:
+        RETRY[name]()
+    assert visible() == clean["one"]
+    assert content(STORED) == clean["one"][0]
+
+
+def test_a_run_that_is_repeated_whole_leaves_the_same_rows(clean: dict[str, tuple[str, str]]) -> None:
+    publish(DAY)
+    publish(DAY)
+    assert visible() == clean["one"]
+
+
+def test_days_that_come_out_of_order_leave_the_same_rows(clean: dict[str, tuple[str, str]]) -> None:
+    publish(NEXT)
+    publish(DAY)
+    assert visible() == clean["two"]
+
+
+@pytest.mark.parametrize("other", [DAY, NEXT])
+def test_two_runs_at_once_leave_the_rows_of_clean_runs(other: Interval, clean: dict[str, tuple[str, str]]) -> None:
+    steps = ("land", "gate", "release")
+    runs = [(interval, start("none", interval, *steps)) for interval in (DAY, other)]
+    for interval, process in runs:
+        _, errors = process.communicate(timeout=SECONDS)
+        if process.returncode:
+            assert re.search(r"WithdrawnError|NotAuditedError|TableLockedError|StaleWriterError", errors), errors[
+                -3000:
+            ]
+            publish(interval)
+    assert visible() == (clean["one"] if other == DAY else clean["two"])
+
+
+def test_a_writer_that_was_asleep_while_another_took_over_does_not_commit(clean: dict[str, tuple[str, str]]) -> None:
+    stale = start("paused before the commit", NEXT, "land", "gate", "release")
+    try:
+        deadline = time.monotonic() + SECONDS
+        while Path(f"/proc/{stale.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < deadline and stale.poll() is None
+            time.sleep(0.05)
+        with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
+            # What a network that is cut, or a database that is restarted, does to its lock.
+            connection.execute("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted")
+        publish(DAY)
+        head = tables.head(STORED)
+        stale.send_signal(signal.SIGCONT)
+        _, errors = stale.communicate(timeout=SECONDS)
+    finally:
+        stale.kill()
+    assert stale.returncode == 1
+    assert "StaleWriterError" in errors
+    assert tables.head(STORED) == head
+    assert visible()[0] == clean["one"][0]
+
+
+def test_a_build_that_was_killed_changes_no_view_and_the_next_one_starts_from_released_rows(
+    clean: dict[str, tuple[str, str]],
+) -> None:
+    from lakehouse import warehouse
+
+    gold, stored = "gold.dim_planes", "gold_next.dim_planes"
+    publish(DAY)
+    warehouse.build(DAY, "+dim_planes")
+    gate([gold], DAY)
+    release.release([gold], DAY)
+    before = content(gold)
+    version = release.released()[gold].version
+    publish(NEXT)
+    killed("after dbt", NEXT, "build")
+    assert tables.head(stored) != version
+    assert content(gold) == before
+    assert warehouse.prepare(NEXT) == [gold]
+    assert content(stored) == before
+    assert warehouse.prepare(NEXT) == []

@@ -1,0 +1,103 @@
+"""Where a roll back leads to, decided from the rows of ops.releases alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from lakehouse.release import NotReleasedError, _withdrawn_by
+from lakehouse.rollback import RollbackError, Target, plan
+
+
+def row(release_id: int, table: str, version: int, rollback_to: int | None = None) -> dict[str, Any]:
+    day = dt.date(2013, 1, release_id)
+    return {
+        "release_id": release_id,
+        "table_name": table,
+        "version": version,
+        "rollback_to": rollback_to,
+        "interval_start": day,
+        "interval_end": day,
+    }
+
+
+LOG = [
+    row(1, "gold.a", 1),
+    row(2, "gold.a", 2),
+    row(2, "gold.b", 5),
+    row(3, "gold.a", 3),
+    row(3, "gold.b", 6),
+    row(4, "gold.b", 7),
+]
+
+
+def test_a_table_goes_back_to_the_release_before_or_to_a_named_one() -> None:
+    assert plan(LOG, "gold.a") == {"gold.a": Target(2, 2)}
+    assert plan(LOG, "gold.b", 2) == {"gold.b": Target(5, 2)}
+    assert plan(LOG, "gold.a", 4) == {"gold.a": Target(3, 3)}
+
+
+def test_a_release_goes_back_as_one_set() -> None:
+    assert plan(LOG[:-1], "3") == {"gold.a": Target(2, 2), "gold.b": Target(5, 2)}
+    assert plan(LOG, "3", 2) == {"gold.a": Target(2, 2), "gold.b": Target(5, 2)}
+
+
+@pytest.mark.parametrize(
+    ("what", "to", "message"),
+    [
+        ("3", None, r"gold\.b has been released again since, by release 4"),
+        ("3", 3, "goes to an earlier one"),
+        ("9", None, "There is no release 9"),
+        ("3", 9, "There is no release 9"),
+        ("2", 1, r"gold\.b had no release before or at 1"),
+        ("gold.b", 1, r"gold\.b had no release before or at 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(what: str, to: int | None, message: str) -> None:
+    with pytest.raises(RollbackError, match=message):
+        plan(LOG, what, to)
+
+
+def test_an_unknown_table_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(NotReleasedError, match=r"gold\.a, gold\.b"):
+        plan(LOG, "gold.c")
+
+
+def test_a_second_step_back_has_to_say_how_far() -> None:
+    rolled_back = [*LOG, row(5, "gold.a", 2, rollback_to=2)]
+    with pytest.raises(RollbackError, match="rolled back already, to release 2"):
+        plan(rolled_back, "gold.a")
+    assert plan(rolled_back, "gold.a", 1) == {"gold.a": Target(1, 1)}
+    assert plan(rolled_back, "3", 2)["gold.a"] == Target(2, 2)  # completes one that was interrupted
+    assert plan(rolled_back, "5") == {"gold.a": Target(3, 3)}  # takes the roll back back
+
+
+def commits(*facts: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"version": version, "userMetadata": each} for version, each in reversed(list(enumerate(facts)))]
+
+
+def wrote(day: str) -> dict[str, Any]:
+    return {"step": "land", "interval": day}
+
+
+def restored(version: int, step: str = "rollback") -> dict[str, Any]:
+    return {"step": step, "interval": None, "restored": version}
+
+
+@pytest.mark.parametrize(
+    ("log", "by"),
+    [
+        (commits({}, wrote("A")), None),
+        (commits({}, wrote("A"), restored(0)), "rollback"),
+        (commits({}, wrote("A"), restored(0, "gate"), wrote("B")), "gate"),
+        (commits({}, wrote("A"), restored(0), wrote("A")), None),
+        (commits({}, wrote("A"), wrote("B"), restored(1)), None),
+        (commits({}, wrote("A"), restored(0, "gate"), restored(1, "override")), None),
+        (commits({}, wrote("A"), wrote("A"), restored(1, "land"), wrote("B")), "land"),
+        (commits({}, wrote("B"), restored(0)), None),
+    ],
+)
+def test_whether_the_newest_write_of_an_interval_is_still_in_a_table(log: list[dict[str, Any]], by: str | None) -> None:
+    assert _withdrawn_by(log, "A") == by
