@@ -59,6 +59,8 @@ JAVA_OPTIONS = (
     "-XX:Tier4MinInvocationThreshold=3000",
     "-XX:Tier4CompileThreshold=75000",
     "-XX:Tier4BackEdgeThreshold=200000",
+    # Each query compiles classes of its own; a full code cache ends the JVM.
+    "-XX:ReservedCodeCacheSize=512m",
     "-Xss4m",
     "-Djava.net.preferIPv4Stack=true",
     "-Djava.awt.headless=true",
