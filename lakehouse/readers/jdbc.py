@@ -28,6 +28,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
     Raises:
         SourceError: A full load is asked for a range, though a database knows only its present state.
     """
+    from pyspark.errors import PySparkException
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
@@ -54,6 +55,16 @@ def read(contract: Contract, interval: Interval) -> Batch:
         .option("query", query)
         .load()
     )
+    try:
+        rows.schema  # noqa: B018 - asks the database, which may refuse
+    except PySparkException as error:
+        reason = next((line for line in str(error).splitlines() if "PSQLException" in line), str(error).splitlines()[0])
+        raise SourceError(
+            f"{contract.name}: the table {contract.server.table} at {connection.jdbc_url} cannot be read: "
+            f"{reason.rpartition('PSQLException: ')[2].strip()}. Correct the contract's server or the variables that "
+            "it names, or ask the database's owner.",
+            "database",
+        ) from error
     day = (
         F.to_date(str(contract.watermark))
         if contract.load == "incremental"
