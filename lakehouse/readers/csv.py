@@ -18,7 +18,15 @@ import fsspec
 from lakehouse.engine import spark
 from lakehouse.readers import Batch, SourceError
 from lakehouse.readers.drift import MAX_FIELDS, align
-from lakehouse.readers.files import check_text, delivered, fingerprints, python_encoding, stamps, with_position
+from lakehouse.readers.files import (
+    check_text,
+    delivered,
+    fingerprints,
+    python_encoding,
+    readable,
+    stamps,
+    with_position,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -107,7 +115,7 @@ def _records(names: tuple[str, ...], paths: dict[str, dt.date], encoding: str) -
         .option("multiLine", True)
         .option("lineSep", "\n")
         .option("encoding", encoding)
-        .csv(list(paths))
+        .csv(readable(paths))
     )
     kept = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
     df = df.select(

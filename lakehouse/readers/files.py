@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from lakehouse.readers import SourceError
 from lakehouse.settings import settings
@@ -29,6 +30,7 @@ BOMB_BYTES, BOMB_RATIO = 100 << 20, 200
 """A file is a decompression bomb when it has more bytes than the one, and grows by more than the other."""
 
 _CHUNK = 1 << 20
+_COPIES_KEPT = 24 * 60 * 60  # seconds; longer than any landing takes
 
 
 def delivered(contract: Contract, interval: Interval) -> dict[str, dt.date]:
@@ -82,6 +84,39 @@ def fingerprints(paths: list[str]) -> dict[str, dict[str, str | int]]:
             )
         found[relative(path)] = {"bytes": size, "sha256": digest.hexdigest()}
     return found
+
+
+def readable(paths: Iterable[str]) -> list[str]:
+    """Where Spark reads files: those of an object store as copies in the state folder, unless Spark knows the store.
+
+    Spark needs the store's JARs, which are not part of the installation, and says with a property
+    ``spark.hadoop.fs.…`` that it has them.
+
+    Args:
+        paths: Files that exist.
+    """
+    return list(map(_readable, paths))
+
+
+def _readable(path: str) -> str:
+    fs, inner = fsspec.url_to_fs(path)
+    scheme = path.partition("://")[0]
+    if isinstance(fs, LocalFileSystem) or any(
+        name.startswith(f"spark.hadoop.fs.{scheme}") for name in settings().spark_conf
+    ):
+        return path
+    folder = hashlib.sha256(path.rpartition("/")[0].encode()).hexdigest()[:16]
+    copies = fsspec.filesystem(
+        "filecache",
+        fs=fs,
+        cache_storage=str(settings().home / "copies" / folder),
+        same_names=True,
+        check_files=True,
+        expiry_time=_COPIES_KEPT,
+    )
+    copies.clear_expired_cache()
+    with copies.open(inner) as copy:
+        return str(copy.name)
 
 
 def check_text(path: str, encoding: str, *, quoted: bool) -> None:

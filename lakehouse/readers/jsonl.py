@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lakehouse.engine import spark
 from lakehouse.readers import Batch, SourceError
 from lakehouse.readers.drift import align
-from lakehouse.readers.files import check_text, delivered, fingerprints, stamps, with_position
+from lakehouse.readers.files import check_text, delivered, fingerprints, readable, stamps, with_position
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -40,7 +40,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
     lines = (
         spark()
         .read.option("lineSep", "\n")
-        .text(list(paths))
+        .text(readable(paths))
         .select(
             F.regexp_replace("value", "^\ufeff|\r$", "").alias("_raw"),
             F.lit(None).cast("array<string>").alias("_columns"),

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from lakehouse.engine import spark
 from lakehouse.readers import Batch, SourceError, jsonl
 from lakehouse.readers.drift import align
-from lakehouse.readers.files import BOMB_BYTES, BOMB_RATIO, delivered, fingerprints, stamps, with_position
+from lakehouse.readers.files import BOMB_BYTES, BOMB_RATIO, delivered, fingerprints, readable, stamps, with_position
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -64,7 +64,7 @@ def _read_alike(schema: pa.Schema, paths: list[str], contract: Contract, added: 
         for field, name in zip(schema.names, alignment.fields, strict=True)
         if name is not None
     ]
-    frame = spark().read.parquet(*paths)
+    frame = spark().read.parquet(*readable(paths))
     types = dict(frame.dtypes)
     added |= {name: types[field].upper() for field, name in zip(schema.names, alignment.fields, strict=True)
               if name in alignment.added}  # fmt: skip

@@ -60,7 +60,7 @@ def new_table(new_source: Any, shop: psycopg.Connection, monkeypatch: pytest.Mon
             }
         ]
         document["customProperties"] = [
-            each for each in document["customProperties"] if each["property"] not in ("delivery", "schemaDrift")
+            each for each in document["customProperties"] if each["property"] != "schemaDrift"
         ] + [{"property": key, "value": value} for key, value in reading.items()]
         path.write_text(yaml.safe_dump(document))
         contracts.load.cache_clear()
