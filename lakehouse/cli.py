@@ -158,6 +158,21 @@ def score(model: Annotated[str, typer.Argument(help="Name of a model folder.")],
     _report(job("score")(model, interval))
 
 
+@app.command(rich_help_panel=STEPS)
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as gold.fct_flights; all without it.")
+    ] = None,
+    release: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="The versions that readers saw right after this release.")
+    ] = None,
+) -> None:
+    """Read every byte of the released tables, and compare it with what was recorded when they were released."""
+    from lakehouse.verify import verify as run
+
+    _report(run(names, release))
+
+
 @app.command(rich_help_panel=QUERIES)
 def sql(
     query: Annotated[str | None, typer.Argument(help="Spark SQL; an interactive prompt without it.")] = None,

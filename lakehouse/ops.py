@@ -1,4 +1,4 @@
-"""The platform's own tables: what ran, what the gates said, what was released.
+"""The platform's own tables: what ran, what the gates said, what was released, and what its files were.
 
 They are Delta tables that SQL reads like any other. Steps append to them with ``deltalake``: one small
 commit, without Spark.
@@ -15,6 +15,7 @@ from lakehouse import tables
 
 _UTC = pa.timestamp("us", tz="UTC")
 _VERSIONS = pa.map_(pa.string(), pa.int64())
+_FILES = pa.list_(pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())]))
 
 SCHEMAS: dict[str, pa.Schema] = {
     "ops.runs": pa.schema(
@@ -123,6 +124,18 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("released_by", pa.string()),
         ]
     ),
+    "ops.fingerprints": pa.schema(
+        [
+            ("recorded_at", _UTC),
+            ("run_id", pa.string()),
+            ("table_name", pa.string()),
+            ("version", pa.int64()),
+            ("base_version", pa.int64()),
+            ("added", _FILES),
+            ("removed", pa.list_(pa.string())),
+            ("log_entries", _FILES),
+        ]
+    ),
 }
 
 
@@ -148,19 +161,21 @@ def append(table: str, rows: list[dict[str, Any]]) -> None:
     )
 
 
-def read(table: str) -> pa.Table:
+def read(table: str, columns: list[str] | None = None) -> pa.Table:
     """All rows of one of the platform's tables.
 
     Args:
         table: One of ``SCHEMAS``.
+        columns: Columns to read; all without it.
     """
-    schema = SCHEMAS[table]
+    schema = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
     log = tables.delta(table)
     if log is None:
         return schema.empty_table()
-    found = log.to_pyarrow_table()
+    have = {field.name for field in log.schema().fields}
+    found = log.to_pyarrow_table(columns=[name for name in schema.names if name in have])
     for field in schema:
-        if field.name not in found.column_names:
+        if field.name not in have:
             found = found.append_column(field, pa.nulls(len(found), field.type))
     return found
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from lakehouse import locks, ops, tables
+from lakehouse import fingerprints, locks, ops, tables
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
@@ -340,6 +340,8 @@ def _record(
     marks: dict[str, dict[str, Any]] | None = None,
 ) -> int:
     run.check_lock()
+    # Before the release: a version that is visible has fingerprints.
+    fingerprints.record(changed, run.run_id)
     release_id = _next_id()
     now = dt.datetime.now(dt.UTC)
     ops.append(

@@ -1,0 +1,242 @@
+"""Fingerprints: what the files behind a released version were when it was released, and whether they still are.
+
+A version of a Delta table is its data files and the log entries up to it. None of them ever changes, so each is hashed
+once: the first release that shows it records its size and SHA-256 in ``ops.fingerprints``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+from deltalake.exceptions import DeltaError
+
+from lakehouse import ops, tables
+
+LOG = "ops.fingerprints"
+_LOG_ENTRY = re.compile(r"^(\d{20})\.(?:json|crc|checkpoint\..*parquet)$")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that is not what it was when its version was released.
+
+    Attributes:
+        table: Name that readers use.
+        version: The released version that needs the file.
+        file: Path within the table's folder; None when the table is meant as a whole.
+        what: What is wrong with it.
+    """
+
+    table: str
+    version: int
+    file: str | None
+    what: str
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return f"{self.table} version {self.version}: {self.file + ': ' if self.file else ''}{self.what}"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the files of a version were when it was released: path within the table's folder to size and SHA-256.
+
+    Attributes:
+        data: The data files.
+        log: The log entries up to the version.
+    """
+
+    data: dict[str, tuple[int, str]]
+    log: dict[str, tuple[int, str]]
+
+
+def record(versions: dict[str, int], run_id: str) -> None:
+    """Record the fingerprints of versions that are about to be released; only files that are new are read.
+
+    A version that has been recorded before is left alone: what has been damaged since must not pass for good.
+
+    Args:
+        versions: Table, by the name that readers use, to version.
+        run_id: The step that releases.
+    """
+    known = recorded()
+    new = {table: version for table, version in versions.items() if version not in known.get(table, set())}
+    if not new:
+        return
+    now = dt.datetime.now(dt.UTC)
+    rows = []
+    for table, version in sorted(new.items()):
+        stored = tables.next_table(table)
+        base = max((known_one for known_one in known.get(table, ()) if known_one < version), default=None)
+        rows.append({"recorded_at": now, "run_id": run_id, "table_name": table, **take(stored, version, base)})
+    ops.append(LOG, rows)
+
+
+def recorded() -> dict[str, set[int]]:
+    """The versions of each table that have fingerprints."""
+    found: dict[str, set[int]] = {}
+    for row in ops.read(LOG, ["table_name", "version"]).to_pylist():
+        found.setdefault(row["table_name"], set()).add(row["version"])
+    return found
+
+
+def take(stored: str, version: int, base: int | None = None) -> dict[str, Any]:
+    """The fingerprint of a version, as what differs from an earlier one.
+
+    Args:
+        stored: Name of the stored table.
+        version: Which.
+        base: An earlier version with a fingerprint. One that can no longer be read is as good as none.
+
+    Returns:
+        ``version``, ``base_version``, ``added`` and ``removed`` data files, and ``log_entries`` since the base.
+    """
+    root = tables.location(stored)
+    now = data_files(stored, version)
+    try:
+        before = data_files(stored, base) if base is not None else set()
+    except DeltaError:
+        base, before = None, set()
+    new_log = [name for number, name in _log_entries(root) if number <= version and (base is None or number > base)]
+    added, entries = _hash(root, sorted(now - before)), _hash(root, new_log)
+    return {
+        "version": version,
+        "base_version": base,
+        "added": _rows(added),
+        "removed": sorted(before - now),
+        "log_entries": _rows(entries),
+    }
+
+
+def data_files(stored: str, version: int) -> set[str]:
+    """The data files of a version, by their path within the table's folder.
+
+    Args:
+        stored: Name of the stored table.
+        version: Which.
+
+    Raises:
+        deltalake.exceptions.DeltaError: The log does not hold the version, or is damaged.
+    """
+    log = tables.delta(stored, version)
+    if log is None:
+        raise DeltaError(f"The table {stored} does not exist.")
+    root = tables.location(stored).removeprefix("file://").rstrip("/") + "/"
+    return {uri.removeprefix("file://").removeprefix(root) for uri in log.file_uris()}
+
+
+def expected(rows: Iterable[dict[str, Any]], version: int) -> Expected | None:
+    """What the files of a version were, put together from its fingerprint and those that it builds on.
+
+    Args:
+        rows: The rows of ``ops.fingerprints`` of one table.
+        version: Which version.
+
+    Returns:
+        None when the version, or one that it builds on, has no fingerprint.
+    """
+    by_version = {row["version"]: row for row in rows}
+    chain: list[dict[str, Any]] = []
+    at: int | None = version
+    while at is not None:
+        if at not in by_version:
+            return None
+        chain.append(by_version[at])
+        at = by_version[at]["base_version"]
+    data: dict[str, tuple[int, str]] = {}
+    log: dict[str, tuple[int, str]] = {}
+    for row in reversed(chain):
+        data |= _facts(row["added"])
+        for path in row["removed"]:
+            data.pop(path, None)
+        log |= _facts(row["log_entries"])
+    return Expected(data, log)
+
+
+def check(table: str, version: int, rows: Iterable[dict[str, Any]]) -> Iterator[Fault]:
+    """Read every byte of a released version and compare it with what was recorded.
+
+    Args:
+        table: Name that readers use.
+        version: Which.
+        rows: The rows of ``ops.fingerprints`` of the table.
+    """
+    facts = expected(rows, version)
+    if facts is None:
+        yield Fault(table, version, None, "has no fingerprint, so nothing can be said of it; its next release has one")
+        return
+    stored = tables.next_table(table)
+    files = facts.log | facts.data
+    sound = True
+    found = _hash(tables.location(stored), files)
+    for path, (size, digest) in files.items():
+        if what := _difference(found.get(path), size, digest):
+            sound = False
+            yield Fault(table, version, path, what)
+    if not sound:
+        return
+    # What the recorded entries say is right; what lies beside them, such as a forged checkpoint, must say the same.
+    try:
+        named = data_files(stored, version)
+    except DeltaError as error:
+        yield Fault(table, version, None, f"cannot be read though its entries are as recorded: {error}")
+        return
+    for path in sorted(named ^ facts.data.keys()):
+        where = "in the log, but not recorded" if path in named else "recorded, but the log does not name it"
+        yield Fault(table, version, path, where)
+
+
+def _difference(found: tuple[int, str] | None, size: int, digest: str) -> str | None:
+    if found is None:
+        return "is missing"
+    if found[0] != size:
+        return f"has {found[0]} bytes instead of {size}: {'truncated' if found[0] < size else 'something was added'}"
+    if found[1] != digest:
+        return f"its content has changed: SHA-256 {found[1][:12]}… instead of {digest[:12]}…"
+    return None
+
+
+def _log_entries(root: str) -> list[tuple[int, str]]:
+    fs, path = fsspec.url_to_fs(root)
+    found = []
+    for entry in fs.ls(f"{path}/_delta_log", detail=False):
+        name = entry.rsplit("/", 1)[-1]
+        if match := _LOG_ENTRY.match(name):
+            found.append((int(match[1]), f"_delta_log/{name}"))
+    return sorted(found)
+
+
+def _hash(root: str, paths: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of files; one that is missing is left out."""
+    fs, folder = fsspec.url_to_fs(root)
+
+    def one(path: str) -> tuple[str, tuple[int, str]] | None:
+        digest, size = hashlib.sha256(), 0
+        try:
+            with fs.open(f"{folder}/{path}", "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+                    size += len(chunk)
+        except FileNotFoundError:
+            return None
+        return path, (size, digest.hexdigest())
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(found for found in pool.map(one, paths) if found is not None)
+
+
+def _rows(hashed: dict[str, tuple[int, str]]) -> list[dict[str, Any]]:
+    return [{"path": path, "bytes": size, "sha256": digest} for path, (size, digest) in sorted(hashed.items())]
+
+
+def _facts(rows: list[dict[str, Any]]) -> dict[str, tuple[int, str]]:
+    return {row["path"]: (row["bytes"], row["sha256"]) for row in rows}

@@ -1,0 +1,65 @@
+"""Verify: are the files of the released tables still what they were when they were released?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow.compute as pc
+
+from lakehouse import fingerprints, ops
+from lakehouse.errors import LakeError
+from lakehouse.release import NotReleasedError, released
+from lakehouse.steps import step
+
+SHOWN = 20
+
+
+class DamagedError(LakeError):
+    """Files of released tables are missing, or not what they were."""
+
+
+def verify(names: list[str] | None = None, release_id: int | None = None) -> dict[str, Any]:
+    """Read every byte of released versions, data and log, and compare it with what their release has recorded.
+
+    Args:
+        names: Tables by the name that readers use; all that are released without it.
+        release_id: The state right after this release; the present one without it.
+
+    Returns:
+        ``versions`` by table, and how many ``files`` and ``bytes`` were read.
+
+    Raises:
+        DamagedError: Something is not as recorded; each file is named, and all of them are in ``ops.runs``.
+        lakehouse.release.NotReleasedError: A table has no released version.
+    """
+    state = released(release_id)
+    if missing := sorted(set(names or ()) - state.keys()):
+        raise NotReleasedError(
+            f"{', '.join(missing)}: not released. Released: {', '.join(sorted(state)) or 'nothing'}."
+        )
+    wanted = {table: state[table].version for table in sorted(names or state)}
+    with step("verify", ", ".join(wanted) or "nothing", None) as run:
+        files = bytes_ = 0
+        faults: list[fingerprints.Fault] = []
+        every = ops.read(fingerprints.LOG)
+        for table, version in wanted.items():
+            rows = every.filter(pc.field("table_name") == table).to_pylist()
+            found = list(fingerprints.check(table, version, rows))
+            facts = fingerprints.expected(rows, version)
+            if facts:
+                files += len(facts.data) + len(facts.log)
+                bytes_ += sum(size for size, _ in [*facts.data.values(), *facts.log.values()])
+            faults += found
+            run.say("%s version %d: %s", table, version, f"{len(found)} faults" if found else "as it was released")
+        run.versions_in, run.bytes_in = wanted, bytes_
+        run.details = {"files": files, "faults": [asdict(fault) for fault in faults]}
+        if faults:
+            more = f"\n… and {len(faults) - SHOWN} more, in the details of this run in ops.runs" * (len(faults) > SHOWN)
+            lines = "\n".join(map(str, faults[:SHOWN])) + more
+            raise DamagedError(
+                f"{len(faults)} faults in the files of released tables:\n{lines}\n"
+                "Restore the files from a backup, or land and release the days again; `lake rollback` goes back to a "
+                "release whose files are whole (`lake verify --release N`)."
+            )
+        return {"versions": wanted, "files": files, "bytes": bytes_}

@@ -1,0 +1,173 @@
+"""Verify: every damage to the files of a released version is found and named, and nothing else is."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from lakehouse import fingerprints, ops, release, tables
+from lakehouse.fingerprints import Fault
+from lakehouse.verify import DamagedError, verify
+
+TABLE = "gold.made_up"
+STORED = "gold_next.made_up"
+DAMAGES = 240
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with a table of 14 versions, appended, replaced and compacted, of which some were released."""
+    lake = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "location", lambda stored: str(lake / stored))
+        for day in range(12):
+            put(day)
+            if day % 4 == 2:
+                released(day)
+        put(3, predicate="day = 3")
+        tables.delta(STORED).create_checkpoint()
+        DeltaTable(tables.location(STORED)).optimize.compact()
+        released(13)
+    return lake
+
+
+@pytest.fixture
+def lake(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, to be damaged."""
+    shutil.copytree(whole, tmp_path / "lake")
+    monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / "lake" / stored))
+    return tmp_path / "lake"
+
+
+def put(day: int, predicate: str | None = None) -> int:
+    rows = pa.Table.from_pandas(pd.DataFrame({"day": [day] * 500, "value": range(500)}), preserve_index=False)
+    mode = "overwrite" if predicate else "append"
+    write_deltalake(tables.location(STORED), rows, mode=mode, predicate=predicate)
+    head = tables.head(STORED)
+    assert head is not None
+    return head
+
+
+def released(version: int, release_id: int | None = None) -> None:
+    fingerprints.record({TABLE: version}, "a run")
+    ops.append(release.LOG, [{"release_id": release_id or version, "table_name": TABLE, "version": version}])
+
+
+def faults(version: int) -> list[Fault]:
+    return list(fingerprints.check(TABLE, version, ops.read(fingerprints.LOG).to_pylist()))
+
+
+def needed(version: int) -> list[str]:
+    facts = fingerprints.expected(ops.read(fingerprints.LOG).to_pylist(), version)
+    assert facts is not None
+    return [*facts.data, *facts.log]
+
+
+@pytest.mark.parametrize("version", [2, 6, 10, 13])
+def test_nothing_is_said_of_versions_that_are_whole(lake: Path, version: int) -> None:
+    assert faults(version) == []
+    facts = fingerprints.expected(ops.read(fingerprints.LOG).to_pylist(), version)
+    assert facts is not None
+    assert set(facts.data) == fingerprints.data_files(STORED, version)
+    assert f"_delta_log/{version:020}.json" in facts.log
+
+
+def damage(file: Path, chance: random.Random) -> str:
+    content = file.read_bytes()
+    kind = chance.choice(["flip", "flip", "truncate", "remove", "empty", "grow"])
+    if kind == "flip":
+        at = chance.randrange(len(content))
+        file.write_bytes(content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :])
+        return "content has changed"
+    if kind == "remove":
+        file.unlink()
+        return "is missing"
+    if kind == "grow":
+        file.write_bytes(content + b"\n")
+        return "something was added"
+    file.write_bytes(content[: chance.randrange(1, len(content)) if kind == "truncate" else 0])
+    return "truncated"
+
+
+def test_each_of_many_damages_is_found_and_named(lake: Path) -> None:
+    chance = random.Random(20130101)
+    hit = set()
+    for _ in range(DAMAGES):
+        version = chance.choice([2, 6, 10, 13])
+        path = chance.choice(needed(version))
+        file = lake / STORED / path
+        before = file.read_bytes()
+        what = damage(file, chance)
+        found = faults(version)
+        assert [(fault.table, fault.version, fault.file) for fault in found] == [(TABLE, version, path)]
+        assert what in found[0].what
+        file.write_bytes(before)
+        hit.add((path.startswith("_delta_log"), what))
+    assert len(hit) == 8  # every kind, on data and on log
+    assert faults(13) == []
+
+
+def test_damages_that_come_together_are_all_named(lake: Path) -> None:
+    data, log = next(p for p in needed(13) if p.endswith(".parquet")), f"_delta_log/{13:020}.json"
+    (lake / STORED / data).unlink()
+    (lake / STORED / log).write_text("{}")
+    assert {fault.file for fault in faults(13)} == {data, log}
+
+
+def test_a_checkpoint_that_was_put_beside_the_log_is_noticed(lake: Path) -> None:
+    """Its entries are as recorded, but readers would see other files."""
+    folder = lake / STORED / "_delta_log"
+    checkpoint = next(folder.glob("*.checkpoint.parquet"))
+    name = f"{13:020}.checkpoint.parquet"
+    table = pq.read_table(checkpoint)
+    pq.write_table(table, folder / name)
+    size = f'"size":{table.num_rows}'
+    (folder / "_last_checkpoint").write_text(f'{{"version":13,{size}}}')
+    found = faults(13)
+    assert found and all("but" in fault.what for fault in found)
+
+
+def test_only_files_that_are_new_are_read_at_a_release(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    one = fingerprints._hash
+    monkeypatch.setattr(fingerprints, "_hash", lambda root, paths: (read.extend(paths), one(root, paths))[1])
+    version = put(20)
+    released(version)
+    assert sorted(path.startswith("_delta_log") for path in read) == [False, True]
+    assert faults(version) == []
+
+
+def test_what_was_damaged_after_its_release_does_not_pass_by_being_released_again(lake: Path) -> None:
+    path = needed(10)[0]
+    (lake / STORED / path).write_bytes(b"")
+    released(10, release_id=20)
+    assert [fault.file for fault in faults(10)] == [path]
+
+
+def test_a_version_without_a_fingerprint_is_not_called_whole(lake: Path) -> None:
+    assert "no fingerprint" in faults(5)[0].what
+
+
+def test_the_step_names_what_is_damaged_and_keeps_it(lake: Path) -> None:
+    outcome = verify([TABLE])
+    assert outcome["versions"] == {TABLE: 13} and outcome["files"] == len(needed(13))
+    path = needed(13)[0]
+    (lake / STORED / path).unlink()
+    with pytest.raises(DamagedError, match=f"(?s)1 faults.*{TABLE} version 13: {path}: is missing"):
+        verify()
+    (run,) = (row for row in ops.read("ops.runs").to_pylist() if row["status"] == "failed")
+    assert run["step"] == "verify" and path in run["details"]
+    only_before = verify(release_id=10)
+    assert only_before["versions"] == {TABLE: 10}
+
+
+def test_a_table_that_is_not_released_is_refused(lake: Path) -> None:
+    with pytest.raises(release.NotReleasedError, match=r"gold\.unknown: not released"):
+        verify(["gold.unknown"])
