@@ -59,12 +59,13 @@ def _read_alike(schema: pa.Schema, paths: list[str], contract: Contract, added: 
     from pyspark.sql import functions as F
 
     alignment = align(schema.names, contract, paths[0])
+    # First of all the session: a column is made for the kind of session that there is.
+    frame = spark().read.parquet(*readable(paths))
     taken = [
         F.col(f"`{field}`").alias(name)
         for field, name in zip(schema.names, alignment.fields, strict=True)
         if name is not None
     ]
-    frame = spark().read.parquet(*readable(paths))
     types = dict(frame.dtypes)
     added |= {name: types[field].upper() for field, name in zip(schema.names, alignment.fields, strict=True)
               if name in alignment.added}  # fmt: skip
