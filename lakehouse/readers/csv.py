@@ -90,7 +90,13 @@ def header(path: str, encoding: str = "UTF-8") -> tuple[str, ...]:
     """
     with fsspec.open(path, "rt", encoding=python_encoding(encoding), newline="\n", compression="infer") as file:
         # A quote that is never closed would make a header of the whole file.
-        names = next(csv.reader([file.readline(_HEADER_LENGTH).rstrip("\r\n")]), None)
+        line = file.readline(_HEADER_LENGTH).rstrip("\r\n")
+    try:
+        names = next(csv.reader([line]), None)
+    except csv.Error as error:
+        raise SourceError(
+            f"{path}, line 1: this is no header ({error}). A line ends with LF or CR LF.", "header_missing"
+        ) from error
     if not names:
         raise SourceError(f"{path}, line 1: there is no header.", "header_missing")
     return tuple(names)

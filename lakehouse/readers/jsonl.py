@@ -68,9 +68,11 @@ def reread(records: DataFrame, contract: Contract) -> Batch:
     names = [*(column.name for column in contract.columns), *added]
     schema = ", ".join(f"`{name}` string" for name in (*names, "_corrupt"))
     keys = F.json_object_keys("_raw")
+    # Spark takes the first value of a line and passes over whatever follows it.
+    values = F.size(F.from_json(F.concat(F.lit("["), F.col("_raw"), F.lit("]")), F.lit("array<string>")))
     unknown = F.array_except(keys, F.array(*map(F.lit, names)))
     malformed = F.when(
-        keys.isNull() | F.col("_record._corrupt").isNotNull(),
+        keys.isNull() | F.col("_record._corrupt").isNotNull() | ~values.eqNullSafe(F.lit(1)),
         _fault("not_json", F.lit("malformed record: it is not a JSON object")),
     ).when(
         F.size(keys) > F.size(F.array_distinct(keys)),
