@@ -176,9 +176,9 @@ class AirflowClient:
                 runs = {dag_id: self.run(dag_id, run_id) for dag_id, run_id in pending.items()}
                 tasks = self._tasks_of(pending) if on_task else []
             except AirflowError as error:
-                if error.status is not None:
+                if error.status is not None and error.status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise
-                time.sleep(POLL_SECONDS)  # the API server is restarting
+                time.sleep(POLL_SECONDS)  # the API server or its database is restarting
                 continue
             for task in tasks:
                 if on_task and seen.get(task["id"]) != task["state"]:

@@ -269,7 +269,9 @@ def _expectation(rule: Rule, day: dt.date, found: Sequence[tuple[Figure, float]]
             kwargs = {"column": rule.column, "mostly": min(1.0, max(0.0, 1 - high)) if found else 0.0}
             name = "expect_column_values_to_not_be_null"
         case "mean":
-            kwargs = {"column": rule.column} | ({"min_value": low, "max_value": high} if found else {})
+            kwargs = {"column": rule.column} | (
+                {"min_value": float(f"{low:.6g}"), "max_value": float(f"{high:.6g}")} if found else {}
+            )
             name = "expect_column_mean_to_be_between"
         case _:
             least = end_of(day) - dt.timedelta(hours=high) if found else dt.datetime(1, 1, 1, tzinfo=dt.UTC)

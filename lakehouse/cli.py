@@ -56,6 +56,14 @@ def land(source: Annotated[str, typer.Argument(help="Name of a contract.")], int
 
 
 @app.command(rich_help_panel=STEPS)
+def replay(source: Annotated[str, typer.Argument(help="Name of a contract.")], interval: IntervalOption) -> None:
+    """Take the quarantined rows of an interval through the contract and suite as they are now."""
+    from lakehouse.steps import job
+
+    _report(job("replay")(source, interval))
+
+
+@app.command(rich_help_panel=STEPS)
 def gate(names: Names, interval: IntervalOption) -> None:
     """Check what was written to tables, as one set; withdraw it if it does not pass."""
     from lakehouse.audit import gate as run

@@ -34,7 +34,7 @@ Format = Literal["csv", "jsonl", "parquet", "jdbc"]
 Load = Literal["full", "incremental"]
 Delivery = Literal["daily", "snapshot"]
 WarehouseTrigger = Literal["identity", "next_day", "none"]
-SchemaDrift = Literal["reject"]
+SchemaDrift = Literal["reject", "ignore", "evolve"]
 Classification = Literal["public", "internal", "confidential", "restricted"]
 
 TECHNICAL_COLUMNS = {
@@ -62,7 +62,7 @@ _SPARK_TYPES = {
 }
 _LOGICAL_TYPES = tuple(dict.fromkeys(logical for logical, _ in _SPARK_TYPES))
 _DAYS = {"d": 1, "day": 1, "days": 1, "w": 7, "week": 7, "weeks": 7, "y": 365, "yr": 365, "years": 365}
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+COLUMN_NAME = _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DECIMAL = re.compile(r"(?:DECIMAL|NUMERIC)\(\s*(\d+)\s*,\s*(\d+)\s*\)", re.IGNORECASE)
 _CRON_FIELD = re.compile(r"[\d*/,\-A-Za-z]+")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -177,7 +177,7 @@ class Contract:
         retention_days: How long the rows are kept.
         warehouse_trigger: Which build of the warehouse a new day leads to: of the same day, of the next, or none.
         allow_empty: Whether a delivery without a row is good.
-        schema_drift: What to do with columns that the contract does not have.
+        schema_drift: What to do with a delivery whose columns are not the contract's.
         path: The contract's file.
     """
 
@@ -602,6 +602,8 @@ def _server(document: _Document, table: str) -> Server:
             f"is {location!r}. It must have the placeholder {{interval}} (the day), may have {{drop}} (the drop "
             "folder), and no other.",
         )
+    if ".." in location.split("/"):
+        document.fail((*path, field), f"is {location!r}. Write it without '..'.")
     return Server(cast(Format, server.format), location=location, encoding=server.encoding or "UTF-8")
 
 

@@ -62,6 +62,22 @@ class Interval:
         for offset in range((self.end - self.start).days + 1):
             yield self.start + dt.timedelta(days=offset)
 
+    def contains(self, day: dt.date) -> bool:
+        """Whether a day is one of the interval's.
+
+        Args:
+            day: Any day.
+        """
+        return self.start <= day <= self.end
+
+    def overlaps(self, other: Interval) -> bool:
+        """Whether two intervals have a day in common.
+
+        Args:
+            other: Another interval.
+        """
+        return self.start <= other.end and other.start <= self.end
+
     def sql(self, column: str) -> str:
         """A SQL predicate that is true for the rows of this interval.
 

@@ -109,8 +109,20 @@ def withdraw(table: str, run: Run) -> None:
     if pending(table):
         state = released().get(table)
         base = state.version if state else 0
-        tables.restore(tables.next_table(table), base, run)
+        stored = tables.next_table(table)
+        # The oldest of the unreleased commits comes last: what it found is what goes with the released rows.
+        beside = {name: at for commit in tables.lineage(stored, since=base) for name, at in _goes_with(commit)}
+        tables.restore(stored, base, run)
+        for name, at in beside.items():
+            if tables.head(name) != at:
+                tables.restore(name, at, run)
         run.say("%s: unreleased rows withdrawn, back at version %d", table, base)
+
+
+def _goes_with(commit: dict[str, Any]) -> Iterable[tuple[str, int]]:
+    """Tables that hold the other part of what a commit wrote, and their versions before it."""
+    beside: dict[str, int] = commit.get("goes_with", {})
+    return beside.items()
 
 
 def sets(table: str | None = None) -> list[dict[str, Any]]:

@@ -32,6 +32,10 @@ class Rule(Protocol):
     def kwargs(self) -> Mapping[str, Any]:
         """Its arguments, as the suite's JSON has them."""
 
+    @property
+    def columns(self) -> Sequence[str]:
+        """Columns that it is about."""
+
 
 class UnsupportedRuleError(ValueError):
     """The expectation cannot be decided row by row."""
@@ -79,11 +83,12 @@ def label(rule: Rule) -> str:
     return f"{rule.type}({text})" + (f" where {condition}" if condition else "")
 
 
-def breaks(rule: Rule) -> Column:
+def breaks(rule: Rule, known: Column | None = None) -> Column:
     """The condition that is true, and never null, for the rows that break a rule.
 
     Args:
         rule: A row-level expectation.
+        known: True for the rows whose values are known; of the others the rule says nothing.
 
     Raises:
         UnsupportedRuleError: The expectation cannot be decided row by row.
@@ -94,6 +99,8 @@ def breaks(rule: Rule) -> Column:
         raise UnsupportedRuleError(f"{label(rule)} cannot be decided row by row.")
     condition = _condition_text(rule)
     domain = F.lit(True) if condition is None else F.coalesce(F.expr(condition), F.lit(False))
+    if known is not None:
+        domain = domain & known
     return F.coalesce(domain & _BREAKS[rule.type](rule.kwargs, domain), F.lit(False))
 
 
@@ -114,7 +121,12 @@ def applies(rule: Rule) -> Column:
     return domain & _considered(kwargs)
 
 
-def broken_rules(df: DataFrame, rules: Sequence[Rule], column: str = "_broken") -> DataFrame:
+def broken_rules(
+    df: DataFrame,
+    rules: Sequence[Rule],
+    column: str = "_broken",
+    known: Callable[[Rule], Column] | None = None,
+) -> DataFrame:
     """Add an array of text that names every rule which a row breaks; it is empty for a good row.
 
     All rules are decided in one pass over the data; each uniqueness rule adds one sort by its columns.
@@ -123,10 +135,13 @@ def broken_rules(df: DataFrame, rules: Sequence[Rule], column: str = "_broken") 
         df: Rows with the columns that the rules are about.
         rules: Row-level expectations.
         column: Name of the array column.
+        known: For a rule, the condition that is true for the rows whose values it can judge; all of them without it.
     """
     from pyspark.sql import functions as F
 
-    reasons = F.array_compact(F.array(*(F.when(breaks(rule), F.lit(label(rule))) for rule in rules)))
+    reasons = F.array_compact(
+        F.array(*(F.when(breaks(rule, known and known(rule)), F.lit(label(rule))) for rule in rules))
+    )
     return df.withColumn(column, reasons if rules else F.array().cast("array<string>"))
 
 

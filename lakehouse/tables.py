@@ -7,6 +7,7 @@ the one engine.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from deltalake import CommitProperties, DeltaTable
@@ -163,8 +164,36 @@ def create(stored: str, columns: dict[str, str], statistics: list[str], comments
     )
 
 
-def replace_interval(df: DataFrame, stored: str, column: str, interval: Interval, run: Run) -> int:
+def lineage(stored: str, since: int = -1) -> Iterator[dict[str, Any]]:
+    """What the commits say of themselves that a table's rows come from, the newest first.
+
+    Commits that were taken back are passed over.
+
+    Args:
+        stored: Name of an existing stored table.
+        since: Leave out this version and what came before it.
+    """
+    log = delta(stored)
+    if log is None:
+        raise LookupError(f"The table {stored} does not exist.")
+    head = log.version()
+    commits = log.history()
+    version = head
+    while version > since and head - version < len(commits):
+        commit = _metadata(commits[head - version])
+        if "restored" in commit:
+            version = int(commit["restored"])
+        else:
+            yield commit
+            version -= 1
+
+
+def replace_interval(
+    df: DataFrame, stored: str, column: str, interval: Interval, run: Run, also: dict[str, Any] | None = None
+) -> int:
     """Replace exactly one interval of a table, and return the version that the commit made.
+
+    Columns that the table does not have are added to it by the same commit.
 
     Args:
         df: The rows of the interval, in the table's columns.
@@ -172,13 +201,15 @@ def replace_interval(df: DataFrame, stored: str, column: str, interval: Interval
         column: DATE column that tells a row's interval.
         interval: What to replace; rows outside of it make Delta refuse the write.
         run: The step that writes; its lock is checked and its facts go into the commit.
+        also: More that the commit is to say of itself.
     """
     run.check_lock()
     (
         df.write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", interval.sql(column))
-        .option("userMetadata", json.dumps(run.commit()))
+        .option("mergeSchema", True)
+        .option("userMetadata", json.dumps(run.commit() | (also or {})))
         .saveAsTable(stored)
     )
     version = head(stored)

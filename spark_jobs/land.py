@@ -5,26 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import contracts, readers, suites, tables
+from lakehouse.batches import (
+    QUARANTINE,
+    TYPES,
+    RejectedBatchError,
+    count,
+    examples,
+    is_bad,
+    judge,
+    parse,
+    rejection,
+)
 from lakehouse.contracts import TECHNICAL_COLUMNS
-from lakehouse.errors import LakeError
 from lakehouse.readers import SourceError
 from lakehouse.release import withdraw
-from lakehouse.rules import applies, broken_rules
 from lakehouse.steps import Run, step
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
 
-    from lakehouse.contracts import Column as Declared
-    from lakehouse.contracts import Contract
     from lakehouse.interval import Interval
-
-TYPES = {name: type_ for name, (type_, _) in TECHNICAL_COLUMNS.items()}
-QUARANTINE = {**TYPES, "_raw": "STRING", "_reasons": "ARRAY<STRING>"}
-
-
-class RejectedBatchError(LakeError):
-    """A batch breaks its contract or suite so far that nothing of it is taken."""
 
 
 def run(source: str, interval: Interval) -> dict[str, Any]:
@@ -58,28 +58,38 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
 
         batch = readers.read(contract, interval)
         suite = suites.load(bronze)
-        judged = judge(parse(batch.rows, contract), suite.row_rules()).persist()
+        judged = judge(parse(batch.rows, contract, batch.added), suite.row_rules()).persist()
         try:
-            counts = count(judged, suite)
+            with readers.reading(source, interval):
+                counts = count(judged, suite)
+            readers.check_unchanged(batch)
             this.rows_in, this.bytes_in = counts["rows"], sum(int(f["bytes"]) for f in batch.files.values())
             this.details = {"files": batch.files, "broken": counts["broken"]}
             if counts["rows"] == 0 and not contract.allow_empty:
                 raise SourceError(
                     f"{source} {interval}: {', '.join(batch.files) or 'the query'} has no rows, and the contract does "
-                    "not allow an empty batch. Nothing was replaced."
+                    "not allow an empty batch. Nothing was replaced.",
+                    "no_rows",
                 )
             verdict = rejection(counts, suite)
             if verdict:
+                code, why = verdict
                 this.rows_out, this.rows_quarantined = 0, counts["rows"]
-                _quarantine(judged, quarantine, interval, this)
+                _quarantine(judged, quarantine, interval, this, rejected=True)
                 raise RejectedBatchError(
-                    f"{source} {interval}: {verdict} {examples(judged)} "
-                    f"All {counts['rows']} rows are in {quarantine}, none became visible."
+                    f"{source} {interval}: {why} {examples(judged, contract, suite)} "
+                    f"All {counts['rows']} rows are in {quarantine}, none became visible. Correct the source and land "
+                    f"it again, or the suite and `lake replay {source} --interval {interval}`.",
+                    code,
                 )
-            good = judged.where("size(_reasons) = 0").select(*(c.name for c in contract.columns), *TYPES)
-            version = tables.replace_interval(good, stored, "_interval", interval, this)
-            if counts["bad"] or tables.last_commit(quarantine)["version"] > 0:
-                _quarantine(judged.where("size(_reasons) > 0"), quarantine, interval, this)
+            good = judged.where(~is_bad()).select(*(c.name for c in contract.columns), *batch.added, *TYPES)
+            # Should the gate shut, bronze and its quarantine go back together.
+            before = tables.head(quarantine)
+            version = tables.replace_interval(
+                good, stored, "_interval", interval, this, also={"goes_with": {quarantine: before}}
+            )
+            if counts["bad"] or before:
+                _quarantine(judged.where(is_bad()), quarantine, interval, this)
         finally:
             judged.unpersist()
 
@@ -104,126 +114,8 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
         }
 
 
-def parse(raw: DataFrame, contract: Contract) -> DataFrame:
-    """Give each column its contract's type, and say of each row why it cannot have it.
-
-    Args:
-        raw: Records in the readers' common shape.
-        contract: Declares the types and which columns must be there.
-
-    Returns:
-        Typed columns, provenance, ``_raw`` and ``_reasons`` (array of text, empty for a good row).
-    """
+def _quarantine(bad: DataFrame, quarantine: str, interval: Interval, this: Run, rejected: bool = False) -> None:
     from pyspark.sql import functions as F
 
-    def typed(declared: Declared) -> Column:
-        text = f"`{declared.name}`"
-        if declared.format:
-            text = f"try_to_timestamp({text}, '{declared.format}')"
-        return F.expr(f"try_cast({text} as {declared.spark_type})").alias(declared.name)
-
-    def fault(declared: Declared) -> Column:
-        name, value = declared.name, F.col(declared.name)
-        shown = F.substring(value.cast("string"), 1, 100)
-        wrong = F.when(
-            value.isNotNull() & typed(declared).isNull(),
-            F.concat(F.lit(f"{name}: '"), shown, F.lit(f"' is not of type {declared.spark_type}")),
-        )
-        missing = F.lit(f"{name}: is required and missing")
-        return wrong.when(value.isNull(), missing) if declared.required else wrong
-
-    faults = F.array(*map(fault, contract.columns))
-    reasons = F.when(F.col("_malformed").isNotNull(), F.array("_malformed")).otherwise(F.array_compact(faults))
-    return raw.select(
-        *map(typed, contract.columns),
-        *TYPES,
-        "_raw",
-        reasons.alias("_reasons"),
-    )
-
-
-def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
-    """Add to ``_reasons`` every critical row rule that a row breaks.
-
-    Args:
-        parsed: Outcome of :func:`parse`.
-        rules: The suite's critical row rules.
-    """
-    from pyspark.sql import functions as F
-
-    judged = broken_rules(parsed, rules)
-    # A value that could not be read is null by now; what the rules say of it would be about that null.
-    return judged.select(
-        *(F.col(name) for name in parsed.columns if name != "_reasons"),
-        F.when(F.size("_reasons") > 0, F.col("_reasons")).otherwise(F.col("_broken")).alias("_reasons"),
-    )
-
-
-def count(judged: DataFrame, suite: suites.Suite) -> dict[str, Any]:
-    """Count a judged batch in one pass: rows, bad rows, and bad rows per critical rule.
-
-    Args:
-        judged: Outcome of :func:`judge`.
-        suite: The table's suite.
-    """
-    from pyspark.sql import functions as F
-
-    labels = [rule.label for rule in suite.row_rules()]
-    bad = F.size("_reasons") > 0
-    known = F.arrays_overlap("_reasons", F.array(*map(F.lit, labels)).cast("array<string>"))
-
-    def total(condition: Column) -> Column:
-        return F.coalesce(F.sum(condition.cast("long")), F.lit(0))
-
-    row = judged.agg(
-        F.count("*").alias("rows"),
-        total(bad).alias("bad"),
-        total(bad & ~known).alias("unreadable"),
-        *(total(F.array_contains("_reasons", label)).alias(f"broken_{i}") for i, label in enumerate(labels)),
-        *(total(applies(rule)).alias(f"applies_{i}") for i, rule in enumerate(suite.row_rules())),
-    ).collect()[0]
-    broken = {label: int(row[f"broken_{i}"]) for i, label in enumerate(labels) if row[f"broken_{i}"]}
-    considered = {label: int(row[f"applies_{i}"]) for i, label in enumerate(labels)}
-    if row["unreadable"]:
-        broken["the types of the contract"] = int(row["unreadable"])
-    return {"rows": int(row["rows"]), "bad": int(row["bad"]), "broken": broken, "considered": considered}
-
-
-def rejection(counts: dict[str, Any], suite: suites.Suite) -> str | None:
-    """Why a batch is to be rejected whole, or None.
-
-    Args:
-        counts: Outcome of :func:`count`.
-        suite: The table's suite; a rule's ``mostly`` is the least share that must keep it of the rows that
-            it applies to, which for most rules are those with a value.
-    """
-    rows = counts["rows"]
-    if rows and counts["bad"] == rows:
-        return "not one row keeps the contract."
-    for rule in suite.row_rules():
-        broken, considered = counts["broken"].get(rule.label, 0), counts["considered"][rule.label]
-        if broken and (considered - broken) / considered < rule.mostly:
-            return f"{broken} of {considered} rows break {rule.label}; at least {rule.mostly:.4%} must keep it."
-    return None
-
-
-def examples(judged: DataFrame, limit: int = 5) -> str:
-    """The first bad rows of a batch, in words: file, row, reasons.
-
-    Args:
-        judged: Outcome of :func:`judge`.
-        limit: How many.
-    """
-    rows = (
-        judged.where("size(_reasons) > 0").orderBy("_interval", "_source_file", "_source_row")
-        .select("_source_file", "_source_row", "_reasons").limit(limit).collect()
-    )  # fmt: skip
-    return (
-        "For example "
-        + "; ".join(f"{row['_source_file']} row {row['_source_row']}: {', '.join(row['_reasons'])}" for row in rows)
-        + "."
-    )
-
-
-def _quarantine(bad: DataFrame, quarantine: str, interval: Interval, this: Run) -> None:
-    tables.replace_interval(bad.select(*QUARANTINE), quarantine, "_interval", interval, this)
+    rows = bad.withColumns({"_batch": F.lit(this.run_id), "_rejected": F.lit(rejected)}).select(*QUARANTINE)
+    tables.replace_interval(rows, quarantine, "_interval", interval, this)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lakehouse.airflow_client import AirflowClient
+from infra.demo.upstream import deliver
+from lakehouse.airflow_client import AirflowClient, RunFailedError
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
 
@@ -21,6 +22,7 @@ WINDOW = Interval.parse("2013-01-08/2013-02-28")  # the features of the first we
 DAYS = Interval.parse("2013-03-01/2013-03-03")
 SOURCES = ("flight_schedule", "flight_actuals", "weather", "planes", "airlines", "airports")
 OUTCOMES = ("flight_actuals", "weather")
+BROKEN_DAY = dt.date(2013, 3, 2)
 MODEL = "flight_delay"
 
 QUERY = """\
@@ -129,6 +131,9 @@ def main_job(client: AirflowClient, say: Say) -> None:
     with stage(f"Train and register {MODEL}", say):
         runs.all_of({f"train_{MODEL}": None}, {"window": str(WINDOW)})
     for day in DAYS.days():
+        if day == BROKEN_DAY + dt.timedelta(days=1):
+            with stage(f"{BROKEN_DAY}: the weather arrives with its pressure in another unit", say):
+                one_broken_file(client, say)
         with stage(f"{day}: what happened the day before, the day's schedule, the warehouse, the scores", say):
             arrived: dict[str, str | None] = {"ingest_flight_schedule": day.isoformat()}
             yesterday = day - dt.timedelta(days=1)
@@ -137,6 +142,34 @@ def main_job(client: AirflowClient, say: Say) -> None:
             runs.all_of(arrived)
             runs.led_to("build_warehouse", day.isoformat())
             runs.led_to(f"score_{MODEL}", day.isoformat())
+
+
+def one_broken_file(client: AirflowClient, say: Say) -> None:
+    """Have a broken file delivered and caught, and then the right one delivered; once.
+
+    Args:
+        client: A client of Airflow's API.
+        say: Prints a line of progress.
+
+    Raises:
+        RuntimeError: It was not caught.
+    """
+    dag_id, key = "ingest_weather", BROKEN_DAY.isoformat()
+    if client.find_run(dag_id, key):
+        return
+    arrival = BROKEN_DAY + dt.timedelta(days=1)
+    deliver(settings().drop_url, since=BROKEN_DAY, until=arrival, sources=["weather"], broken=True)
+    try:
+        client.wait(dag_id, client.trigger(dag_id, key), timeout=600)
+    except RunFailedError as error:
+        *_, reason, page = str(error).splitlines()
+        say(f"    caught: {reason.strip()}")
+        say(f"    {page}")
+    else:
+        raise RuntimeError(f"{dag_id} {key} has let a broken file pass.")
+    finally:
+        deliver(settings().drop_url, since=BROKEN_DAY, until=arrival, sources=["weather"])
+    say("    the upstream delivers it again, put right")
 
 
 @contextmanager

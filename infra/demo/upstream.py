@@ -104,6 +104,8 @@ AIRPORTS_SCHEMA = pa.schema(
     }
 )
 
+MILLIBARS_PER_INCH_OF_MERCURY = 33.8639
+
 
 class UnknownSourceError(ValueError):
     """The upstream has no such source."""
@@ -287,6 +289,21 @@ class _Upstream:
                 return self._airports
 
 
+def in_inches_of_mercury(weather: bytes) -> bytes:
+    """The weather as a sender delivers it who has changed the unit of pressure and told nobody.
+
+    Args:
+        weather: A file of the weather source, pressure in millibars.
+    """
+    observations = [json.loads(line) for line in weather.splitlines()]
+    for observation in observations:
+        if "pressure_millibars" in observation:
+            observation["pressure_millibars"] = round(
+                observation["pressure_millibars"] / MILLIBARS_PER_INCH_OF_MERCURY, 2
+            )
+    return "".join(json.dumps(observation) + "\n" for observation in observations).encode()
+
+
 def plan(
     *, until: dt.date | None = None, since: dt.date | None = None, sources: Iterable[str] | None = None
 ) -> list[Delivery]:
@@ -340,6 +357,7 @@ def deliver(
     until: dt.date | None = None,
     since: dt.date | None = None,
     sources: Iterable[str] | None = None,
+    broken: bool = False,
     progress: Callable[[Sequence[Delivery]], Iterable[Delivery]] = iter,
 ) -> dict[str, Count]:
     """Drop the files that have arrived when the upstream's clock shows ``until``.
@@ -352,6 +370,7 @@ def deliver(
         until: The upstream's clock: only files that are dropped by this day. Default: everything.
         since: Only files about this day or a later one.
         sources: Only these sources.
+        broken: Weather with its pressure in another unit; see :func:`in_inches_of_mercury`.
         progress: Wraps the list of files, to show progress while it is walked through.
 
     Returns:
@@ -366,7 +385,10 @@ def deliver(
     counts: dict[str, Count] = {}
     for delivery in progress(deliveries):
         count = counts.setdefault(delivery.source, Count())
-        if _put(fs, f"{root.rstrip('/')}/{delivery.path}", upstream.content(delivery)):
+        content = upstream.content(delivery)
+        if broken and delivery.source == "weather":
+            content = in_inches_of_mercury(content)
+        if _put(fs, f"{root.rstrip('/')}/{delivery.path}", content):
             count.written += 1
         else:
             count.unchanged += 1
@@ -388,6 +410,10 @@ def demo_source(
     source: Annotated[
         list[str] | None, typer.Option(help=f"Only this source (repeatable): {', '.join(FEEDS)}.")
     ] = None,
+    broken: Annotated[
+        bool,
+        typer.Option("--broken", help="Weather with its pressure in inches of mercury: a unit changed unannounced."),
+    ] = False,
     drop: Annotated[
         str | None, typer.Option(help="Folder or object-store URL. Default: the platform's drop folder.")
     ] = None,
@@ -408,6 +434,7 @@ def demo_source(
             until=until.date() if until else None,
             since=since.date() if since else None,
             sources=source,
+            broken=broken,
             progress=lambda files: track(files, "Dropping files", console=console),
         )
     except UnknownSourceError as error:

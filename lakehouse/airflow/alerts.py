@@ -10,16 +10,15 @@ import html
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from lakehouse import alerts, ops
-from lakehouse.alerts import Alert, Cause
 from lakehouse.interval import Interval
 from lakehouse.settings import AlertRoute, settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from lakehouse.alerts import Alert
 
 
 def after_gate(context: Context) -> None:
@@ -30,6 +29,10 @@ def after_gate(context: Context) -> None:
     """
     if not settings().alerts:
         return
+    import pyarrow.compute as pc
+
+    from lakehouse import alerts, ops
+
     ti = context["ti"]
     log = ops.read("ops.runs")
     for column, value in {
@@ -44,7 +47,7 @@ def after_gate(context: Context) -> None:
     task, interval = f"{ti.dag_id}.{ti.task_id}", _interval(context)
     error = context.get("exception")
     if error and not causes:  # it did not get as far as to leave a row
-        causes = [Cause(task, interval, "gate", "critical", str(error))]
+        causes = [alerts.Cause(task, interval, "gate", "critical", str(error))]
     alerts.report(causes, {*judged, (task, interval)})
     deliver(context)
 
@@ -58,7 +61,9 @@ def after_wait(source: str, context: Context) -> None:
     """
     error = context.get("exception")
     if settings().alerts and isinstance(error, AirflowSensorTimeout):
-        alerts.report([Cause(f"bronze.{source}", _interval(context), "delivery", "critical", str(error))])
+        from lakehouse import alerts
+
+        alerts.report([alerts.Cause(f"bronze.{source}", _interval(context), "delivery", "critical", str(error))])
         deliver(context)
 
 
@@ -68,6 +73,7 @@ def deliver(context: Context) -> None:
     Args:
         context: Of a task.
     """
+    from lakehouse import alerts
 
     def send(route: AlertRoute, chosen: list[Alert]) -> None:
         notifier = pkgutil.resolve_name(route.notifier)(**route.arguments)

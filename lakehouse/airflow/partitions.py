@@ -1,4 +1,4 @@
-"""Intervals as Airflow's partition keys: the timetable of ingestion, and the mapper between the stages.
+"""Intervals as Airflow's partition keys: the timetables, and the mapper between the stages.
 
 Both run inside the scheduler and the API server, where a key that is not an interval is refused with status 400.
 """
@@ -13,6 +13,7 @@ import pendulum
 from airflow.exceptions import InvalidPartitionKeyError
 from airflow.partition_mappers.base import PartitionMapper
 from airflow.timetables.base import DagRunInfo
+from airflow.timetables.simple import NullTimetable
 from airflow.timetables.trigger import CronPartitionTimetable
 
 from lakehouse.interval import Interval, InvalidIntervalError
@@ -63,6 +64,17 @@ class IntervalTimetable(CronPartitionTimetable):
 
     def _midnight(self, day: dt.date) -> DateTime:
         return pendulum.datetime(day.year, day.month, day.day, tz=self._timezone).in_timezone("UTC")
+
+
+class ManualTimetable(NullTimetable):
+    """Runs by hand alone, each for the interval that is its partition key."""
+
+    description = "Never, the interval is given by hand"
+    partitioned = True
+
+    def _decode_partition_date(self, partition_key: str) -> dt.datetime | None:
+        interval = parse_key(partition_key)
+        return dt.datetime.combine(interval.start, dt.time(), dt.UTC) if interval.is_day else None
 
 
 class IntervalMapper(PartitionMapper):

@@ -7,14 +7,14 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from lakehouse.airflow.links import PREFIX
-from lakehouse.airflow.partitions import IntervalMapper, IntervalTimetable
+from lakehouse.airflow.partitions import IntervalMapper, IntervalTimetable, ManualTimetable
 
 
 class LakehousePlugin(AirflowPlugin):
     """Registers what the DAG files use beyond Airflow's own classes."""
 
     name = "lakehouse"
-    timetables = [IntervalTimetable]  # noqa: RUF012 - the base class's attribute
+    timetables = [IntervalTimetable, ManualTimetable]  # noqa: RUF012 - the base class's attribute
     partition_mappers = [IntervalMapper]  # noqa: RUF012
 
     @property

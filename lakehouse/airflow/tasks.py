@@ -223,6 +223,20 @@ def land(source: str) -> dict[str, Any]:
         return job("land")(source, interval)
 
 
+@task(pool=ENGINE_POOL)
+def replay(source: str) -> dict[str, Any]:
+    """Take the quarantined rows of the interval through the contract and suite as they are now.
+
+    Those that pass join the landed rows of the interval, the others stay, with their new reasons. Repeated, it changes
+    nothing. By hand: `lake replay SOURCE --interval DAYS`.
+    """
+    interval = run_interval(get_current_context())
+    from lakehouse.steps import job
+
+    with no_retry():
+        return job("replay")(source, interval)
+
+
 @links_to_data_docs
 @task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
 def gate(tables: Sequence[str]) -> dict[str, int]:

@@ -94,6 +94,9 @@ logger.metastore.level = error
 # What follows is said at every start or every query, and needs nobody's attention.
 logger.window.name = org.apache.spark.sql.execution.window.WindowExec
 logger.window.level = error
+# The reader of CSV compares the header with the contract itself.
+logger.csv.name = org.apache.spark.sql.catalyst.csv.CSVHeaderChecker
+logger.csv.level = error
 logger.native.name = org.apache.hadoop.util.NativeCodeLoader
 logger.native.level = error
 logger.conf.name = org.apache.spark.SparkConf

@@ -136,7 +136,8 @@ def make_home() -> Path:
     marker = home / HOME_MARKER
     if not marker.exists():
         if home.exists() and any(path.name != "secrets.json" for path in home.iterdir()):
-            ours = {"dbt", "drop", "warehouse", "logs", "secrets.json"}
+            # What is made before the platform is first started.
+            ours = {"copies", "data_docs", "dbt", "drop", "logs", "profiles", "secrets.json", "warehouse"}
             foreign = [path.name for path in home.iterdir() if path.name not in ours]
             if foreign:
                 raise PlatformError(

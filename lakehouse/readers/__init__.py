@@ -3,15 +3,20 @@
 A reader returns the contract's columns (text for CSV and JSON lines, typed for Parquet and databases) and
 
 - ``_source_file`` and ``_source_row``: where the record stands; rows count from 1, a header is not a row;
-- ``_raw``: the record as text;
-- ``_malformed``: why the record could not be taken apart, else null.
+- ``_raw``: the record as it arrived, or as JSON where it is not text;
+- ``_columns``: the names of the fields of ``_raw`` in their order, where the record itself does not have them;
+- ``_malformed``: code and text of why the record could not be taken apart, else null.
+
+The same reader takes records apart that were kept as ``_raw``, so that a replay reads them as landing did.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakeError
 
@@ -21,11 +26,20 @@ if TYPE_CHECKING:
     from lakehouse.contracts import Contract
     from lakehouse.interval import Interval
 
-PROVENANCE = ("_source_file", "_source_row", "_raw", "_malformed")
+PROVENANCE = ("_source_file", "_source_row", "_raw", "_columns", "_malformed")
 
 
 class SourceError(LakeError):
-    """What the source delivered cannot be read as its contract says."""
+    """What the source delivered cannot be read as its contract says.
+
+    Args:
+        message: What is wrong, where, and the way out.
+        code: The kind of fault, one of those that ``docs/reference/reason-codes.md`` lists.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(f"[{code}] {message}")
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -35,10 +49,14 @@ class Batch:
     Attributes:
         rows: The records, in the readers' common shape, with ``_interval``.
         files: Path to size in bytes and SHA-256 of each file; empty for a database.
+        added: Columns that the contract does not have and lets in, with their types.
+        stamps: What tells a file from a later one of the same name, by path.
     """
 
     rows: DataFrame
     files: dict[str, dict[str, str | int]] = field(default_factory=dict)
+    added: dict[str, str] = field(default_factory=dict)
+    stamps: dict[str, tuple[object, ...]] = field(default_factory=dict)
 
 
 def read(contract: Contract, interval: Interval) -> Batch:
@@ -51,9 +69,72 @@ def read(contract: Contract, interval: Interval) -> Batch:
     Raises:
         SourceError: A file is missing, empty or has another header than the contract's.
     """
-    reader = importlib.import_module(f"lakehouse.readers.{contract.format}")
-    batch: Batch = reader.read(contract, interval)
+    batch: Batch = _reader(contract).read(contract, interval)
     return batch
+
+
+def reread(records: DataFrame, contract: Contract) -> Batch:
+    """Take records apart that were kept as text.
+
+    Args:
+        records: ``_raw``, ``_columns`` and any other columns whose names begin with ``_``, which are passed on.
+        contract: The source's contract as it is now.
+
+    Raises:
+        SourceError: The contract as it is now does not have the columns of the records.
+    """
+    batch: Batch = _reader(contract).reread(records, contract)
+    return batch
+
+
+@contextmanager
+def reading(source: str, interval: Interval) -> Iterator[None]:
+    """Say of a file that turns out to be damaged while Spark reads it what is to be done.
+
+    Args:
+        source: Name of the source.
+        interval: The days that are read.
+
+    Raises:
+        SourceError: A file cannot be read to its end.
+    """
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PySparkException as error:
+        if not (error.getCondition() or "").startswith("FAILED_READ_FILE"):
+            raise
+        text = str(error).split("\n\nJVM stacktrace")[0].splitlines()[0]
+        raise SourceError(
+            f"{source} {interval}: a file is damaged and cannot be read to its end: {text} Nothing was replaced. Ask "
+            "its sender to deliver it again.",
+            "damaged",
+        ) from error
+
+
+def check_unchanged(batch: Batch) -> None:
+    """Refuse a batch when a file of it has been written while it was read.
+
+    Args:
+        batch: What was read.
+
+    Raises:
+        SourceError: A file is not the one any more whose checksum was taken.
+    """
+    from lakehouse.readers import files
+
+    for path, stamp in batch.stamps.items():
+        if files.stamp(path) != stamp:
+            raise SourceError(
+                f"{path} was changed while it was read. Nothing was replaced; run this again when its sender has "
+                "finished. A file should be uploaded under another name and then renamed.",
+                "changed_while_read",
+            )
+
+
+def _reader(contract: Contract) -> Any:
+    return importlib.import_module(f"lakehouse.readers.{contract.format}")
 
 
 def missing(contract: Contract, interval: Interval) -> list[str]:

@@ -1,24 +1,41 @@
-"""CSV files (RFC 4180: comma, double quotes, a quote within quotes is doubled), with a header."""
+"""CSV files (RFC 4180: comma, double quotes, a quote within quotes is doubled), with a header.
+
+They are read in two steps: files into records as they arrived, and a record into its fields. The second one is also
+what takes quarantined records apart again.
+"""
 
 from __future__ import annotations
 
 import csv
 import datetime as dt
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 
 from lakehouse.engine import spark
-from lakehouse.readers import PROVENANCE, Batch, SourceError
-from lakehouse.readers.files import delivered, fingerprints, with_position
+from lakehouse.readers import Batch, SourceError
+from lakehouse.readers.drift import MAX_FIELDS, align
+from lakehouse.readers.files import (
+    check_text,
+    delivered,
+    fingerprints,
+    python_encoding,
+    readable,
+    stamps,
+    with_position,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from lakehouse.contracts import Contract
     from lakehouse.interval import Interval
+
+_OPTIONS = {"escape": '"', "maxColumns": str(MAX_FIELDS + 2), "columnNameOfCorruptRecord": "_corrupt"}
+_HEADER_LENGTH = 1 << 20
 
 
 def read(contract: Contract, interval: Interval) -> Batch:
@@ -29,77 +46,119 @@ def read(contract: Contract, interval: Interval) -> Batch:
         interval: The days to read.
 
     Raises:
-        SourceError: A file is empty or has a header that is not the contract's.
+        SourceError: A file is empty, is no text, or has a header that is not the contract's.
     """
     paths = delivered(contract, interval)
-    columns = [column.name for column in contract.columns]
+    encoding = contract.server.encoding
+    marks = stamps(paths)
     files = fingerprints(list(paths))
     by_header: defaultdict[tuple[str, ...], dict[str, dt.date]] = defaultdict(dict)
     for path, day in paths.items():
-        by_header[header(path, columns, contract.server.encoding)][path] = day
-    parts = [_read_alike(names, group, contract.server.encoding) for names, group in by_header.items()]
-    return Batch(reduce(lambda a, b: a.unionByName(b), parts).select(*columns, *PROVENANCE, "_interval"), files)
+        check_text(path, encoding, quoted=True)
+        names = header(path, encoding)
+        align(names, contract, f"{path}, line 1")
+        by_header[names][path] = day
+    parts = [_parse(_records(names, group, encoding), names, contract) for names, group in by_header.items()]
+    return _joined(parts, files, marks)
 
 
-def header(path: str, expected: list[str], encoding: str = "UTF-8") -> tuple[str, ...]:
-    """Column names in the order in which a file has them.
+def reread(records: DataFrame, contract: Contract) -> Batch:
+    """Take quarantined records apart by the header that their file had.
+
+    Args:
+        records: See :func:`lakehouse.readers.reread`.
+        contract: The source's contract as it is now.
+    """
+    from pyspark.sql import functions as F
+
+    headers = [tuple(row["_columns"]) for row in records.select("_columns").distinct().collect()]
+    parts = [
+        _parse(records.where(F.col("_columns") == F.array(*map(F.lit, names))), names, contract) for names in headers
+    ]
+    return _joined(parts)
+
+
+def header(path: str, encoding: str = "UTF-8") -> tuple[str, ...]:
+    """The names on the first line of a file, as they stand there.
 
     Args:
         path: A CSV file.
-        expected: The names that the contract declares; any order will do.
         encoding: Character encoding of the file.
 
     Raises:
-        SourceError: Names are missing, unexpected or there twice; the message says which.
+        SourceError: There is no header.
     """
-    with fsspec.open(path, "rt", encoding=_python_encoding(encoding), newline="") as file:
-        try:
-            names = tuple(next(csv.reader(file)))
-        except StopIteration:
-            raise SourceError(f"{path}, line 1: there is no header.") from None
-        except UnicodeDecodeError as error:
-            raise SourceError(f"{path} is not {encoding} ({error}). Convert it, or change the contract.") from error
-    faults = [f"column {name!r} is missing" for name in expected if name not in names]
-    faults += [f"column {name!r} is not in the contract" for name in names if name not in expected]
-    faults += [
-        f"column {name!r} is there {names.count(name)} times" for name in sorted(set(names)) if names.count(name) > 1
-    ]
-    if faults:
+    with fsspec.open(path, "rt", encoding=python_encoding(encoding), newline="\n", compression="infer") as file:
+        # A quote that is never closed would make a header of the whole file.
+        line = file.readline(_HEADER_LENGTH).rstrip("\r\n")
+    try:
+        names = next(csv.reader([line]), None)
+    except csv.Error as error:
         raise SourceError(
-            f"{path}, line 1: {'; '.join(faults)}. The contract expects {', '.join(expected)}. "
-            "Correct the file, or change the contract if the source has changed for good."
-        )
-    return names
+            f"{path}, line 1: this is no header ({error}). A line ends with LF or CR LF.", "header_missing"
+        ) from error
+    if not names:
+        raise SourceError(f"{path}, line 1: there is no header.", "header_missing")
+    return tuple(names)
 
 
-def _python_encoding(encoding: str) -> str:
-    # Spark drops a byte-order mark by itself; Python has a codec of its own for that.
-    return "utf-8-sig" if encoding.upper() == "UTF-8" else encoding
+def _joined(parts: Sequence[Batch], *about_files: dict[str, Any]) -> Batch:
+    rows = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), [part.rows for part in parts])
+    added = {name: type_ for part in parts for name, type_ in part.added.items()}
+    files, marks = about_files or ({}, {})
+    return Batch(rows, files, added, marks)
 
 
-def _read_alike(names: tuple[str, ...], paths: dict[str, dt.date], encoding: str) -> DataFrame:
+def _records(names: tuple[str, ...], paths: dict[str, dt.date], encoding: str) -> DataFrame:
     from pyspark.sql import functions as F
 
-    schema = ", ".join(f"`{name}` string" for name in (*names, "_corrupt"))
+    # Asked for one field, Spark calls every record with more of them corrupt, and so hands it over as it arrived.
     df = (
         spark()
-        .read.schema(schema)
+        .read.schema("_only string, _corrupt string")
+        .options(**_OPTIONS)
         .option("header", True)
         .option("multiLine", True)
-        .option("mode", "PERMISSIVE")
-        .option("columnNameOfCorruptRecord", "_corrupt")
+        .option("lineSep", "\n")
         .option("encoding", encoding)
-        .option("escape", '"')
-        .option("maxColumns", 20480)
-        .csv(list(paths))
+        .csv(readable(paths))
     )
+    kept = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
     df = df.select(
-        *names,
-        F.coalesce("_corrupt", F.to_csv(F.struct(*names))).alias("_raw"),
-        F.when(F.col("_corrupt").isNotNull(), F.lit(f"malformed record: it does not have {len(names)} fields")).alias(
-            "_malformed"
-        ),
+        F.regexp_replace(F.coalesce("_corrupt", F.to_csv(F.struct("_only"), kept)), "[\r\n]+$", "").alias("_raw"),
+        F.array(*map(F.lit, names)).alias("_columns"),
         F.col("_metadata.file_path").alias("_path"),
         F.monotonically_increasing_id().alias("_order"),
     )
     return with_position(df, paths, [F.col("_order")]).drop("_order")
+
+
+def _parse(records: DataFrame, names: tuple[str, ...], contract: Contract) -> Batch:
+    from pyspark.sql import functions as F
+
+    alignment = align(names, contract, "the header")
+    # By place, not by name: a field that is not taken may be called anything.
+    fields = [f"f{place}" for place in range(len(names))]
+    schema = ", ".join(f"{name} string" for name in (*fields, "_corrupt"))
+    record = F.from_csv("_raw", F.lit(schema), _OPTIONS)
+    quotes = F.length("_raw") - F.length(F.replace("_raw", F.lit('"'), F.lit("")))
+    malformed = F.when(
+        quotes % 2 == 1,
+        F.struct(F.lit("unclosed_quote").alias("code"), F.lit("malformed record: a quote is not closed").alias("text")),
+    ).when(
+        F.col("_record._corrupt").isNotNull(),
+        F.struct(
+            F.lit("field_count").alias("code"),
+            F.lit(f"malformed record: it does not have {len(names)} fields").alias("text"),
+        ),
+    )
+    taken = [
+        F.col(f"_record.{field}").alias(name)
+        for field, name in zip(fields, alignment.fields, strict=True)
+        if name is not None
+    ]
+    absent = [F.lit(None).cast("string").alias(name) for name in alignment.missing]
+    rows = records.withColumn("_record", record).select(
+        *taken, *absent, *records.columns, malformed.alias("_malformed")
+    )
+    return Batch(rows, added=dict.fromkeys(alignment.added, "STRING"))

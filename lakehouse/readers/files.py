@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
+import difflib
 import hashlib
-from typing import TYPE_CHECKING
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from lakehouse.readers import SourceError
 from lakehouse.settings import settings
@@ -17,7 +23,14 @@ if TYPE_CHECKING:
     from lakehouse.contracts import Contract
     from lakehouse.interval import Interval
 
+MAX_RECORD = 16 << 20
+"""Characters that one record may have: Spark holds each of them in memory as a whole."""
+
+BOMB_BYTES, BOMB_RATIO = 100 << 20, 200
+"""A file is a decompression bomb when it has more bytes than the one, and grows by more than the other."""
+
 _CHUNK = 1 << 20
+_COPIES_KEPT = 24 * 60 * 60  # seconds; longer than any landing takes
 
 
 def delivered(contract: Contract, interval: Interval) -> dict[str, dt.date]:
@@ -55,18 +68,143 @@ def fingerprints(paths: list[str]) -> dict[str, dict[str, str | int]]:
     found: dict[str, dict[str, str | int]] = {}
     absent = [path for path in paths if not fsspec.url_to_fs(path)[0].exists(path)]
     if absent:
-        shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        raise SourceError(f"{len(absent)} of {len(paths)} files have not arrived: {shown}.")
+        shown = ", ".join(path + _similar(path) for path in absent[:5])
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        raise SourceError(f"{len(absent)} of {len(paths)} files have not arrived: {shown}{more}.", "not_arrived")
     for path in paths:
+        _check_inside(path)
         digest, size = hashlib.sha256(), 0
         with fsspec.open(path, "rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
         if size == 0:
-            raise SourceError(f"{path} is empty (0 bytes). Ask its sender to deliver it again, then run this again.")
+            raise SourceError(
+                f"{path} is empty (0 bytes). Ask its sender to deliver it again, then run this again.", "empty_file"
+            )
         found[relative(path)] = {"bytes": size, "sha256": digest.hexdigest()}
     return found
+
+
+def readable(paths: Iterable[str]) -> list[str]:
+    """Where Spark reads files: those of an object store as copies in the state folder, unless Spark knows the store.
+
+    Spark needs the store's JARs, which are not part of the installation, and says with a property
+    ``spark.hadoop.fs.…`` that it has them.
+
+    Args:
+        paths: Files that exist.
+    """
+    return list(map(_readable, paths))
+
+
+def _readable(path: str) -> str:
+    fs, inner = fsspec.url_to_fs(path)
+    scheme = path.partition("://")[0]
+    if isinstance(fs, LocalFileSystem) or any(
+        name.startswith(f"spark.hadoop.fs.{scheme}") for name in settings().spark_conf
+    ):
+        return path
+    folder = hashlib.sha256(path.rpartition("/")[0].encode()).hexdigest()[:16]
+    copies = fsspec.filesystem(
+        "filecache",
+        fs=fs,
+        cache_storage=str(settings().home / "copies" / folder),
+        same_names=True,
+        check_files=True,
+        expiry_time=_COPIES_KEPT,
+    )
+    copies.clear_expired_cache()
+    with copies.open(inner) as copy:
+        return str(copy.name)
+
+
+def check_text(path: str, encoding: str, *, quoted: bool) -> None:
+    """Refuse a file of text that is not what it should be, in bounded memory and before Spark has to hold any of it.
+
+    Args:
+        path: A file, compressed if its name says so.
+        encoding: Character encoding that it should have.
+        quoted: Whether a line end within double quotes belongs to the record.
+
+    Raises:
+        SourceError: It is cut off, a decompression bomb, not in that encoding, or has NUL characters or a record
+            that is too long.
+    """
+    decoder = codecs.getincrementaldecoder(python_encoding(encoding))()
+    size = int(fsspec.url_to_fs(path)[0].size(path))
+    unpacked, line, length, inside = 0, 1, 0, False
+    with fsspec.open(path, "rb", compression="infer") as file:
+        while True:
+            try:
+                chunk = file.read(_CHUNK)
+                text = decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                at = line + bytes(error.object)[: error.start].count(b"\n")
+                raise SourceError(
+                    f"{path}, line {at} is not {encoding} ({error.reason}). Convert the file, or change the contract.",
+                    "encoding",
+                ) from error
+            except (EOFError, zlib.error, OSError) as error:
+                raise SourceError(
+                    f"{path} cannot be decompressed, near line {line}: {error}. It may be half an upload; ask its "
+                    "sender to deliver it again.",
+                    "compression",
+                ) from error
+            unpacked += len(chunk)
+            if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * size:
+                raise SourceError(
+                    f"{path} has {size} bytes and grows to more than {unpacked} of them: that is no data, and "
+                    "it is not unpacked any further.",
+                    "decompression_bomb",
+                )
+            if "\0" in text:
+                at = line + text[: text.index("\0")].count("\n")
+                raise SourceError(
+                    f"{path}, line {at}: there is a NUL character. The file is damaged, or not {encoding}.", "nul"
+                )
+            for part in text.splitlines(keepends=True):
+                length += len(part)
+                inside ^= quoted and part.count('"') % 2 == 1
+                if length > MAX_RECORD:
+                    raise SourceError(
+                        f"{path}, line {line}: a record has more than {MAX_RECORD} characters. A quote may have been "
+                        "left open before it.",
+                        "record_too_long",
+                    )
+                if part.endswith("\n"):
+                    line += 1
+                    length = length if inside else 0
+            if not chunk:
+                return
+
+
+def stamp(path: str) -> tuple[object, ...]:
+    """What tells a file from a later one of the same name, as far as its file system knows.
+
+    Args:
+        path: A file that exists.
+    """
+    info: dict[str, Any] = fsspec.url_to_fs(path)[0].info(path)
+    return tuple(info.get(name) for name in ("size", "mtime", "ino", "ETag", "LastModified"))
+
+
+def stamps(paths: Iterable[str]) -> dict[str, tuple[object, ...]]:
+    """The stamp of each file that exists.
+
+    Args:
+        paths: Files.
+    """
+    return {path: stamp(path) for path in paths if fsspec.url_to_fs(path)[0].exists(path)}
+
+
+def python_encoding(encoding: str) -> str:
+    """Python's name for an encoding, which for UTF-8 passes over a byte-order mark, as Spark does.
+
+    Args:
+        encoding: As a contract names it.
+    """
+    return "utf-8-sig" if encoding.upper() == "UTF-8" else encoding
 
 
 def relative(path: str) -> str:
@@ -99,3 +237,25 @@ def with_position(df: DataFrame, paths: dict[str, dt.date], order: list[Column])
 
 def _name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
+
+
+def _check_inside(path: str) -> None:
+    """Refuse a file of the drop folder that is a link to somewhere else."""
+    drop = settings().drop_url
+    if "://" in drop or not path.startswith(drop.rstrip("/") + "/"):
+        return
+    if not Path(path).resolve().is_relative_to(Path(drop).resolve()):
+        raise SourceError(
+            f"{path} is a link to a place outside of the drop folder. Put the file itself there.", "outside_drop"
+        )
+
+
+def _similar(path: str) -> str:
+    """A hint at a file whose name only looks like the one that is waited for."""
+    folder, _, name = path.rpartition("/")
+    fs = fsspec.url_to_fs(path)[0]
+    if not fs.isdir(folder):
+        return ""
+    present = [_name(str(entry)) for entry in fs.ls(folder, detail=False)]
+    strange = [other for other in difflib.get_close_matches(name, present, n=5, cutoff=0.8) if not other.isascii()]
+    return f" (but there is {strange[0]!a}, whose name only looks like it)" if strange else ""

@@ -6,9 +6,11 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from lakehouse.engine import spark
-from lakehouse.readers import PROVENANCE, Batch, SourceError
+from lakehouse.readers import PROVENANCE, Batch, SourceError, jsonl
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from lakehouse.contracts import Contract
     from lakehouse.interval import Interval
 
@@ -26,12 +28,14 @@ def read(contract: Contract, interval: Interval) -> Batch:
     Raises:
         SourceError: A full load is asked for a range, though a database knows only its present state.
     """
+    from pyspark.errors import PySparkException
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     if contract.load == "full" and not interval.is_day:
         raise SourceError(
-            f"{contract.name} is a snapshot of a database table: load it for one day, not for {interval}."
+            f"{contract.name} is a snapshot of a database table: load it for one day, not for {interval}.",
+            "snapshot_range",
         )
     names = [column.name for column in contract.columns]
     quoted = ", ".join(f'"{name}"' for name in names)
@@ -51,6 +55,16 @@ def read(contract: Contract, interval: Interval) -> Batch:
         .option("query", query)
         .load()
     )
+    try:
+        rows.schema  # noqa: B018 - asks the database, which may refuse
+    except PySparkException as error:
+        reason = next((line for line in str(error).splitlines() if "PSQLException" in line), str(error).splitlines()[0])
+        raise SourceError(
+            f"{contract.name}: the table {contract.server.table} at {connection.jdbc_url} cannot be read: "
+            f"{reason.rpartition('PSQLException: ')[2].strip()}. Correct the contract's server or the variables that "
+            "it names, or ask the database's owner.",
+            "database",
+        ) from error
     day = (
         F.to_date(str(contract.watermark))
         if contract.load == "incremental"
@@ -61,7 +75,18 @@ def read(contract: Contract, interval: Interval) -> Batch:
         F.lit(f"{connection.jdbc_url}/{contract.server.table}").alias("_source_file"),
         F.row_number().over(Window.partitionBy(day).orderBy(*contract.keys)).cast("bigint").alias("_source_row"),
         F.to_json(F.struct(*names), {"ignoreNullFields": "false"}).alias("_raw"),
-        F.lit(None).cast("string").alias("_malformed"),
+        F.lit(None).cast("array<string>").alias("_columns"),
+        F.lit(None).cast("struct<code:string,text:string>").alias("_malformed"),
         day.alias("_interval"),
     )
     return Batch(rows.select(*names, *PROVENANCE, "_interval"))
+
+
+def reread(records: DataFrame, contract: Contract) -> Batch:
+    """Take quarantined records apart, which are kept as JSON.
+
+    Args:
+        records: See :func:`lakehouse.readers.reread`.
+        contract: The source's contract as it is now.
+    """
+    return jsonl.reread(records, contract)

@@ -5,51 +5,132 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lakehouse.engine import spark
-from lakehouse.readers import PROVENANCE, Batch
-from lakehouse.readers.files import delivered, fingerprints, with_position
+from lakehouse.readers import Batch, SourceError
+from lakehouse.readers.drift import align
+from lakehouse.readers.files import check_text, delivered, fingerprints, readable, stamps, with_position
 
 if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
     from lakehouse.contracts import Contract
     from lakehouse.interval import Interval
+
+ENCODING = "UTF-8"
+# NaN and Infinity are no JSON.
+_OPTIONS = {"columnNameOfCorruptRecord": "_corrupt", "allowNonNumericNumbers": "false"}
 
 
 def read(contract: Contract, interval: Interval) -> Batch:
     """Read the JSON-lines files of an interval.
 
     Args:
-        contract: The source's contract. A key that it does not declare makes the record malformed.
+        contract: The source's contract.
         interval: The days to read.
 
     Raises:
-        SourceError: A file is empty.
+        SourceError: A file is empty or is no text.
     """
     from pyspark.sql import functions as F
 
     paths = delivered(contract, interval)
+    marks = stamps(paths)
     files = fingerprints(list(paths))
-    names = [column.name for column in contract.columns]
-    schema = ", ".join(f"`{name}` string" for name in (*names, "_corrupt"))
+    for path in paths:
+        check_text(path, ENCODING, quoted=False)
     lines = (
         spark()
-        .read.text(list(paths))
+        .read.option("lineSep", "\n")
+        .text(readable(paths))
         .select(
-            F.col("value").alias("_raw"),
+            F.regexp_replace("value", "^\ufeff|\r$", "").alias("_raw"),
+            F.lit(None).cast("array<string>").alias("_columns"),
             F.col("_metadata.file_path").alias("_path"),
             F.col("_metadata.file_block_start").alias("_block"),
             F.monotonically_increasing_id().alias("_order"),
         )
     )
-    unknown = F.array_except(F.json_object_keys("_raw"), F.array(*map(F.lit, names)))
-    df = (
-        with_position(lines, paths, [F.col("_block"), F.col("_order")])
-        .where(F.trim("_raw") != "")
-        .withColumn("_record", F.from_json("_raw", schema, {"columnNameOfCorruptRecord": "_corrupt"}))
-        .withColumn(
-            "_malformed",
-            F.when(F.col("_record._corrupt").isNotNull(), F.lit("malformed record: it is not a JSON object")).when(
-                F.size(unknown) > 0,
-                F.concat(F.lit("malformed record: not in the contract: "), F.array_join(unknown, ", ")),
+    records = with_position(lines, paths, [F.col("_block"), F.col("_order")]).where(F.trim("_raw") != "")
+    batch = reread(records.drop("_block", "_order"), contract)
+    return Batch(batch.rows, files, batch.added, marks)
+
+
+def reread(records: DataFrame, contract: Contract) -> Batch:
+    """Take JSON objects apart; each value as text, as it stands there.
+
+    Args:
+        records: See :func:`lakehouse.readers.reread`.
+        contract: The source's contract. A key that it does not declare makes the record malformed, unless its
+            ``schemaDrift`` lets it in or has it ignored.
+    """
+    from pyspark.sql import functions as F
+
+    added = _new_keys(records, contract) if contract.schema_drift == "evolve" else ()
+    names = [*(column.name for column in contract.columns), *added]
+    schema = ", ".join(f"`{name}` string" for name in (*names, "_corrupt"))
+    keys = F.json_object_keys("_raw")
+    # Spark takes the first value of a line and passes over whatever follows it.
+    values = F.size(F.from_json(F.concat(F.lit("["), F.col("_raw"), F.lit("]")), F.lit("array<string>")))
+    unknown = F.array_except(keys, F.array(*map(F.lit, names)))
+    malformed = F.when(
+        keys.isNull() | F.col("_record._corrupt").isNotNull() | ~values.eqNullSafe(F.lit(1)),
+        _fault("not_json", F.lit("malformed record: it is not a JSON object")),
+    ).when(
+        F.size(keys) > F.size(F.array_distinct(keys)),
+        _fault("duplicate_key", F.lit("malformed record: a key is there twice")),
+    )
+    if contract.schema_drift != "ignore":
+        malformed = malformed.when(
+            F.size(unknown) > 0,
+            _fault(
+                "unknown_key", F.concat(F.lit("malformed record: not in the contract: "), F.array_join(unknown, ", "))
             ),
         )
+    texts = [column.name for column in contract.columns if column.spark_type == "STRING"]
+    nested = [F.when(_is_nested(name), F.lit(name)) for name in (*texts, *added)]
+    malformed = malformed.when(
+        F.size(F.array_compact(F.array(*nested))) > 0,
+        _fault(
+            "nested",
+            F.concat(
+                F.lit("malformed record: an object or a list instead of a text: "),
+                F.array_join(F.array_compact(F.array(*nested)), ", "),
+            ),
+        ),
     )
-    return Batch(df.select(*(F.col(f"_record.{name}").alias(name) for name in names), *PROVENANCE, "_interval"), files)
+    rows = records.withColumn("_record", F.from_json("_raw", F.lit(schema), _OPTIONS)).select(
+        *(F.col(f"_record.`{name}`").alias(name) for name in names), *records.columns, malformed.alias("_malformed")
+    )
+    return Batch(rows, added=dict.fromkeys(added, "STRING"))
+
+
+def _fault(code: str, text: Column) -> Column:
+    from pyspark.sql import functions as F
+
+    return F.struct(F.lit(code).alias("code"), text.alias("text"))
+
+
+def _is_nested(name: str) -> Column:
+    """Whether a text is that of an object or list; looked at closely only where it can be."""
+    from pyspark.sql import functions as F
+
+    text = F.col(f"_record.`{name}`")
+    kind = F.schema_of_variant(F.try_variant_get(F.try_parse_json("_raw"), f"$.{name}", "variant"))
+    return F.when(text.rlike(r"^[\[{]"), kind.rlike("^(ARRAY|OBJECT)"))
+
+
+def _new_keys(records: DataFrame, contract: Contract) -> tuple[str, ...]:
+    from pyspark.sql import functions as F
+
+    found = records.select(F.explode(F.json_object_keys("_raw")).alias("key")).distinct().collect()
+    known = [column.name for column in contract.columns]
+    keys = sorted(row["key"] for row in found)
+    new = [key for key in keys if key not in known]
+    if not new:
+        return ()
+    try:
+        # Which keys are missing is a matter of each record.
+        return align([*known, *new], contract, contract.name).added
+    except SourceError as error:
+        raise SourceError(
+            f"{contract.name}: its JSON has keys that cannot become columns. {error}", error.code
+        ) from error

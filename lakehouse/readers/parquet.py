@@ -11,10 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.engine import spark
-from lakehouse.readers import PROVENANCE, Batch, SourceError
-from lakehouse.readers.files import delivered, fingerprints, with_position
+from lakehouse.readers import Batch, SourceError, jsonl
+from lakehouse.readers.drift import align
+from lakehouse.readers.files import BOMB_BYTES, BOMB_RATIO, delivered, fingerprints, readable, stamps, with_position
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from lakehouse.contracts import Contract
     from lakehouse.interval import Interval
 
@@ -29,40 +32,109 @@ def read(contract: Contract, interval: Interval) -> Batch:
     Raises:
         SourceError: A file is empty, is not Parquet, or its columns are not the contract's.
     """
+    paths = delivered(contract, interval)
+    marks = stamps(paths)
+    files = fingerprints(list(paths))
+    # Files of one schema are read together: Spark would take the types of one file for all of them.
+    alike: defaultdict[pa.Schema, list[str]] = defaultdict(list)
+    for path in paths:
+        alike[_schema(path, contract)].append(path)
+    added: dict[str, str] = {}
+    parts = [_read_alike(schema, group, contract, added) for schema, group in alike.items()]
+    df = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
+    return Batch(with_position(df, paths, [df["_order"]]).drop("_order"), files, added, marks)
+
+
+def reread(records: DataFrame, contract: Contract) -> Batch:
+    """Take quarantined records apart, which are kept as JSON.
+
+    Args:
+        records: See :func:`lakehouse.readers.reread`.
+        contract: The source's contract as it is now.
+    """
+    return jsonl.reread(records, contract)
+
+
+def _read_alike(schema: pa.Schema, paths: list[str], contract: Contract, added: dict[str, str]) -> DataFrame:
     from pyspark.sql import functions as F
 
-    paths = delivered(contract, interval)
-    files = fingerprints(list(paths))
-    names = [column.name for column in contract.columns]
-    # Files of one schema are read together: Spark would take the types of one file for all of them.
-    alike: defaultdict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        alike[_schema(path, names)].append(path)
-    parts = [
-        spark()
-        .read.parquet(*group)
-        .select(
-            *names,
-            F.to_json(F.struct(*names), {"ignoreNullFields": "false"}).alias("_raw"),
-            F.lit(None).cast("string").alias("_malformed"),
-            F.col("_metadata.file_path").alias("_path"),
-            F.col("_metadata.row_index").alias("_order"),
-        )
-        for group in alike.values()
+    alignment = align(schema.names, contract, paths[0])
+    # First of all the session: a column is made for the kind of session that there is.
+    frame = spark().read.parquet(*readable(paths))
+    taken = [
+        F.col(f"`{field}`").alias(name)
+        for field, name in zip(schema.names, alignment.fields, strict=True)
+        if name is not None
     ]
-    df = with_position(reduce(lambda a, b: a.unionByName(b), parts), paths, [F.col("_order")])
-    return Batch(df.select(*names, *PROVENANCE, "_interval"), files)
+    types = dict(frame.dtypes)
+    added |= {name: types[field].upper() for field, name in zip(schema.names, alignment.fields, strict=True)
+              if name in alignment.added}  # fmt: skip
+    absent = [F.lit(None).cast("string").alias(name) for name in alignment.missing]
+    return frame.select(
+        *taken,
+        *absent,
+        F.to_json(F.struct(*taken), {"ignoreNullFields": "false"}).alias("_raw"),
+        F.lit(None).cast("array<string>").alias("_columns"),
+        F.lit(None).cast("struct<code:string,text:string>").alias("_malformed"),
+        F.col("_metadata.file_path").alias("_path"),
+        F.col("_metadata.row_index").alias("_order"),
+    )
 
 
-def _schema(path: str, expected: list[str]) -> str:
+def _schema(path: str, contract: Contract) -> pa.Schema:
     with fsspec.open(path, "rb") as file:
         try:
-            schema = pq.read_schema(file)
-        except pa.ArrowInvalid as error:
-            raise SourceError(f"{path} is not a Parquet file: {error}") from error
-    names = schema.names
-    faults = [f"column {name!r} is missing" for name in expected if name not in names]
-    faults += [f"column {name!r} is not in the contract" for name in names if name not in expected]
-    if faults:
-        raise SourceError(f"{path}: {'; '.join(faults)}. The contract expects {', '.join(expected)}.")
-    return str(schema.remove_metadata())
+            found = pq.ParquetFile(file)
+            schema, size = found.schema_arrow.remove_metadata(), file.seek(0, 2)
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(
+                f"{path} is not a whole Parquet file: {error}. Ask its sender to deliver it again.", "not_parquet"
+            ) from error
+    groups = [found.metadata.row_group(group) for group in range(found.metadata.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * size:
+        raise SourceError(
+            f"{path} has {size} bytes and grows to {unpacked} of them: that is no data.", "decompression_bomb"
+        )
+    alignment = align(schema.names, contract, path)
+    declared = {column.name: column.spark_type for column in contract.columns}
+    for field, name in zip(schema, alignment.fields, strict=True):
+        if name is None:
+            continue
+        if pa.types.is_nested(field.type):
+            raise SourceError(f"{path}: column {name!r} is nested ({field.type}). Flatten it in the source.", "nested")
+        if contract.schema_drift == "reject" and not fits(field.type, declared[name]):
+            raise SourceError(
+                f"{path}: column {name!r} is {field.type}, which not every value of is {declared[name]}. Correct the "
+                "file, or have its values judged one by one with schemaDrift ignore.",
+                "column_type",
+            )
+    return schema
+
+
+def fits(found: pa.DataType, declared: str) -> bool:
+    """Whether every value of an Arrow type is one of a Spark type.
+
+    Args:
+        found: Type of a file's column.
+        declared: The contract's type.
+    """
+    if pa.types.is_null(found):
+        return True
+    if pa.types.is_dictionary(found):
+        return fits(found.value_type, declared)
+    if pa.types.is_integer(found):
+        bits = found.bit_width + (0 if pa.types.is_signed_integer(found) else 1)
+        room = {"TINYINT": 8, "SMALLINT": 16, "INT": 32, "BIGINT": 64, "FLOAT": 25, "DOUBLE": 54}
+        return bits <= room.get(declared, 64 if declared.startswith("DECIMAL") else 0)
+    if pa.types.is_floating(found):
+        return declared == "DOUBLE" or (declared == "FLOAT" and found.bit_width <= 32)
+    if pa.types.is_decimal(found):
+        return declared.startswith("DECIMAL")
+    kinds = {
+        "STRING": pa.types.is_string(found) or pa.types.is_large_string(found),
+        "BOOLEAN": pa.types.is_boolean(found),
+        "DATE": pa.types.is_date(found),
+        "TIMESTAMP": pa.types.is_timestamp(found) or pa.types.is_date(found),
+    }
+    return kinds.get(declared, False)

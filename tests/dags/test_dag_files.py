@@ -16,6 +16,7 @@ DAGS = Path(__file__).parents[2] / "dags"
 SOURCES = ("airlines", "airports", "flight_actuals", "flight_schedule", "planes", "weather")
 DAG_IDS = {
     *(f"ingest_{source}" for source in SOURCES),
+    *(f"replay_{source}" for source in SOURCES),
     "build_warehouse",
     "train_flight_delay",
     "score_flight_delay",
@@ -93,6 +94,14 @@ def test_ingestion_waits_lands_gates_and_releases(bag: Any, source: str) -> None
     assert dag.get_task("release").outlets[0].uri == f"lake://bronze/{source}"
 
 
+@pytest.mark.parametrize("source", SOURCES)
+def test_replay_is_gated_and_released_like_a_landing_and_never_scheduled(bag: Any, source: str) -> None:
+    dag = bag.dags[f"replay_{source}"]
+    assert [task.task_id for task in dag.topological_sort()] == ["replay", "gate", "release"]
+    assert [asset.name for asset in dag.get_task("release").outlets] == [f"bronze.{source}"]
+    assert not dag.timetable.can_be_scheduled
+
+
 def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> None:
     dag = bag.dags["build_warehouse"]
     assert {f"dbt.{model}_run" for model in MODELS} <= set(dag.task_ids)
@@ -126,7 +135,7 @@ def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None
 
 def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
     engine = {"prepare", "land", "gate", "gate_warehouse", "release", "train", "score", "dbt.dbt_producer_watcher"}
-    engine |= {"rollback", "override"}
+    engine |= {"replay", "rollback", "override"}
     for dag in bag.dags.values():
         for task in dag.tasks:
             assert task.pool == ("engine" if task.task_id in engine else "default_pool"), task

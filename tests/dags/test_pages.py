@@ -45,7 +45,7 @@ def page(lake_home: Any) -> str:
     from lakehouse import data_docs, pages
 
     pages.write(data_docs.folder() / "gold" / "x" / "1-a.html", "<p>found</p>")
-    (lake_home / "secret.html").write_text("secret")
+    pages.write(lake_home / "profiles" / "secret.html", "secret")
     return "/data-docs/gold/x/1-a.html"
 
 
@@ -71,7 +71,11 @@ def test_a_viewer_sees_the_pages_and_no_other_file(client: Any, token: Any, page
     for path in PATHS:
         answer = client.get(path, headers=viewer)
         assert (answer.status_code, "No verdict yet" in answer.text) == (200, True)
-    for other in ("/data-docs/..%2Fsecret.html", "/data-docs/gold/x/2.html", "/data-docs/%2e%2e/secret.html"):
+    for other in (
+        "/data-docs/..%2Fprofiles%2Fsecret.html",
+        "/data-docs/gold/x/2.html",
+        "/data-docs/%2e%2e/profiles/secret.html",
+    ):
         assert client.get(other, headers=viewer).status_code == 404
 
 

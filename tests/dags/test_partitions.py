@@ -50,7 +50,7 @@ def test_a_mapper_is_the_same_when_it_is_read_back(lag_days: int, limit: int | N
     "key",
     ["tomorrow", "2013-02-30", "2013-03-02/2013-03-01", "20130301", " 2013-03-01", "2013-03-01/2013-03-01", "2013-W09"],
 )
-@pytest.mark.parametrize("dag_id", ["ingest_planes", "build_warehouse", "score_flight_delay"])
+@pytest.mark.parametrize("dag_id", ["ingest_planes", "replay_planes", "build_warehouse", "score_flight_delay"])
 def test_a_key_that_is_not_an_interval_in_its_one_form_is_refused(
     stored: dict[str, Any], dag_id: str, key: str
 ) -> None:
@@ -60,7 +60,7 @@ def test_a_key_that_is_not_an_interval_in_its_one_form_is_refused(
         stored[dag_id].timetable.resolve_partition_date(key)
 
 
-@pytest.mark.parametrize("dag_id", ["ingest_planes", "build_warehouse", "score_flight_delay"])
+@pytest.mark.parametrize("dag_id", ["ingest_planes", "replay_planes", "build_warehouse", "score_flight_delay"])
 def test_a_day_has_a_date_and_a_range_has_none(stored: dict[str, Any], dag_id: str) -> None:
     timetable = stored[dag_id].timetable
     assert timetable.resolve_partition_date("2013-03-01") == midnight("2013-03-01")

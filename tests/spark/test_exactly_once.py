@@ -104,8 +104,8 @@ def killed(phase: str, interval: Interval, *steps: str) -> None:
 
 
 def content(name: str) -> str:
-    """A hash of all values of all rows, whatever their order."""
-    rows = sorted(repr(tuple(row)) for row in spark().table(name).collect())
+    """A hash of all values of all rows, whatever their order; ``_batch`` is the run's own id, new with each try."""
+    rows = sorted(repr(tuple(row)) for row in spark().table(name).drop("_batch").collect())
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 

@@ -114,6 +114,8 @@ def test_bad_rows_are_quarantined_with_their_reasons_and_nothing_is_lost(altered
         "flight_number: 'twelve' is not of type INT",
     ]
     assert bad[3]["_reasons"] == ["carrier: is required and missing"]
+    assert [row["_codes"] for row in bad] == [["field_count"], ["field_count"], ["type", "type"], ["required"]]
+    assert bad[2]["_raw"].startswith("2013-13-01,") and ",twelve," in bad[2]["_raw"]
     assert outcome["rows_quarantined"] == 4
     assert outcome["rows_in"] == outcome["rows_out"] + 4
     recorded = last_run()
@@ -186,3 +188,4 @@ def test_a_json_line_with_an_unknown_key_is_quarantined(altered: Callable[..., P
     bad = rows("select * from quarantine.weather where _interval = date'2013-01-12' order by _source_row")
     assert bad[0]["_reasons"] == ["malformed record: not in the contract: colour"]
     assert bad[1]["_reasons"] == ["malformed record: it is not a JSON object"]
+    assert [row["_codes"] for row in bad] == [["unknown_key"], ["not_json"]]

@@ -153,7 +153,7 @@ def days_of_2013(file: str, column: str, name: str) -> list[Figure]:
                 None: "2013-07-04 2013-11-28 2013-11-29 2013-12-25",
             },
         ),
-        ("bronze.weather", "weather.csv", "temp", "temperature_f", {}),
+        ("bronze.weather", "weather.csv", "temp", "temperature_f", {"temperature_f": "2013-01-23 2013-04-09"}),
     ],
 )
 def test_the_anomalies_of_2013_are_its_storms_and_holidays(

@@ -189,3 +189,22 @@ def test_the_command(tmp_path: Path) -> None:
     assert refused.exit_code == 2
     early = runner.invoke(app, ["--until", "2012-01-01", "--drop", str(tmp_path)])
     assert early.stdout == "No file has arrived by that day.\n"
+
+
+def test_a_broken_delivery_differs_in_the_unit_of_pressure_alone_and_is_put_right(tmp_path: Path) -> None:
+    day = {"since": dt.date(2013, 1, 2), "until": CLOCK, "sources": ["weather"]}
+    deliver(tmp_path, **day)
+    path = tmp_path / "weather" / "weather_2013-01-02.jsonl"
+    good = path.read_bytes()
+    deliver(tmp_path, **day, broken=True)
+    before = [json.loads(line) for line in good.splitlines()]
+    after = [json.loads(line) for line in path.read_bytes().splitlines()]
+    pressures = (
+        [row.pop("pressure_millibars", None) for row in after],
+        [row.pop("pressure_millibars", None) for row in before],
+    )
+    assert after == before
+    assert all((inches is None) == (millibars is None) for inches, millibars in zip(*pressures, strict=True))
+    assert all(28 < inches < 32 for inches in pressures[0] if inches is not None)
+    assert deliver(tmp_path, **day) == {"weather": Count(written=1)}
+    assert path.read_bytes() == good

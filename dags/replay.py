@@ -1,0 +1,31 @@
+"""Airflow DAGs ``replay_<source>``: give quarantined rows another chance, one DAG for each contract, run by hand."""
+
+from airflow.sdk import DAG, chain
+
+from lakehouse import contracts
+from lakehouse.airflow import tasks
+from lakehouse.airflow.partitions import ManualTimetable
+
+for source in contracts.sources():
+    contract = contracts.load(source)
+    with DAG(
+        dag_id=f"replay_{source}",
+        description=f"Takes quarantined rows of {contract.table} through its contract and suite as they are now.",
+        doc_md=f"""
+{contract.description}
+
+Takes the rows in `quarantine.{source}` of the run's days through the contract and the suite as they are now. Those that
+pass join the landed rows of these days in `{contract.table}`, which is gated and released. The others stay in
+quarantine, with their new reasons.
+{tasks.HOW_TO_RUN}""",
+        schedule=ManualTimetable(),
+        start_date=tasks.START,
+        catchup=False,
+        max_active_runs=1,  # one writer for each table
+        default_args={"owner": contract.owner, **tasks.RETRIES},
+        tags=["replay", "bronze", source],
+    ):
+        replayed = tasks.replay(source)
+        gated = tasks.gate([contract.table])
+        released = tasks.release.override(outlets=[tasks.table_asset(contract.table)])([contract.table])
+        chain(replayed, gated, released)

@@ -1,0 +1,245 @@
+"""A batch of a source: its records get their types, are judged row by row, counted, and taken or rejected.
+
+Landing and replay share this, so that a row is judged the same way whenever it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.contracts import TECHNICAL_COLUMNS
+from lakehouse.contracts import Column as Declared
+from lakehouse.errors import LakeError
+from lakehouse.rules import applies, broken_rules
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+    from lakehouse.contracts import Contract
+    from lakehouse.rules import Rule
+    from lakehouse.suites import Suite
+
+TYPES = {name: type_ for name, (type_, _) in TECHNICAL_COLUMNS.items()}
+QUARANTINE = {
+    **TYPES,
+    "_raw": "STRING",
+    "_columns": "ARRAY<STRING>",
+    "_reasons": "ARRAY<STRING>",
+    "_codes": "ARRAY<STRING>",
+    "_batch": "STRING",
+    "_rejected": "BOOLEAN",
+}
+RULE = "rule"
+"""Code of a reason that is a broken rule of the suite."""
+
+MASK = "***"
+_FAULTS = "array<struct<code:string,text:string,column:string>>"
+_WHOLE_ROW = "*"
+
+
+class RejectedBatchError(LakeError):
+    """A batch breaks its contract or suite so far that nothing of it is taken.
+
+    Args:
+        message: Which rule, how many rows, examples.
+        code: ``all_rows_bad`` or ``below_mostly``.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(f"[{code}] {message}")
+        self.code = code
+
+
+def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataFrame:
+    """Give each column its contract's type, and say of each row why it cannot have it.
+
+    Args:
+        raw: Records in the readers' common shape.
+        contract: Declares the types and which columns must be there.
+        added: Columns that the contract does not have, with their types.
+
+    Returns:
+        Typed columns, everything whose name begins with ``_`` but ``_malformed``, and ``_faults``: what is wrong
+        with a row as structs of code, text and column; empty for a good row.
+    """
+    from pyspark.sql import functions as F
+
+    sources = dict(raw.dtypes)
+
+    def typed(column: Declared) -> Column:
+        text = f"`{column.name}`"
+        if column.format:
+            text = f"try_to_timestamp({text}, '{column.format}')"
+        return F.expr(f"try_cast({text} as {column.spark_type})")
+
+    def fault(column: Declared) -> Column:
+        name, value, result = column.name, F.col(column.name), typed(column)
+        shown = F.substring(value.cast("string"), 1, 100)
+
+        def because(code: str, *text: Column) -> Column:
+            return F.struct(F.lit(code).alias("code"), F.concat(*text).alias("text"), F.lit(name).alias("column"))
+
+        unreadable = result.isNull()
+        if sources[name] != "string" and not column.format:
+            # 12.7 is no INT, though a cast makes 12 of it.
+            unreadable = unreadable | ~result.cast(sources[name]).eqNullSafe(value)
+        why = F.when(
+            value.isNotNull() & unreadable,
+            because("type", F.lit(f"{name}: '"), shown, F.lit(f"' is not of type {column.spark_type}")),
+        )
+        if column.spark_type in ("DOUBLE", "FLOAT"):
+            infinite = F.isnan(result) | (F.abs(result) == float("inf"))
+            why = why.when(
+                infinite, because("not_finite", F.lit(f"{name}: '"), shown, F.lit("' is not a finite number"))
+            )
+        if column.required:
+            why = why.when(value.isNull(), because("required", F.lit(f"{name}: is required and missing")))
+        return why
+
+    malformed = F.array(
+        F.struct(
+            F.col("_malformed.code").alias("code"),
+            F.col("_malformed.text").alias("text"),
+            F.lit(_WHOLE_ROW).alias("column"),
+        )
+    )
+    faults = F.array_compact(F.array(*map(fault, contract.columns)))
+    return raw.select(
+        *(typed(column).alias(column.name) for column in contract.columns),
+        *(F.col(f"`{name}`").cast(type_).alias(name) for name, type_ in added.items()),
+        *(name for name in raw.columns if name.startswith("_") and name != "_malformed"),
+        F.when(F.col("_malformed").isNotNull(), malformed).otherwise(faults).cast(_FAULTS).alias("_faults"),
+    )
+
+
+def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
+    """Say of every row all that is wrong with it, in ``_reasons`` and ``_codes``.
+
+    A value that could not be read is null by now; rules about its column are not asked, all others are.
+
+    Args:
+        parsed: Outcome of :func:`parse`.
+        rules: The suite's critical row rules.
+    """
+    from pyspark.sql import functions as F
+
+    unread = parsed.withColumn("_unread", F.transform("_faults", lambda fault: fault["column"]))
+
+    def known(rule: Rule) -> Column:
+        return ~F.arrays_overlap("_unread", F.array(*map(F.lit, (_WHOLE_ROW, *rule.columns))))
+
+    judged = broken_rules(unread, rules, known=known)
+    return judged.select(
+        *(name for name in parsed.columns if name != "_faults"),
+        F.concat(F.transform("_faults", lambda fault: fault["text"]), F.col("_broken")).alias("_reasons"),
+        F.concat(
+            F.transform("_faults", lambda fault: fault["code"]), F.transform("_broken", lambda _: F.lit(RULE))
+        ).alias("_codes"),
+    )
+
+
+def is_bad() -> Column:
+    """The condition that is true for a judged row with a reason to keep it out."""
+    from pyspark.sql import functions as F
+
+    return F.size("_reasons") > 0
+
+
+def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
+    """Count a judged batch in one pass: rows, bad rows, and bad rows per critical rule.
+
+    Args:
+        judged: Outcome of :func:`judge`.
+        suite: The table's suite.
+        more: Further conditions whose rows are counted, under these names.
+    """
+    from pyspark.sql import functions as F
+
+    rules = suite.row_rules()
+    labels = [rule.label for rule in rules]
+
+    def total(condition: Column) -> Column:
+        return F.coalesce(F.sum(condition.cast("long")), F.lit(0))
+
+    row = judged.agg(
+        F.count("*").alias("rows"),
+        total(is_bad()).alias("bad"),
+        total(F.size(F.array_remove("_codes", RULE)) > 0).alias("unreadable"),
+        *(total(F.array_contains("_reasons", label)).alias(f"broken_{i}") for i, label in enumerate(labels)),
+        *(total(applies(rule)).alias(f"applies_{i}") for i, rule in enumerate(rules)),
+        *(total(condition).alias(f"more_{name}") for name, condition in more.items()),
+    ).collect()[0]
+    broken = {label: int(row[f"broken_{i}"]) for i, label in enumerate(labels) if row[f"broken_{i}"]}
+    considered = {label: int(row[f"applies_{i}"]) for i, label in enumerate(labels)}
+    if row["unreadable"]:
+        broken["the types of the contract"] = int(row["unreadable"])
+    counts = {"rows": int(row["rows"]), "bad": int(row["bad"]), "broken": broken, "considered": considered}
+    return counts | {name: int(row[f"more_{name}"]) for name in more}
+
+
+def rejection(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:
+    """Code and text of why a batch is to be rejected whole, or None.
+
+    Args:
+        counts: Outcome of :func:`count`.
+        suite: The table's suite; a rule's ``mostly`` is the least share that must keep it of the rows that
+            it applies to, which for most rules are those with a value.
+    """
+    rows = counts["rows"]
+    if rows and counts["bad"] == rows:
+        return "all_rows_bad", "not one row keeps the contract."
+    for rule in suite.row_rules():
+        broken, considered = counts["broken"].get(rule.label, 0), counts["considered"][rule.label]
+        if broken and (considered - broken) / considered < rule.mostly:
+            return (
+                "below_mostly",
+                f"{broken} of {considered} rows break {rule.label}; at least {rule.mostly:.4%} must keep it.",
+            )
+    return None
+
+
+def examples(judged: DataFrame, contract: Contract, suite: Suite, limit: int = 5) -> str:
+    """The first bad rows of a batch, in words: file, row, reasons, values; those of personal columns masked.
+
+    Args:
+        judged: Outcome of :func:`judge`.
+        contract: Says which columns are personal.
+        suite: The table's suite.
+        limit: How many.
+    """
+    personal = {column.name for column in contract.columns if column.hidden}
+    about = {rule.label: rule.columns for rule in suite.row_rules()}
+    shown = list(dict.fromkeys(name for names in about.values() for name in names if name in judged.columns))
+    rows = (
+        judged.where(is_bad()).orderBy("_interval", "_source_file", "_source_row")
+        .select("_source_file", "_source_row", "_reasons", *shown).limit(limit).collect()
+    )  # fmt: skip
+    texts = []
+    for row in rows:
+        reasons = [
+            reason + _values({name: row[name] for name in about[reason] if name in shown}, personal)
+            if reason in about
+            else masked(reason, personal)
+            for reason in row["_reasons"]
+        ]
+        texts.append(f"{row['_source_file']} row {row['_source_row']}: {', '.join(reasons)}")
+    return f"For example {'; '.join(texts)}."
+
+
+def masked(reason: str, personal: Collection[str]) -> str:
+    """A reason without the value that it quotes, if that is of a personal column.
+
+    Args:
+        reason: A reason that is about the contract's types.
+        personal: Names of the personal columns.
+    """
+    name, quoted, rest = reason.partition(": '")
+    if not quoted or name not in personal:
+        return reason
+    return f"{name}: '{MASK}' {rest[rest.rindex(quoted[-1]) + 1 :].strip()}"
+
+
+def _values(values: Mapping[str, Any], personal: Collection[str]) -> str:
+    shown = [f"{name} = {MASK if name in personal else value}" for name, value in values.items()]
+    return f" ({', '.join(shown)})" if shown else ""

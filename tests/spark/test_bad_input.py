@@ -1,0 +1,127 @@
+"""Bad deliveries: each ends in quarantine or is refused with its code, and nothing else breaks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse import contracts, ops, readers
+from lakehouse.batches import RejectedBatchError
+from lakehouse.interval import Interval
+from lakehouse.readers import SourceError
+from lakehouse.readers.files import check_text
+from tests.cases.bad_input.make import Case, cases, csv, jsonl, parquet
+from tests.spark.sources import BOUNDS, FIRST, Source, expect
+from tests.spark.sources import new_source as new_source
+
+CASES = list(cases())
+GOOD = {
+    "csv": csv,
+    "csv.gz": lambda: gzip.compress(csv()),
+    "jsonl": jsonl,
+    "jsonl.gz": lambda: gzip.compress(jsonl()),
+    "parquet": parquet,
+}
+UNIQUE_OF_A_DAY = expect("compound_columns_to_be_unique", column_list=["id", "_interval"], mostly=0.5)
+MEGABYTE = 1 << 20
+
+
+def land(source: Source, day: str) -> tuple[str | None, tuple[tuple[str, ...], ...]]:
+    """Land a day; the code with which it was refused, or the codes of the rows in quarantine."""
+    try:
+        source.land(day)
+    except SourceError as error:
+        assert source.file(day).name in str(error) or source.name in str(error)
+        return error.code, ()
+    except RejectedBatchError as error:
+        run = ops.read("ops.runs").sort_by("ended_at").to_pylist()[-1]
+        assert run["rows_in"] == run["rows_quarantined"] > 0
+        return error.code, ()
+    run = ops.read("ops.runs").sort_by("ended_at").to_pylist()[-1]
+    assert run["rows_in"] == run["rows_out"] + run["rows_quarantined"]
+    here = [row["_codes"] for row in source.bad("_interval, _codes") if row["_interval"] == dt.date.fromisoformat(day)]
+    assert len(here) == run["rows_quarantined"]
+    return None, tuple(map(tuple, here))
+
+
+@pytest.mark.parametrize("suffix", sorted(GOOD))
+def test_each_ends_in_quarantine_or_is_refused(new_source: Any, suffix: str) -> None:
+    source = new_source(f"bad_{suffix.replace('.', '_')}", suffix)
+    source.rules(UNIQUE_OF_A_DAY, BOUNDS)
+    source.put("2020-01-01", GOOD[suffix]())
+    source.land("2020-01-01")
+    source.publish("2020-01-01")
+    visible = f"bronze.{source.name}"
+    before = source.rows(table=visible)
+    assert len(before) == 4
+
+    wanted: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+    mine = [case for case in CASES if case.suffix == suffix]
+    for place, case in enumerate(mine, start=1):
+        day = (FIRST + dt.timedelta(days=place)).isoformat()
+        source.put(day, case.make())
+        wanted[case.name], found[case.name] = (case.refused, case.bad), land(source, day)
+    assert {name: found[name] for name in found if found[name] != wanted[name]} == {}
+    assert source.rows(table=visible) == before
+
+    source.put("2020-12-31", GOOD[suffix]())
+    source.land("2020-12-31")
+    source.publish("2020-12-31")
+    assert len(source.rows(table=visible)) == 8
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len({case.name for case in CASES}) == len(CASES) >= 80
+
+
+@pytest.mark.parametrize("name", ["csv_gz_bomb", "csv_cell_of_50_megabytes", "quote_left_open_for_megabytes"])
+def test_a_huge_one_is_refused_in_bounded_memory(tmp_path: Path, name: str) -> None:
+    case: Case = next(case for case in CASES if case.name == name)
+    path = tmp_path / f"huge.{case.suffix}"
+    path.write_bytes(case.make())
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError) as error:
+            check_text(str(path), "UTF-8", quoted=True)
+        assert tracemalloc.get_traced_memory()[1] < 32 * MEGABYTE
+    finally:
+        tracemalloc.stop()
+    assert error.value.code == case.refused
+
+
+def test_a_file_that_is_not_where_or_what_its_name_says(new_source: Any, tmp_path: Path) -> None:
+    source = new_source("bad_names")
+    day = "2020-01-05"
+    contract = contracts.load(source.name)
+
+    def refused() -> str:
+        with pytest.raises(SourceError) as error:
+            readers.read(contract, Interval.parse(day))
+        return error.value.code
+
+    source.put("2020-01-04", csv())
+    half = source.file(day).with_name(f".{source.file(day).name}.part")
+    half.write_bytes(csv())
+    assert refused() == "not_arrived"  # half an upload has another name until it is whole
+    look_alike = source.file(day).with_name(source.file(day).name.replace("a", "\u0430"))
+    look_alike.write_bytes(csv())
+    assert refused() == "not_arrived"
+    outside = tmp_path / "secret.csv"
+    outside.write_bytes(csv())
+    source.file(day).symlink_to(outside)
+    assert refused() == "outside_drop"
+
+
+def test_the_same_name_with_new_content_replaces_its_day(new_source: Any) -> None:
+    source = new_source("bad_again")
+    for last in ("7", "8"):
+        source.put("2020-01-05", csv(f"{last},Ann,1,1,2020-01-05"))
+        source.land("2020-01-05")
+        source.publish("2020-01-05")
+    assert [row["id"] for row in source.rows("id, _interval, _source_file, _source_row")] == [1, 2, 3, 4, 8]

@@ -1,0 +1,209 @@
+"""Replay: quarantined rows join those that they came with, once, and never without them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lakehouse import ops, tables
+from lakehouse.audit import GateFailedError
+from lakehouse.batches import RejectedBatchError
+from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
+from tests.spark.sources import new_source as new_source
+
+DAY, NEXT = "2020-01-05", "2020-01-06"
+HEADER = "id,person,amount,pieces,day\n"
+WIDE = expect("column_values_to_be_between", column="amount", min_value=0, max_value=1000, mostly=0.5)
+
+
+def lines(*rows: str) -> str:
+    return HEADER + "".join(row + "\n" for row in rows)
+
+
+def heads(source: Source) -> tuple[int | None, ...]:
+    return tuple(tables.head(f"{layer}.{source.name}") for layer in ("bronze_next", "quarantine"))
+
+
+def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reasons(new_source: Any) -> None:
+    source = new_source("replay_join")
+    source.put(
+        DAY,
+        lines("1,Ann,5,1,2020-01-05", '2,"Bo, jr",500,1,2020-01-05', "3,Cy,5000,x,2020-01-05", "4,Di,7,2,2020-01-05"),
+    )
+    source.put(NEXT, lines("9,Ed,1,1,2020-01-06"))
+    source.land(DAY)
+    first = source.publish(DAY)
+    source.land(NEXT)
+    source.publish(NEXT)
+    bounds = "expect_column_values_to_be_between(amount, 0..100)"
+    assert source.bad("_source_row, _reasons, _codes, _raw, _columns") == [
+        {"_source_row": 2, "_reasons": [bounds], "_codes": ["rule"], "_raw": '2,"Bo, jr",500,1,2020-01-05',
+         "_columns": HEADER.strip().split(",")},
+        {"_source_row": 3, "_reasons": ["pieces: 'x' is not of type INT", bounds], "_codes": ["type", "rule"],
+         "_raw": "3,Cy,5000,x,2020-01-05", "_columns": HEADER.strip().split(",")},
+    ]  # fmt: skip
+
+    source.rules(UNIQUE, WIDE)
+    outcome = source.replay(DAY)
+    assert (outcome["rows_in"], outcome["rows_out"], outcome["rows_quarantined"]) == (4, 3, 1)
+    assert outcome["rows_replayed"] == 1
+    second = source.publish(DAY)
+    assert second > first
+    assert source.rows("id, person, _source_row, _source_file", f"bronze.{source.name}") == [
+        {"id": 1, "person": "Ann", "_source_row": 1, "_source_file": f"replay_join/replay_join_{DAY}.csv"},
+        {"id": 2, "person": "Bo, jr", "_source_row": 2, "_source_file": f"replay_join/replay_join_{DAY}.csv"},
+        {"id": 4, "person": "Di", "_source_row": 4, "_source_file": f"replay_join/replay_join_{DAY}.csv"},
+        {"id": 9, "person": "Ed", "_source_row": 1, "_source_file": f"replay_join/replay_join_{NEXT}.csv"},
+    ]
+    wide = "expect_column_values_to_be_between(amount, 0..1000)"
+    assert source.bad() == [
+        {"_source_row": 3, "_reasons": ["pieces: 'x' is not of type INT", wide], "_codes": ["type", "rule"]}
+    ]
+    recorded = ops.read("ops.runs").filter(ops_is(source, "replay")).to_pylist()[-1]
+    assert (recorded["rows_in"], recorded["rows_out"], recorded["rows_quarantined"]) == (4, 3, 1)
+
+    before = heads(source)
+    again = source.replay(DAY)
+    assert (again["rows_replayed"], again["rows_quarantined"]) == (0, 1)
+    assert source.publish(DAY) == source.publish(NEXT) == second
+    assert heads(source) == before
+
+    source.put(DAY, lines("1,Ann,5,1,2020-01-05"))
+    source.land(DAY)
+    source.publish(DAY)
+    assert [row["id"] for row in source.rows("id")] == [1, 9]
+    assert source.bad() == []
+
+
+def ops_is(source: Source, step: str) -> Any:
+    import pyarrow.compute as pc
+
+    return (pc.field("dataset") == f"bronze.{source.name}") & (pc.field("step") == step)
+
+
+def test_a_batch_that_was_rejected_whole_replaces_what_was_there_of_its_day(new_source: Any) -> None:
+    source = new_source("replay_whole")
+    source.put(DAY, lines("1,Ann,5,1,2020-01-05"))
+    source.land(DAY)
+    source.publish(DAY)
+    source.put(
+        DAY,
+        lines(
+            "1,Ann,500,1,2020-01-05", "2,Secret Name,500,1,2020-01-05", "3,Cy,-1,1,2020-01-05", "4,Di,4,1,2020-01-05"
+        ),
+    )
+    with pytest.raises(RejectedBatchError) as error:
+        source.land(DAY)
+    assert error.value.code == "below_mostly"
+    assert [row["_reasons"] for row in source.bad()][3] == []
+    before = heads(source)
+    with pytest.raises(RejectedBatchError, match=r"3 of 4 rows break"):
+        source.replay(DAY)
+    assert heads(source) == before
+    assert [row["id"] for row in source.rows("id")] == [1]
+
+    source.rules(UNIQUE, WIDE)
+    outcome = source.replay(DAY)
+    assert (outcome["rows_in"], outcome["rows_out"], outcome["rows_quarantined"]) == (4, 3, 1)
+    source.publish(DAY)
+    assert source.rows("id, amount") == [
+        {"id": 1, "amount": 500.0},
+        {"id": 2, "amount": 500.0},
+        {"id": 4, "amount": 4.0},
+    ]
+    before = heads(source)
+    assert source.replay(DAY)["rows_replayed"] == 0
+    assert heads(source) == before
+
+
+def test_uniqueness_is_judged_over_the_landed_rows_too(new_source: Any) -> None:
+    source = new_source("replay_unique")
+    source.put(
+        DAY, lines("1,Ann,5,1,2020-01-05", "1,Bo,500,1,2020-01-05", "3,Cy,500,1,2020-01-05", "4,Di,7,1,2020-01-05")
+    )
+    source.rules(BOUNDS)
+    source.land(DAY)
+    source.rules(UNIQUE, WIDE)
+    assert source.replay(DAY)["rows_replayed"] == 1
+    assert [row["id"] for row in source.rows("id")] == [1, 3, 4]
+    assert [row["_codes"] for row in source.bad()] == [["rule"]]
+
+
+def test_when_the_gate_shuts_a_replay_the_rows_are_back_in_quarantine(new_source: Any) -> None:
+    source = new_source("replay_gate")
+    source.put(DAY, lines("1,Ann,5,1,2020-01-05", "2,Bo,500,1,2020-01-05"))
+    source.land(DAY)
+    source.publish(DAY)
+    source.rules(WIDE, expect("table_row_count_to_be_between", max_value=1))
+    assert source.replay(DAY)["rows_replayed"] == 1
+    assert source.bad() == []
+    with pytest.raises(GateFailedError):
+        source.publish(DAY)
+    assert [row["id"] for row in source.rows("id")] == [1]
+    assert [row["_source_row"] for row in source.bad()] == [2]
+    source.rules(WIDE)
+    assert source.replay(DAY)["rows_replayed"] == 1
+    source.publish(DAY)
+    assert [row["id"] for row in source.rows("id", f"bronze.{source.name}")] == [1, 2]
+
+
+def test_a_replay_that_was_killed_half_way_is_completed(new_source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = new_source("replay_killed")
+    source.put(
+        DAY, lines("1,Ann,5,1,2020-01-05", "2,Bo,500,1,2020-01-05", "3,Cy,7000,1,2020-01-05", "4,Di,4,1,2020-01-05")
+    )
+    source.land(DAY)
+    source.publish(DAY)
+    source.rules(WIDE)
+    write = tables.replace_interval
+
+    def killed(df: Any, stored: str, *rest: Any, **more: Any) -> int:
+        if stored.startswith("quarantine."):
+            raise KeyboardInterrupt
+        return write(df, stored, *rest, **more)
+
+    monkeypatch.setattr(tables, "replace_interval", killed)
+    with pytest.raises(KeyboardInterrupt):
+        source.replay(DAY)
+    monkeypatch.setattr(tables, "replace_interval", write)
+    source.publish(DAY)
+    assert len(source.bad()) == 2
+    outcome = source.replay(DAY)
+    assert (outcome["rows_in"], outcome["rows_out"], outcome["rows_quarantined"]) == (4, 3, 1)
+    assert [row["id"] for row in source.rows("id")] == [1, 2, 4]
+    assert [row["_source_row"] for row in source.bad()] == [3]
+
+
+def test_json_rows_are_replayed_as_they_were_read(new_source: Any) -> None:
+    source = new_source("replay_json", "jsonl")
+    good = '{"id": 1, "person": "Ann", "amount": 5, "pieces": 1, "day": "2020-01-05"}\n'
+    source.put(DAY, good + good.replace("1, ", "2, ").replace("5,", "500.25,") + '{"id": 3\n')
+    assert source.land(DAY)["rows_quarantined"] == 2
+    source.rules(UNIQUE, WIDE)
+    assert source.replay(DAY)["rows_replayed"] == 1
+    assert source.rows("id, amount, _source_row")[1] == {"id": 2, "amount": 500.25, "_source_row": 2}
+
+
+def test_nothing_in_quarantine_is_nothing_to_do(new_source: Any) -> None:
+    source = new_source("replay_nothing")
+    source.put(DAY, lines("1,Ann,5,1,2020-01-05"))
+    source.land(DAY)
+    before = heads(source)
+    assert source.replay(DAY)["rows_replayed"] == 0
+    assert heads(source) == before
+
+
+def test_examples_mask_personal_columns_and_the_quarantine_does_not(new_source: Any) -> None:
+    source = new_source("replay_masked", person={"logicalType": "integer", "tags": ["pii"]})
+    source.put(DAY, lines("1,Joan D'Arc,500,1,2020-01-05", "2,42,700,1,2020-01-05"))
+    with pytest.raises(RejectedBatchError) as error:
+        source.land(DAY)
+    message = str(error.value)
+    assert "Joan" not in message and "person: '***' is not of type INT" in message
+    assert "(amount = 700.0)" in message
+    assert source.bad()[0]["_reasons"][0] == "person: 'Joan D'Arc' is not of type INT"
+    source.rules(UNIQUE, expect("column_values_to_be_between", column="person", max_value=1))
+    with pytest.raises(RejectedBatchError) as error:
+        source.land(DAY)
+    assert "(person = ***)" in str(error.value) and "42" not in str(error.value)
