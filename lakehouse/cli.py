@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from decimal import Decimal
 from importlib.metadata import entry_points
@@ -18,6 +19,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.tree import Tree
 
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
@@ -252,6 +254,60 @@ def sql(
         _prompt(limit, release)
         return
     print_rows(query, as_csv, as_json, limit, release)
+
+
+@app.command(rich_help_panel=QUERIES)
+def explain(
+    prediction: Annotated[str | None, typer.Argument(metavar="[PREDICTION_ID]", help="Its prediction_id.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of a model folder.")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="What it is about: a value for each column of the entity key, in order.")
+    ] = None,
+    date: Annotated[str | None, typer.Option(metavar="DAY", help="Its day, such as 2013-03-01.")] = None,
+    release: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="As readers saw it right after this release.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a drawn graph.")] = None,
+) -> None:
+    """Explain a prediction: its reasons, its model and training, its inputs, their gates, and the source files."""
+    from lakehouse import explain as explanations
+    from lakehouse import graphs, trees
+
+    day = _interval(date) if date else None
+    if day and not day.is_day:
+        raise typer.BadParameter("--date takes one day.")
+    if prediction is None:
+        if not (model and key and day):
+            raise typer.BadParameter("Give a PREDICTION_ID, or --model, --key and --date.")
+        prediction = explanations.prediction_id(model, key, day.start)
+    elif key:
+        raise typer.BadParameter("Give a PREDICTION_ID or a --key, not both.")
+    row = explanations.find(prediction, model, day.start if day else None, release)
+    found = explanations.explain(row)
+    _show(found, trees.of_explanation(found), graphs.page_of_explanation, as_json, html)
+
+
+@app.command(rich_help_panel=QUERIES)
+def impact(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|DAYS|TABLE@VERSION|COLUMN|MODEL@VERSION",
+            help="weather_2013-03-01.jsonl, 2013-03-01/2013-03-03, bronze.weather@3, bronze.weather.temperature_f "
+            "or flight_delay@1.",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a drawn graph.")] = None,
+) -> None:
+    """Find everything that was made from something: tables, models and predictions, and whether they are visible."""
+    from lakehouse import graphs, trees
+    from lakehouse.impact import impact as run
+
+    found = run(what)
+    facts = {**asdict(found), "visible": found.visible}
+    _show(facts, trees.of_impact(found), lambda _: graphs.page_of_impact(found), as_json, html)
 
 
 @app.command(rich_help_panel=QUERIES)
@@ -516,6 +572,21 @@ def _table(names: list[str], rows: list[dict[str, Any]]) -> None:
     console = Console()
     # Piped into another program, a table is not cut to the width of a terminal that is not there.
     console.print(table, crop=console.is_terminal, soft_wrap=not console.is_terminal)
+
+
+def _show(
+    facts: dict[str, Any], tree: Tree, page: Callable[[dict[str, Any]], str], as_json: bool, html: Path | None
+) -> None:
+    if html is not None:
+        from lakehouse import pages
+
+        pages.write(html, page(facts))
+        print(html)
+    elif as_json:
+        print(json.dumps(facts, default=_plain, indent=2))
+    else:
+        console = Console()
+        console.print(tree, soft_wrap=not console.is_terminal, highlight=False)
 
 
 def _report(outcome: dict[str, Any]) -> None:

@@ -124,6 +124,32 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("released_by", pa.string()),
         ]
     ),
+    "ops.models": pa.schema(
+        [
+            ("registered_at", _UTC),
+            ("model_name", pa.string()),
+            ("model_version", pa.int32()),
+            ("role", pa.string()),
+            ("reason", pa.string()),
+            ("decided_by", pa.string()),
+            ("run_id", pa.string()),
+            ("mlflow_run_id", pa.string()),
+            ("candidate", pa.string()),
+            ("window_start", pa.date32()),
+            ("window_end", pa.date32()),
+            ("release_id", pa.int64()),
+            ("versions", _VERSIONS),
+            ("row_order", pa.string()),
+            ("seed", pa.int64()),
+            ("code_version", pa.string()),
+            ("lock_sha256", pa.string()),
+            ("model_sha256", pa.string()),
+            ("input_sha256", pa.string()),
+            ("predictions_sha256", pa.string()),
+            ("environment", pa.string()),
+            ("metrics", pa.map_(pa.string(), pa.float64())),
+        ]
+    ),
     "ops.fingerprints": pa.schema(
         [
             ("recorded_at", _UTC),

@@ -102,6 +102,41 @@ def interval_column(table: str) -> str | None:
     return column
 
 
+def meta(table: str) -> dict[str, Any] | None:
+    """What the properties of a model declare under ``meta``; None when there is no such model.
+
+    Args:
+        table: By the name that readers use, such as ``gold.fct_flights``.
+    """
+    node = _manifest()["nodes"].get(f"model.lakehouse.{table.partition('.')[2]}")
+    return None if node is None else dict(node["config"]["meta"])
+
+
+def inputs(table: str) -> list[str]:
+    """The released tables that a model's query reads, directly or through the silver views.
+
+    Args:
+        table: By the name that readers use.
+    """
+    node = _manifest()["nodes"][f"model.lakehouse.{table.partition('.')[2]}"]
+    found = {source for parent in node["depends_on"]["nodes"] for source in stored_inputs(parent.rpartition(".")[2])}
+    return sorted(found)
+
+
+def stored_inputs(name: str) -> list[str]:
+    """The released tables behind a source or model of the dbt project: itself when it is stored, else what it reads.
+
+    Args:
+        name: Of a source table or model, such as ``stg_weather``.
+    """
+    node = _manifest()["nodes"].get(f"model.lakehouse.{name}")
+    if node is None:
+        return [f"bronze.{name}"]
+    if node["config"]["materialized"] not in ("view", "ephemeral"):
+        return [f"{node['schema'].removesuffix('_next')}.{node['alias']}"]
+    return sorted({each for parent in node["depends_on"]["nodes"] for each in stored_inputs(parent.rpartition(".")[2])})
+
+
 def run_dbt(
     interval: Interval,
     select: Sequence[str] | None = None,

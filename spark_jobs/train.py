@@ -6,22 +6,23 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import lakehouse
-from lakehouse import registry, tables, training
+from lakehouse import ops, registry, tables, training
 from lakehouse.interval import Interval
-from lakehouse.release import NotReleasedError, released
+from lakehouse.release import NotReleasedError, released, user
 from lakehouse.steps import code_version, step
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
+def run(model: str, interval: Interval | None = None, by: str | None = None) -> dict[str, Any]:
     """Train a model on a window of released features and labels, and register it.
 
     Args:
         model: Name of a model folder.
         interval: Training window, test days included. Without it, the window of ``model.yaml``'s length that
             ends on the last day with labels.
+        by: Who wants it; the user of the process without it.
 
     Returns:
         ``model_version``, ``roles``, ``reason`` for its role, ``candidate``, and its figures on the test days.
@@ -56,6 +57,7 @@ def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
 
         pins = registry.Pins.of(spec, window, versions, release_id, code_version(), training.content_sha256(frame))
         version = registry.register(spec, trained, pins, this.run_id)
+        record(version, pins, trained.headline(), by or user())
         outcome = {
             "model_version": version.version,
             "roles": list(version.aliases),
@@ -71,6 +73,54 @@ def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
             version.tags["role_reason"],
         )  # fmt: skip
         return outcome
+
+
+def record(version: registry.ModelVersion, pins: registry.Pins, metrics: dict[str, float], by: str) -> None:
+    """Say in ``ops.models`` what a version was made from, and why it has its role; once.
+
+    Args:
+        version: Which.
+        pins: What it was made from.
+        metrics: The figures that it is known by.
+        by: Who wanted it.
+    """
+    known = ops.read("ops.models", ["model_name", "model_version"]).to_pylist()
+    if {"model_name": version.name, "model_version": version.version} in known:
+        return
+    ops.append(
+        "ops.models",
+        [
+            {
+                "registered_at": dt.datetime.now(dt.UTC),
+                "model_name": version.name,
+                "model_version": version.version,
+                "role": ", ".join(version.aliases) or None,
+                "reason": version.tags["role_reason"],
+                "decided_by": by,
+                "run_id": version.tags["step_run_id"],
+                "mlflow_run_id": version.run_id,
+                "candidate": version.tags["candidate"],
+                "window_start": pins.window.start,
+                "window_end": pins.window.end,
+                "release_id": int(version.tags["release_id"]),
+                "seed": int(version.tags["seed"]),
+                "versions": sorted(pins.versions.items()),
+                "row_order": ", ".join(pins.row_order),
+                "metrics": sorted(metrics.items()),
+                **{
+                    name: version.tags[name]
+                    for name in (
+                        "code_version",
+                        "lock_sha256",
+                        "model_sha256",
+                        "input_sha256",
+                        "predictions_sha256",
+                        "environment",
+                    )  # fmt: skip
+                },
+            }
+        ],
+    )
 
 
 def read_outcomes(spec: registry.ModelSpec, release_id: int) -> pd.DataFrame:

@@ -310,7 +310,8 @@ def train(model: str) -> dict[str, Any]:
     check_conf(context)
     window = context["params"]["window"]
     with no_retry():
-        return job("train")(model, Interval.parse(window) if window else None)
+        by = context["dag_run"].triggering_user_name
+        return job("train")(model, Interval.parse(window) if window else None, by)
 
 
 @task(pool=ENGINE_POOL)
