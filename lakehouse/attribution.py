@@ -61,23 +61,20 @@ def attribute(model: ServedModel, rows: pd.DataFrame, background: Callable[[], p
     """
     fitted = pipeline(model)
     final = fitted[-1]
-    encoded = _encoded(fitted, model, rows)
     if hasattr(final, "coef_"):
-        mean = _encoded(fitted, model, background()).mean(axis=0)
-        values = (encoded - mean) * final.coef_[0]
-        base, method = (
-            float(final.intercept_[0] + mean @ final.coef_[0]),
-            "linear: coefficient × distance from the mean",
-        )
+        encoded, mean = _encoded(fitted, model, rows), _encoded(fitted, model, background()).mean(axis=0)
+        values, base = (encoded - mean) * final.coef_[0], float(final.intercept_[0] + mean @ final.coef_[0])
+        method = "linear model: coefficient times distance from the mean"
     elif type(final).__name__ == "HistGradientBoostingClassifier":
         import shap
 
         explainer = shap.TreeExplainer(final)
-        values, base, method = explainer.shap_values(encoded), float(np.ravel(explainer.expected_value)[0]), "TreeSHAP"
+        values = explainer.shap_values(_encoded(fitted, model, rows))
+        base, method = float(np.ravel(explainer.expected_value)[0]), "TreeSHAP"
     else:
         raise AttributionError(
-            f"{model.name} version {model.version} is a {type(final).__name__}: how its inputs contribute to a score is "
-            "known for linear models and for histogram gradient boosting alone."
+            f"{model.name} version {model.version} is a {type(final).__name__}: how its inputs contribute to a score "
+            "is known for linear models and for histogram gradient boosting alone."
         )
     contributions = pd.DataFrame(0.0, index=rows.index, columns=model.inputs)
     for place, name in enumerate(_inputs_of(fitted)):

@@ -585,8 +585,9 @@ def _show(
     elif as_json:
         print(json.dumps(facts, default=_plain, indent=2))
     else:
-        console = Console()
-        console.print(tree, soft_wrap=not console.is_terminal, highlight=False)
+        # Piped into another program, a line is not cut to the width of a terminal that is not there.
+        console = Console() if sys.stdout.isatty() else Console(width=10_000)
+        console.print(tree, highlight=False)
 
 
 def _report(outcome: dict[str, Any]) -> None:

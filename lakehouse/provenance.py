@@ -5,7 +5,8 @@ the writes before it: the newest that wrote that day and was not taken back. So 
 backward to the source files and forward to the predictions, without a word in the rows themselves.
 
 How the days of a table hang together with those of its inputs is declared in the properties of its dbt model:
-``writes_days`` are the first and last day that a build replaces, relative to the first and last day of the build;
+``writes_days`` are the first and last day that a build replaces, relative to the first and last day of the build, and
+``rewrites_days`` those that it replaces where they were there before, relative to the last day of the build;
 ``reads_days`` gives, by input, the first and last day that a row is made from, relative to the row's day. An input
 that is not named there is read whole.
 """
@@ -38,10 +39,12 @@ class Shape:
 
     Attributes:
         writes: First and last day that a write replaces, relative to its interval; None replaces the whole table.
+        rewrites: First and last of the further days that it replaces where they were there before, relative to the end.
         reads: Input to the first and last day that a row is made from, relative to its own; None reads all of it.
     """
 
     writes: Span | None = None
+    rewrites: Span | None = None
     reads: Mapping[str, Span | None] = field(default_factory=dict)
 
 
@@ -93,6 +96,7 @@ class Ledger:
     commits: Callable[[str], list[dict[str, Any]]]
     shape: Callable[[str], Shape]
     _commits: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict, repr=False)
+    _written: dict[tuple[str, int], frozenset[dt.date]] = field(default_factory=dict, repr=False)
     _chains: dict[tuple[str, int], list[Write]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -159,10 +163,20 @@ class Ledger:
         Args:
             write: Which.
         """
-        span = self.shape(write.table).writes
-        if span is None or write.interval is None:
+        declared = self.shape(write.table)
+        if declared.writes is None or write.interval is None:
             return None
-        return days_of(write.interval.start + dt.timedelta(span[0]), write.interval.end + dt.timedelta(span[1]))
+        key = write.table, write.version
+        if key not in self._written:
+            first, last = (dt.timedelta(days) for days in declared.writes)
+            days = days_of(write.interval.start + first, write.interval.end + last)
+            if declared.rewrites:
+                first, last = (dt.timedelta(days) for days in declared.rewrites)
+                later = days_of(write.interval.end + first, write.interval.end + last)
+                for earlier in self.chain(write.table, write.version - 1):
+                    days |= later & (self.written(earlier) or frozenset())
+            self._written[key] = days
+        return self._written[key]
 
     def owners(self, table: str, version: int, days: Days) -> list[tuple[Write, Days]]:
         """The writes that the rows of some days come from, newest first, each with its days.
@@ -331,21 +345,24 @@ def shape(table: str) -> Shape:
     layer, name = tables.split(table)
     if layer == "bronze" and name in contracts.sources():
         # A replay adds to the rows that were landed.
-        return Shape((0, 0), {table: (0, 0)})
+        return Shape((0, 0), reads={table: (0, 0)})
     if layer == "gold" and (meta := warehouse.meta(table)) is not None:
-        writes = tuple(meta["writes_days"]) if "writes_days" in meta else None
-        if writes is None and meta.get("interval_column"):
-            writes = (0, 0)
+        writes = meta.get("writes_days", (0, 0) if meta.get("interval_column") else None)
+        rewrites = meta.get("rewrites_days")
         declared = {
             source: (span[0], span[1])
             for ref, span in meta.get("reads_days", {}).items()
             for source in warehouse.stored_inputs(ref)
         }
-        return Shape(writes, {source: declared.get(source) for source in warehouse.inputs(table)})
+        return Shape(
+            writes and (writes[0], writes[1]),
+            rewrites and (rewrites[0], rewrites[1]),
+            {source: declared.get(source) for source in warehouse.inputs(table)},
+        )
     for model in registry.models():
         spec = registry.load(model)
         if spec.predictions_table == table:
-            return Shape((0, 0), {spec.features.table: (0, 0)})
+            return Shape((0, 0), reads={spec.features.table: (0, 0)})
     return Shape()
 
 

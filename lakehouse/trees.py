@@ -21,8 +21,8 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
     """
     row, reasons, model = explanation["prediction"], explanation["reasons"], explanation["model"]
     tree = Tree(
-        f"[bold]prediction {row['prediction_id']}[/]: score {row['score']:.4f}, decision {str(row['decision']).lower()} "
-        f"(true from {reasons['threshold']} on)"
+        f"[bold]prediction {row['prediction_id']}[/]: score {row['score']:.4f}, "
+        f"decision {str(row['decision']).lower()} (true from {reasons['threshold']} on)"
     )
     about = {name: value for name, value in row.items() if name not in _TECHNICAL}
     tree.add(escape(", ".join(f"{name} {value}" for name, value in about.items())))

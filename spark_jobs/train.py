@@ -116,7 +116,7 @@ def record(version: registry.ModelVersion, pins: registry.Pins, metrics: dict[st
                         "input_sha256",
                         "predictions_sha256",
                         "environment",
-                    )  # fmt: skip
+                    )
                 },
             }
         ],
