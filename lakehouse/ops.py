@@ -165,6 +165,36 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 
+VIEWS = {
+    # A view: it costs no commit, and cannot disagree with the runs.
+    "ops.lineage_tables": """
+with written as (
+    select *, explode(versions_out) as (stored, version)
+    from ops.runs
+    where status = 'success' and step in ('land', 'replay', 'build', 'train', 'score') and dataset <> 'warehouse'
+),
+edges as (
+    select *, explode_outer(versions_in) as (source_stored, source_version)
+    from written
+)
+select
+    run_id,
+    step,
+    replace(stored, '_next.', '.') as table_name,
+    version,
+    coalesce(
+        replace(source_stored, '_next.', '.'),
+        if(step = 'land', concat('source.', substring_index(dataset, '.', -1)), null)
+    ) as source_table,
+    source_version,
+    interval_start,
+    interval_end,
+    ended_at
+from edges"""
+}
+"""Views over the platform's tables, by name."""
+
+
 def append(table: str, rows: list[dict[str, Any]]) -> None:
     """Append rows to one of the platform's tables in one commit.
 
@@ -217,4 +247,5 @@ def create() -> list[str]:
         have = {field.name for field in log.schema().fields}
         if missing := [field for field in Schema.from_arrow(schema).fields if field.name not in have]:
             log.alter.add_columns(missing)
-    return [f"create table if not exists {table} using delta location '{tables.location(table)}'" for table in SCHEMAS]
+    known = [f"create table if not exists {table} using delta location '{tables.location(table)}'" for table in SCHEMAS]
+    return [*known, *(f"create or replace view {view} as {query}" for view, query in VIEWS.items())]

@@ -36,6 +36,8 @@ class Run:
         versions_in: Versions of the tables it read.
         versions_out: Versions that it wrote.
         details: Anything else worth keeping, JSON-serialisable.
+        parts: What the step consists of, each with a row of its own beside that of the step: values of the columns of
+            ``ops.runs`` that differ from the step's.
     """
 
     step: str
@@ -49,6 +51,7 @@ class Run:
     versions_in: dict[str, int] = field(default_factory=dict)
     versions_out: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    parts: list[dict[str, Any]] = field(default_factory=list)
     lock: locks.WriterLock | None = None
 
     def commit(self) -> dict[str, Any]:
@@ -108,34 +111,30 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
         raise
     finally:
         seconds = time.monotonic() - clock
-        ops.append(
-            "ops.runs",
-            [
-                {
-                    "run_id": run.run_id,
-                    "step": name,
-                    "dataset": dataset,
-                    "interval_start": interval and interval.start,
-                    "interval_end": interval and interval.end,
-                    "started_at": started,
-                    "ended_at": dt.datetime.now(dt.UTC),
-                    "seconds": seconds,
-                    "cpu_seconds": time.process_time() - cpu,
-                    "status": "failed" if error else "success",
-                    "error": error,
-                    "rows_in": run.rows_in,
-                    "rows_out": run.rows_out,
-                    "rows_quarantined": run.rows_quarantined,
-                    "bytes_in": run.bytes_in,
-                    "versions_in": sorted(run.versions_in.items()),
-                    "versions_out": sorted(run.versions_out.items()),
-                    "details": json.dumps(run.details, default=str) if run.details else None,
-                    "code_version": code_version(),
-                    "lock_token": run.lock.token if run.lock else None,
-                    **_airflow_context(),
-                }
-            ],
-        )
+        row = {
+            "run_id": run.run_id,
+            "step": name,
+            "dataset": dataset,
+            "interval_start": interval and interval.start,
+            "interval_end": interval and interval.end,
+            "started_at": started,
+            "ended_at": dt.datetime.now(dt.UTC),
+            "seconds": seconds,
+            "cpu_seconds": time.process_time() - cpu,
+            "status": "failed" if error else "success",
+            "error": error,
+            "rows_in": run.rows_in,
+            "rows_out": run.rows_out,
+            "rows_quarantined": run.rows_quarantined,
+            "bytes_in": run.bytes_in,
+            "versions_in": sorted(run.versions_in.items()),
+            "versions_out": sorted(run.versions_out.items()),
+            "details": json.dumps(run.details, default=str) if run.details else None,
+            "code_version": code_version(),
+            "lock_token": run.lock.token if run.lock else None,
+            **_airflow_context(),
+        }
+        ops.append("ops.runs", [row, *({**row, "run_id": str(uuid.uuid4()), **part} for part in run.parts)])
         if error is None:
             run.say("%s %s%s: done in %.1f s", name, dataset, where, seconds)
 

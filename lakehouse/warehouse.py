@@ -6,6 +6,7 @@ Cosmos) runs the same project with :func:`environment` and :func:`build_environm
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import hashlib
 import json
@@ -25,6 +26,7 @@ from lakehouse.settings import PROJECT_DIR, settings
 
 if TYPE_CHECKING:
     from lakehouse.interval import Interval
+    from lakehouse.steps import Run
 
 PROJECT = PROJECT_DIR / "dbt"
 SOURCES = PROJECT / "models" / "sources.yml"
@@ -200,7 +202,7 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
     with step("build", "warehouse", interval, writes="gold_next") as run:
         seconds = run_dbt(interval, select.split() if select else None, commit=run.commit(), full_refresh=full_refresh)
         run.details["models"] = seconds
-        run.versions_in, run.versions_out = _versions()
+        _describe(run, seconds)
         return seconds
 
 
@@ -233,7 +235,37 @@ def record(interval: Interval) -> None:
     from lakehouse.steps import step
 
     with step("build", "warehouse", interval) as run:
-        run.versions_in, run.versions_out = _versions()
+        _describe(run, {})
+
+
+def _describe(run: Run, seconds: dict[str, float]) -> None:
+    """Say what a build has read and written: as a whole, and each of its models."""
+    from lakehouse import tables
+    from lakehouse.release import released
+
+    run.versions_in, run.versions_out = _versions()
+    ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")}
+    for table in stored_models():
+        stored = tables.next_table(table)
+        if stored not in run.versions_out:
+            continue
+        commit = tables.last_commit(stored)
+        if commit["userMetadata"].get("run_id") not in ours:  # not built this time
+            continue
+        # What was visible when the model was written: something may have been released since.
+        seen = released(at=dt.datetime.fromtimestamp(commit["timestamp"] / 1000, dt.UTC))
+        known = {tables.next_table(each): state.version for each, state in seen.items()} | run.versions_out
+        read = {name: known[name] for each in inputs(table) if (name := tables.next_table(each)) in known}
+        run.parts.append(
+            {
+                "dataset": table,
+                "seconds": seconds.get(table.partition(".")[2]),
+                "cpu_seconds": None,
+                "versions_in": sorted(read.items()),
+                "versions_out": [(stored, run.versions_out[stored])],
+                "details": json.dumps({"build_run_id": run.run_id}),
+            }
+        )
 
 
 def _versions() -> tuple[dict[str, int], dict[str, int]]:

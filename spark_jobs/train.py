@@ -57,6 +57,7 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
 
         pins = registry.Pins.of(spec, window, versions, release_id, code_version(), training.content_sha256(frame))
         version = registry.register(spec, trained, pins, this.run_id)
+        this.versions_out = {f"models.{spec.name}": version.version}
         record(version, pins, trained.headline(), by or user())
         outcome = {
             "model_version": version.version,
