@@ -362,11 +362,12 @@ def version(name: str, number: int) -> ModelVersion:
     Raises:
         UnknownVersionError: There is no such version.
     """
-    known = {entry.version: entry for entry in versions(name)}
+    known = [entry.version for entry in versions(name)]
     if number not in known:
         shown = ", ".join(map(str, known)) or "none yet"
         raise UnknownVersionError(f"The model {name} has no version {number}. Versions: {shown}.")
-    return known[number]
+    # A search does not tell the aliases.
+    return _model_version(connect().get_model_version(name, str(number)))
 
 
 def logged(version: ModelVersion) -> Logged:

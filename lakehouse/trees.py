@@ -76,16 +76,12 @@ def _add_input(tree: Tree, each: dict[str, Any]) -> None:
     for write in each["writes"]:
         files = write.get("files")
         below = branch.add(f"days {write['days']}: {_write(write)}")
-        for file in (files or [])[:FILES]:
-            facts = (
-                f"{file.get('rows', '?')} rows, {file['bytes']} bytes, sha256 {file['sha256']}"
-                if "sha256" in file
-                else ""
-            )
-            below.add(escape(f"{file['file']}: {facts}"))
         if files and len(files) > FILES:
-            rows = sum(file.get("rows") or 0 for file in files[FILES:])
-            below.add(f"{len(files) - FILES} more files up to {files[-1]['day']}, {rows} rows: see --json")
+            rows = sum(file.get("rows") or 0 for file in files)
+            below.add(f"{len(files)} files, {files[0]['day']} to {files[-1]['day']}, {rows} rows: --json lists them")
+        for file in (files or []) if len(files or []) <= FILES else ():
+            facts = f", {file['bytes']} bytes, sha256 {file['sha256']}" if "sha256" in file else ""
+            below.add(escape(f"{file['file']}: {file.get('rows', '?')} rows{facts}"))
         for one in write.get("inputs", []):
             _add_input(below, one)
 

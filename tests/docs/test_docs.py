@@ -143,6 +143,7 @@ def test_tables_and_dags_that_are_named_exist(page: Path) -> None:
         *(f"{layer}.{model}" for layer in ("silver", "gold") for model in models),
         *(f"ml.predictions_{model}" for model in registry.models()),
         *ops.SCHEMAS,
+        *ops.VIEWS,
     }
     dags = {
         "build_warehouse",
