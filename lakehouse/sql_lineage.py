@@ -191,9 +191,7 @@ def _place(node: exp.Expr) -> str:
     return f"in {node.sql('spark')[:80]!r}"
 
 
-def _merge(
-    merge: exp.Merge, target: str, columns: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, _Flows], set[_Flow]]:
+def _merge(merge: exp.Merge, target: str, columns: Mapping[str, Sequence[str]]) -> tuple[dict[str, _Flows], set[_Flow]]:
     """A MERGE is traced as the queries whose rows its clauses write."""
     into, using, on = merge.this, merge.args["using"], merge.args["on"]
 

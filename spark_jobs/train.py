@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import lakehouse
-from lakehouse import registry, tables, training
+from lakehouse import column_lineage, registry, tables, training
 from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, released
 from lakehouse.steps import code_version, step
@@ -70,6 +70,7 @@ def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
             spec.name, version.version, trained.selected, ", ".join(version.aliases) or "without a role",
             version.tags["role_reason"],
         )  # fmt: skip
+        column_lineage.record()
         return outcome
 
 
