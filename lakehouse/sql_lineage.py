@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import sqlglot
 from sqlglot import exp
@@ -36,7 +36,8 @@ _AGGREGATES = {
 }
 """Aggregate functions of Spark that sqlglot has no class for."""
 
-_GENERATORS_OF_ROWS = {"inline", "inline_outer", "explode", "explode_outer", "posexplode", "posexplode_outer", "stack"}
+_GENERATORS = ("explode", "inline", "posexplode", "stack")
+"""Functions that make rows, of which it is known what goes into which column."""
 
 
 class LineageError(LakeError, ValueError):
@@ -210,10 +211,9 @@ def _merge(merge: exp.Merge, target: str, columns: Mapping[str, Sequence[str]]) 
     known = {name.lower() for name in columns[_name(into)]}
     for when in merge.args["whens"].expressions:
         then, condition = when.args["then"], when.args.get("condition")
-        if when.args.get("matched"):
-            sources = (into, using)
-        else:
-            sources = (into,) if when.args.get("source") else (using,)
+        # An unmatched row is one of the source alone, or with BY SOURCE one of the target alone.
+        unmatched = into if when.args.get("source") else using
+        sources = [into, using] if when.args.get("matched") else [unmatched]
         if not isinstance(then, exp.Update | exp.Insert):
             if condition is not None:
                 rows |= _indirect(walk({"_condition": condition}, *sources).outputs()["_condition"], "FILTER")
@@ -244,7 +244,7 @@ class _Walk:
 
     def __init__(self, query: exp.Query, target: str, columns: Mapping[str, Sequence[str]]) -> None:
         self.target = target
-        query = cast(exp.Query, normalize_identifiers(query, dialect="spark"))
+        query = normalize_identifiers(query, dialect="spark")
         self._refuse_unknown(query, columns)
         for join in query.find_all(exp.Join):
             # Resolving replaces USING by ON, and loses which of the columns a name stands for.
@@ -455,16 +455,11 @@ class _Walk:
                 return self._matching(node.this, scope)
             case exp.In() if args.get("query"):
                 matching = self._matching(args["query"], scope)
-                values = of(node.this) | self._subquery(args["query"].unnest(), scope)
-                return _direct(values, "TRANSFORMATION") | matching
+                compared_with = self._subquery(args["query"].unnest(), scope)
+                return _direct(of(node.this) | compared_with, "TRANSFORMATION") | matching
             case exp.Query():
                 return self._subquery(node, scope)
-        transformation = "TRANSFORMATION"
-        if isinstance(node, exp.AggFunc) and not isinstance(node, _POSITIONAL):
-            transformation = "AGGREGATION"
-        elif isinstance(node, exp.Anonymous) and node.name.lower() in _AGGREGATES:
-            transformation = "AGGREGATION"
-        return _direct(of(*node.iter_expressions()), transformation)
+        return _direct(of(*node.iter_expressions()), "AGGREGATION" if _aggregates(node) else "TRANSFORMATION")
 
     def _window(self, window: exp.Window, scope: Scope) -> list[exp.Expr | None]:
         """What a window is partitioned, ordered and bounded by, the named one that it refers to included."""
@@ -520,21 +515,27 @@ class _Walk:
         raise self._error(query, "the subquery cannot be traced")
 
 
+def _aggregates(node: exp.Expr) -> bool:
+    if isinstance(node, exp.Anonymous):
+        return node.name.lower() in _AGGREGATES
+    return isinstance(node, exp.AggFunc) and not isinstance(node, _POSITIONAL)
+
+
 def _fields(function: exp.Expr, position: int, width: int) -> list[exp.Expr] | None:
     """The expressions that one column of a generator's rows is made of; None when that cannot be told apart."""
-    name = function.name.lower() if isinstance(function, exp.Anonymous) else function.sql_name().lower()
-    name = name.strip("_")
-    if name not in _GENERATORS_OF_ROWS:
+    name = function.name.lower() if isinstance(function, exp.Anonymous) else function.key.strip("_")
+    name = name.removesuffix("outer").removesuffix("_")
+    if name not in _GENERATORS:
         return None
     arguments = list(function.iter_expressions())
     if name == "stack":
         return arguments[1 + position :: width]
-    if name.startswith("posexplode"):
+    if name == "posexplode":
         if position == 0:
             return []
         position, width = position - 1, width - 1
     collection = arguments[0]
-    if name.startswith("inline"):
+    if name == "inline":
         rows = collection.expressions if isinstance(collection, exp.Array) else []
         if not rows or not all(isinstance(row, exp.Struct) and len(row.expressions) == width for row in rows):
             return None
