@@ -155,6 +155,8 @@ def lineage_of_query(query: str, target: str, columns: Mapping[str, Sequence[str
     else:
         walk = _Walk(statement, target, columns)
         outputs, rows = walk.outputs(), walk.conditions()
+    if not outputs:
+        raise LineageError(f"{target}: the statement makes no column.")
     return QueryLineage(
         tuple(outputs),
         tuple(sorted({Edge(target, name, *flow) for name, flows in outputs.items() for flow in _merged(flows)})),
@@ -197,8 +199,8 @@ def _merge(merge: exp.Merge, target: str, columns: Mapping[str, Sequence[str]]) 
     into, using, on = merge.this, merge.args["using"], merge.args["on"]
 
     def walk(values: dict[str, exp.Expr], *sources: exp.Expr) -> _Walk:
-        query = exp.select(*(exp.alias_(value.copy(), name) for name, value in values.items()))
-        query = query.from_(sources[0].copy())
+        named = [exp.alias_(value.copy(), name) for name, value in values.items()]
+        query = exp.select(*named or [exp.Star()]).from_(sources[0].copy())
         for source in sources[1:]:
             query = query.join(source.copy(), on=on.copy())
         if merge.args.get("with_"):
@@ -221,7 +223,7 @@ def _merge(merge: exp.Merge, target: str, columns: Mapping[str, Sequence[str]]) 
         starred = isinstance(then.this, exp.Star) or isinstance((then.expressions or [None])[0], exp.Star)
         if starred:
             alias = using.alias_or_name
-            names = [name for name in walk({"*": exp.Star()}, using).outputs() if name in known]
+            names = [name for name in walk({}, using).outputs() if name in known]
             values: dict[str, exp.Expr] = {name: exp.column(name, table=alias) for name in names}
         elif isinstance(then, exp.Update):
             values = {each.this.name.lower(): each.expression for each in then.expressions}
@@ -311,7 +313,7 @@ class _Walk:
     @staticmethod
     def _sources(scope: Scope) -> dict[str, exp.Table | Scope]:
         """What a scope itself reads: of ``sources`` also holds every CTE that it could read."""
-        return {name: source for name, (_, source) in scope.selected_sources.items()}
+        return {name: scope.sources[name] for name, _ in scope.references if name in scope.sources}
 
     def _decisive(self, scope: Scope) -> set[_Flow]:
         select = scope.expression
@@ -331,7 +333,10 @@ class _Walk:
             args = select.args
             add((args.get(name) for name in ("where", "having", "qualify")), "FILTER")
             add((join.args.get("on") for join in args.get("joins") or ()), "JOIN")
-            add([args.get("group")], "GROUP_BY")
+            group = args.get("group")
+            if group and group.args.get("all"):
+                add((each for each in select.selects if not each.find(exp.AggFunc)), "GROUP_BY")
+            add([group], "GROUP_BY")
             if args.get("distinct"):
                 add(select.selects, "GROUP_BY")
         add((select.args.get(name) for name in ("order", "sort", "cluster", "distribute")), "SORT")

@@ -125,14 +125,8 @@ def compiled_models() -> list[CompiledModel]:
     from lakehouse.interval import Interval
 
     ensure_manifest()
-    command = [
-        "--no-write-json",
-        "compile",
-        "--no-introspect",
-        "--no-populate-cache",
-        "--select",
-        "resource_type:model",
-    ]
+    command = ["--no-write-json", "compile", "--no-introspect", "--no-populate-cache"]
+    command += ["--select", "resource_type:model", "--indirect-selection", "empty"]
     # A sandbox of schemas makes no other lineage.
     variables = build_environment(Interval.parse(ANY_DAY)) | {"DBT_SCHEMA_PREFIX": ""}
     results = list(_invoke(command, variables))
