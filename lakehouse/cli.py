@@ -375,6 +375,25 @@ def suggest(
     print(run(table, version=version, force=force))
 
 
+@app.command(rich_help_panel=QUERIES)
+def lineage(
+    name: Annotated[str, typer.Argument(metavar="TABLE[.COLUMN]", help="Such as gold.fct_flights.is_late.")],
+    up: Annotated[bool, typer.Option("--up", help="Only what it is made from.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="Only what is made from it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Show what a table or column is made from, back to the sources, and what is made from it."""
+    from lakehouse import lineage_tree
+
+    both = up == down
+    if as_json:
+        print(json.dumps(lineage_tree.facts(name, up=up or both, down=down or both), indent=2))
+        return
+    # Piped into another program, a line is not cut to the width of a terminal that is not there.
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    console.print(lineage_tree.tree(name, up=up or both, down=down or both))
+
+
 @app.command("data-docs", rich_help_panel=QUERIES)
 def data_docs(
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser of this machine.")] = False,

@@ -205,8 +205,7 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     from lakehouse.column_lineage import downstream
 
     result = Impact(what, "column")
-    table, _, column = what.rpartition(".")
-    for edge in downstream(table, column):
+    for edge in downstream(what):
         result.edges.append((f"{edge.source_table}.{edge.source_column}", f"{edge.table}.{edge.column}"))
     result.columns = sorted({to for _, to in result.edges})
     reached = {name.split(".")[1] for name in result.columns if name.startswith("models.")}

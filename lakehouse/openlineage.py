@@ -105,10 +105,16 @@ def job_name(step: str, dataset: str) -> str:
     return f"{step}.{dataset}" if len(several) == 1 else f"{step}.{several[0].partition('.')[0]}"
 
 
+def prepare() -> None:
+    """Make the folder that the events go to when no backend is configured."""
+    (settings().home / "openlineage").mkdir(parents=True, exist_ok=True)
+
+
 @cache
 def _client() -> OpenLineageClient:
     from openlineage.client import OpenLineageClient
 
+    prepare()
     return OpenLineageClient(config={"transport": settings().openlineage_transport})
 
 
@@ -183,10 +189,10 @@ def _inputs(
     for name, facts in details.get("files", {}).items():
         namespace, path = _file(name)
         version = dataset_version_dataset.DatasetVersionDatasetFacet(facts["sha256"])
-        found.append(InputDataset(namespace, path, {"version": version}))
+        found.append(InputDataset(namespace, path, facets={"version": version}))
     if row["step"] == "land":
         source = f"source.{row['dataset'].rpartition('.')[2]}"
-        found.append(InputDataset(settings().openlineage_namespace, source, {}))
+        found.append(InputDataset(settings().openlineage_namespace, source))
     for table, version in row["versions_in"]:
         name = tables.reader_name(table)
         checked = [
@@ -200,8 +206,10 @@ def _inputs(
             InputDataset(
                 settings().openlineage_namespace,
                 name,
-                _facets(name, version),
-                {"dataQualityAssertions": quality.DataQualityAssertionsDatasetFacet(checked)} if checked else {},
+                facets=_facets(name, version),
+                inputFacets={"dataQualityAssertions": quality.DataQualityAssertionsDatasetFacet(checked)}
+                if checked
+                else {},
             )
         )
     return found
@@ -216,8 +224,8 @@ def _outputs(row: Mapping[str, Any]) -> list[OutputDataset]:
         OutputDataset(
             settings().openlineage_namespace,
             name := tables.reader_name(table),
-            _facets(name, version) | _column_lineage(name, row["step"]),
-            {}
+            facets=_facets(name, version) | _column_lineage(name, row["step"]),
+            outputFacets={}
             if several or row["rows_out"] is None
             else {"outputStatistics": statistics.OutputStatisticsOutputDatasetFacet(rowCount=row["rows_out"])},
         )
@@ -238,7 +246,7 @@ def _facets(table: str, version: int) -> dict[str, Any]:
         return facets
     if log_of_table is not None:
         facets["schema"] = schema_dataset.SchemaDatasetFacet(
-[
+            [
                 schema_dataset.SchemaDatasetFacetFields(
                     field.name, _type(field.type), field.metadata.get("comment") if field.metadata else None
                 )

@@ -1,4 +1,4 @@
-"""The platform's own tables: what ran, what the gates said, what was released, and what its files were.
+"""The platform's own tables: what ran, what the gates said, what was released, what files and columns are made of.
 
 They are Delta tables that SQL reads like any other. Steps append to them with ``deltalake``: one small
 commit, without Spark.
@@ -160,6 +160,18 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("added", _FILES),
             ("removed", pa.list_(pa.string())),
             ("log_entries", _FILES),
+        ]
+    ),
+    "ops.lineage_columns": pa.schema(
+        [
+            ("recorded_at", _UTC),
+            ("digest", pa.string()),
+            ("table_name", pa.string()),
+            ("column_name", pa.string()),
+            ("source_table", pa.string()),
+            ("source_column", pa.string()),
+            ("kind", pa.string()),
+            ("transformation", pa.string()),
         ]
     ),
 }

@@ -69,7 +69,7 @@ class Write:
     @property
     def reads(self) -> dict[str, int]:
         """Table, by the name that readers use, to the version that was read."""
-        return {_reader_name(stored): version for stored, version in (self.run or {}).get("versions_in") or ()}
+        return {tables.reader_name(stored): version for stored, version in (self.run or {}).get("versions_in") or ()}
 
     @property
     def details(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Ledger:
         for run in self.runs:
             if run["step"] in WRITING and run["status"] == "success":
                 for stored, version in run["versions_out"] or ():
-                    key = _reader_name(stored), version
+                    key = tables.reader_name(stored), version
                     if key not in found or run["dataset"] == key[0]:
                         found[key] = run
         return found
@@ -410,8 +410,3 @@ def _reached(touched: Days, span: Span | None, written: Days) -> frozenset[dt.da
 
 def _interval(run: Mapping[str, Any]) -> Interval | None:
     return Interval(run["interval_start"], run["interval_end"]) if run["interval_start"] else None
-
-
-def _reader_name(stored: str) -> str:
-    layer, _, name = stored.partition(".")
-    return f"{layer.removesuffix('_next')}.{name}"

@@ -15,7 +15,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +34,29 @@ PROJECT = PROJECT_DIR / "dbt"
 SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
 FAILED = ("error", "fail", "runtime error")
+# What a model is made from does not depend on the day, but its SQL names one.
+ANY_DAY = "2000-01-01"
 
 log = logging.getLogger("lakehouse")
 
 
 class BuildFailedError(LakeError):
     """dbt could not build or test a model; the message is dbt's."""
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A model as the engine would run it.
+
+    Attributes:
+        table: What it makes, by the name that readers use.
+        path: Its file, in the dbt project.
+        query: Its SQL.
+    """
+
+    table: str
+    path: str
+    query: str
 
 
 def environment() -> dict[str, str]:
@@ -90,6 +109,37 @@ def stored_models() -> list[str]:
         f"{node['schema'].removesuffix('_next')}.{node['alias']}"
         for node in _manifest()["nodes"].values()
         if node["resource_type"] == "model" and node["config"]["materialized"] not in ("view", "ephemeral")
+    ]
+
+
+def project_digest() -> str:
+    """A hash that changes with the files of the dbt project, those that the contracts generate included."""
+    _write_sources()
+    return _digest()
+
+
+def compiled_models() -> list[CompiledModel]:
+    """The SQL of all models, each after those that it reads; no engine is asked.
+
+    Raises:
+        BuildFailedError: dbt could not.
+    """
+    from lakehouse.interval import Interval
+
+    ensure_manifest()
+    command = ["--no-write-json", "compile", "--no-introspect", "--no-populate-cache"]
+    command += ["--select", "resource_type:model", "--indirect-selection", "empty"]
+    # A sandbox of schemas makes no other lineage.
+    variables = build_environment(Interval.parse(ANY_DAY)) | {"DBT_SCHEMA_PREFIX": ""}
+    results = list(_invoke(command, variables))
+    if failures := [f"{each.node.name}: {_reason(each.message or '')}" for each in results if each.status in FAILED]:
+        raise BuildFailedError("dbt could not compile.\n" + "\n".join(failures))
+    nodes = {each.node.unique_id: each.node for each in results}
+    order = TopologicalSorter({name: node.depends_on_nodes for name, node in nodes.items()}).static_order()
+    return [
+        CompiledModel(f"{node.schema.removesuffix('_next')}.{node.alias}", node.original_file_path, node.compiled_code)
+        for node in (nodes[name] for name in order if name in nodes)
+        if node.config.materialized != "ephemeral"
     ]
 
 
@@ -196,6 +246,7 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
     Returns:
         Model to seconds.
     """
+    from lakehouse import column_lineage
     from lakehouse.steps import step
 
     prepare(interval)
@@ -203,6 +254,7 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
         seconds = run_dbt(interval, select.split() if select else None, commit=run.commit(), full_refresh=full_refresh)
         run.details["models"] = seconds
         _describe(run, seconds)
+        column_lineage.record()
         return seconds
 
 
@@ -232,10 +284,12 @@ def record(interval: Interval) -> None:
     Args:
         interval: The days that the build was about.
     """
+    from lakehouse import column_lineage
     from lakehouse.steps import step
 
     with step("build", "warehouse", interval) as run:
         _describe(run, {})
+        column_lineage.record()
 
 
 def _describe(run: Run, seconds: dict[str, float]) -> None:

@@ -11,8 +11,9 @@ from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, released
 from lakehouse.reproduction import Difference
+from lakehouse.scoring import LINEAGE
 from lakehouse.steps import step
-from spark_jobs.score import LINEAGE, predictions, select_features
+from spark_jobs.score import predictions, select_features
 
 
 class NoPredictionsError(LakeError):

@@ -10,7 +10,7 @@ from lakehouse import registry, tables
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, released, withdraw
-from lakehouse.scoring import SCORE, score_batches
+from lakehouse.scoring import LINEAGE, SCORE, score_batches
 from lakehouse.steps import step
 
 if TYPE_CHECKING:
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from lakehouse.scoring import ServedModel
 
 BATCH_ROWS = 50_000
-LINEAGE = {
-    "model_name": "string",
-    "model_version": "int",
-    "role": "string",
-    "run_id": "string",
-    "release_id": "bigint",
-    "scored_at": "timestamp",
-}
 COMMENTS = {
     "prediction_id": "Hash of model, entity key and day: the same whenever the entity is scored again.",
     SCORE: "Probability that the label is true.",

@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import lakehouse
-from lakehouse import ops, registry, tables, training
+from lakehouse import column_lineage, ops, registry, tables, training
 from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, released, user
 from lakehouse.steps import code_version, step
@@ -73,6 +73,7 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
             spec.name, version.version, trained.selected, ", ".join(version.aliases) or "without a role",
             version.tags["role_reason"],
         )  # fmt: skip
+        column_lineage.record()
         return outcome
 
 
