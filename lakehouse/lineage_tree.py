@@ -50,11 +50,14 @@ def tree(name: str, *, up: bool, down: bool) -> Tree:
         lakehouse.column_lineage.UnknownColumnError: There is no such table or column.
     """
     start = column_lineage.resolve(name)
+    # A table is also made from one that only decides about its rows.
     of_columns = name.count(".") == 2
     root = Tree(f"[bold]{escape(name)}[/bold]")
     if up:
         branch = root.add("made from")
-        neighbours = _neighbours(column_lineage.upstream(name), _made, _source, of_columns)
+        neighbours = _neighbours(
+            column_lineage.upstream(name, with_conditions=not of_columns), _made, _source, of_columns
+        )
         if not neighbours.get(name):
             branch.add("[dim]no column: it counts rows, is a constant, or is made by the platform[/dim]")
         _grow(branch, name, neighbours, set())
@@ -65,7 +68,9 @@ def tree(name: str, *, up: bool, down: bool) -> Tree:
                 branch.add(f"{escape(source)}: {escape(', '.join(names))} [dim]{transformation}[/dim]")
     if down:
         branch = root.add("goes into")
-        neighbours = _neighbours(column_lineage.downstream(name), _source, _made, of_columns)
+        neighbours = _neighbours(
+            column_lineage.downstream(name, with_conditions=not of_columns), _source, _made, of_columns
+        )
         if not neighbours.get(name):
             branch.add("[dim]nothing[/dim]")
         _grow(branch, name, neighbours, set())

@@ -40,6 +40,9 @@ _GENERATORS = ("explode", "inline", "posexplode", "stack")
 """Functions that make rows, of which it is known what goes into which column."""
 
 
+_UNRESOLVED = re.compile(r"Column '(.*)' could not be resolved\. Line: (\d+), Col: (\d+)")
+
+
 class LineageError(LakeError, ValueError):
     """The columns of a query cannot be traced; the message names what is made, the place and the reason."""
 
@@ -184,7 +187,11 @@ def _reason(error: SqlglotError) -> str:
     found = getattr(error, "errors", None)
     if found and found[0].get("line"):
         return f"line {found[0]['line']}, column {found[0]['col']}: {found[0]['description']}"
-    return re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0]
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0]
+    if unresolved := _UNRESOLVED.match(text):
+        column, line, position = unresolved.groups()
+        return f"line {line}, column {position}: {column} is a column of none of the tables read here, or of several"
+    return text
 
 
 def _place(node: exp.Expr) -> str:
