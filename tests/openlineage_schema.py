@@ -11,8 +11,8 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker
 
 TEXT = {"type": "string"}
-URI = {"type": "string", "format": "uri"}
-TIME = {"type": "string", "format": "date-time"}
+URI = {"type": "string", "pattern": r"^[a-z][a-z0-9+.-]*:\S+$"}
+TIME = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$"}
 UUID = {"type": "string", "format": "uuid"}
 WHOLE = {"type": "integer"}
 TRUTH = {"type": "boolean"}
