@@ -88,6 +88,15 @@ def edges() -> list[Edge]:
     return list(_project().edges)
 
 
+def of_landing(contract: contracts.Contract) -> list[Edge]:
+    """What the columns of a bronze table are made from.
+
+    Args:
+        contract: The contract of its source.
+    """
+    return _copies(contract.table, f"source.{contract.name}", [column.name for column in contract.columns])
+
+
 def conditions() -> list[Condition]:
     """What decides about the rows of each table of the project, one step before.
 
@@ -270,10 +279,9 @@ def _read() -> Project:
     decisive: set[Condition] = set()
     for contract in map(contracts.load, contracts.sources()):
         names = tuple(column.name for column in contract.columns)
-        source = f"source.{contract.name}"
-        known[source] = names
+        known[f"source.{contract.name}"] = names
         known[contract.table] = (*names, *contracts.TECHNICAL_COLUMNS)
-        found.update(_copies(contract.table, source, names))
+        found.update(of_landing(contract))
     for compiled in warehouse.compiled_models():
         try:
             lineage = lineage_of_query(compiled.query, compiled.table, known)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from openlineage.client import OpenLineageClient
     from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, RunEvent
 
+    from lakehouse.sql_lineage import Edge
+
 PRODUCER = f"https://pypi.org/project/lakehouse/{installed('lakehouse')}"
 PARENT, ROOT = "OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID"
 ENGINE_STEPS = ("land", "replay", "gate", "build", "score", "reproduce")
@@ -264,22 +266,28 @@ def _column_lineage(table: str, step: str) -> dict[str, Any]:
     """What the columns of a table are made from, for the steps that make them."""
     from openlineage.client.facet_v2 import column_lineage_dataset as facet
 
-    from lakehouse import column_lineage
-
-    if step not in ("land", "build", "score"):
-        return {}
     fields: dict[str, facet.Fields] = {}
-    for edge in column_lineage.edges():
-        if edge.table == table:
-            fields.setdefault(edge.column, facet.Fields([])).inputFields.append(
-                facet.InputField(
-                    settings().openlineage_namespace,
-                    edge.source_table,
-                    edge.source_column,
-                    [facet.Transformation(edge.kind.upper(), edge.transformation)],
-                )
+    for edge in _edges(table, step):
+        fields.setdefault(edge.column, facet.Fields([])).inputFields.append(
+            facet.InputField(
+                settings().openlineage_namespace,
+                edge.source_table,
+                edge.source_column,
+                [facet.Transformation(edge.kind.upper(), edge.transformation)],
             )
+        )
     return {"columnLineage": facet.ColumnLineageDatasetFacet(fields)} if fields else {}
+
+
+def _edges(table: str, step: str) -> list[Edge]:
+    from lakehouse import column_lineage, contracts
+
+    if step == "land":
+        # Of the contract alone: for the whole project, dbt has to compile it first.
+        return column_lineage.of_landing(contracts.load(tables.split(table)[1]))
+    if step in ("build", "score"):
+        return [edge for edge in column_lineage.edges() if edge.table == table]
+    return []
 
 
 def _file(name: str) -> tuple[str, str]:
