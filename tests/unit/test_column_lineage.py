@@ -248,6 +248,10 @@ def test_the_command_prints_a_tree_of_columns_or_of_tables() -> None:
         "models.flight_delay",
         "ml.predictions_flight_delay",
     ]
+    # What is reached twice is followed once.
+    shown = _lake("lineage", "ml.predictions_flight_delay", "--up")
+    assert shown.count("gold.flight_delay_features") == 2
+    assert shown.count("gold.flight_delay_features (as above)") == 1
     assert "no column: it counts rows" in _lake("lineage", "gold.daily_delays_by_carrier.flights", "--up")
 
 
