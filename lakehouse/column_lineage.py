@@ -238,9 +238,10 @@ def _project() -> Project:
 def _digest() -> str:
     """Changes with all that the lineage is read from, and with the code that reads it."""
     digest = hashlib.sha256(f"{warehouse.project_digest()} {sqlglot.__version__}".encode())
-    own = [Path(__file__), Path(sql_lineage.__file__)]
-    for path in [*own, *(registry.MODELS_DIR / name / "model.yaml" for name in registry.models())]:
+    for path in (Path(__file__), Path(sql_lineage.__file__)):
         digest.update(path.read_bytes())
+    for spec in map(registry.load, registry.models()):
+        digest.update(spec.model_dump_json().encode())
     return digest.hexdigest()
 
 
@@ -290,18 +291,27 @@ def _read() -> Project:
         known[compiled.table] = lineage.columns
         found.update(lineage.edges)
         decisive.update(lineage.conditions)
-    for spec in map(registry.load, registry.models()):
+    specs = list(map(registry.load, registry.models()))
+    for spec in specs:
+        known |= _columns_of_model(spec)
+    for spec in specs:
         _check_features(spec, known)
-        model_columns, model_edges = _of_model(spec)
-        known |= model_columns
-        found.update(model_edges)
+        found.update(_edges_of_model(spec))
     return Project(known, tuple(sorted(found)), tuple(sorted(decisive)))
 
 
-def _of_model(spec: registry.ModelSpec) -> tuple[dict[str, tuple[str, ...]], list[Edge]]:
+def _columns_of_model(spec: registry.ModelSpec) -> dict[str, tuple[str, ...]]:
+    features = spec.features
+    return {
+        f"models.{spec.name}": (*features.inputs, SCORE),
+        spec.predictions_table: ("prediction_id", *features.kept, SCORE, "decision", *LINEAGE),
+    }
+
+
+def _edges_of_model(spec: registry.ModelSpec) -> list[Edge]:
     model, predictions, features = f"models.{spec.name}", spec.predictions_table, spec.features
     identity = (*features.entity_key, features.interval_column)
-    made = [
+    return [
         *_copies(model, features.table, features.inputs),
         *(Edge(model, SCORE, model, name, "direct", "TRANSFORMATION") for name in features.inputs),
         *_copies(predictions, features.table, features.kept),
@@ -309,19 +319,17 @@ def _of_model(spec: registry.ModelSpec) -> tuple[dict[str, tuple[str, ...]], lis
         Edge(predictions, "decision", model, SCORE, "direct", "TRANSFORMATION"),
         *(Edge(predictions, "prediction_id", features.table, name, "direct", "TRANSFORMATION") for name in identity),
     ]
-    return {
-        model: (*features.inputs, SCORE),
-        predictions: ("prediction_id", *features.kept, SCORE, "decision", *LINEAGE),
-    }, made
 
 
 def _check_features(spec: registry.ModelSpec, known: dict[str, tuple[str, ...]]) -> None:
-    path, features = f"models/{spec.name}/model.yaml", spec.features
-    if features.table not in known:
-        raise LineageError(f"{path}: features: table: nothing makes {features.table}. Name a table of the dbt project.")
-    missing = [name for name in [*features.kept, *features.inputs] if name not in known[features.table]]
+    features = spec.features
+    used = tuple(dict.fromkeys([*features.kept, *features.inputs]))
+    # A table that neither landing nor dbt makes is where the lineage begins.
+    missing = set(used) - set(known.setdefault(features.table, used))
     if missing:
-        raise LineageError(f"{path}: features: {features.table} has no column {', '.join(dict.fromkeys(missing))}.")
+        raise LineageError(
+            f"models/{spec.name}/model.yaml: features: {features.table} has no column {', '.join(sorted(missing))}."
+        )
 
 
 def _copies(table: str, source: str, names: Iterable[str]) -> list[Edge]:

@@ -158,8 +158,6 @@ def lineage_of_query(query: str, target: str, columns: Mapping[str, Sequence[str
     else:
         walk = _Walk(statement, target, columns)
         outputs, rows = walk.outputs(), walk.conditions()
-    if not outputs:
-        raise LineageError(f"{target}: the statement makes no column.")
     return QueryLineage(
         tuple(outputs),
         tuple(sorted({Edge(target, name, *flow) for name, flows in outputs.items() for flow in _merged(flows)})),
@@ -231,6 +229,8 @@ def _merge(merge: exp.Merge, target: str, columns: Mapping[str, Sequence[str]]) 
         if starred:
             alias = using.alias_or_name
             names = [name for name in walk({}, using).outputs() if name in known]
+            if not names:
+                raise LineageError(f"{target}: the MERGE copies all columns, but {alias} has none of {_name(into)}'s.")
             values: dict[str, exp.Expr] = {name: exp.column(name, table=alias) for name in names}
         elif isinstance(then, exp.Update):
             values = {each.this.name.lower(): each.expression for each in then.expressions}

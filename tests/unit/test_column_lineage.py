@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse import column_lineage, ops, warehouse
+from lakehouse import column_lineage, ops, registry, warehouse
 from lakehouse.cli import app
 from lakehouse.column_lineage import Edge, LineageError, Project, UnknownColumnError, downstream, upstream
 
@@ -221,6 +221,27 @@ def test_a_changed_model_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == ["dbt"]
 
 
+def test_a_model_may_read_a_table_that_is_made_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    _read_features_of(monkeypatch, "gold.made_elsewhere")
+    origins = {edge.source_table for edge in upstream("ml.predictions_flight_delay")}
+    assert origins == {"gold.made_elsewhere", "models.flight_delay"}
+    assert "plane_seats" in column_lineage.columns()["gold.made_elsewhere"]
+
+
+def test_a_model_that_reads_a_column_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    _read_features_of(monkeypatch, "gold.dim_planes")
+    with pytest.raises(
+        LineageError, match=r"models/flight_delay/model\.yaml: features: gold\.dim_planes has no column carrier"
+    ):
+        column_lineage.edges()
+
+
+def _read_features_of(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    spec = registry.load("flight_delay")
+    other = spec.model_copy(update={"features": spec.features.model_copy(update={"table": table})})
+    monkeypatch.setattr(registry, "load", lambda _name: other)
+
+
 def test_the_command_prints_a_tree_of_columns_or_of_tables() -> None:
     shown = _lake("lineage", "gold.on_time_league.carrier_name")
     assert [line.strip("│├└─ ") for line in shown.splitlines()] == [
@@ -248,6 +269,10 @@ def test_the_command_prints_a_tree_of_columns_or_of_tables() -> None:
         "models.flight_delay",
         "ml.predictions_flight_delay",
     ]
+    # What is reached twice is followed once.
+    shown = _lake("lineage", "ml.predictions_flight_delay", "--up")
+    assert shown.count("gold.flight_delay_features") == 2
+    assert shown.count("gold.flight_delay_features (as above)") == 1
     assert "no column: it counts rows" in _lake("lineage", "gold.daily_delays_by_carrier.flights", "--up")
 
 

@@ -282,6 +282,14 @@ def test_conditions_decide_about_the_rows(query: str, expected: str) -> None:
         ("select id from range(10)", "columns are not traced through a table function"),
         ("select sum(x) over missing as t from silver.s", "there is no window missing"),
         (
+            "merge into gold.t t using silver.u u on t.k = u.k when matched then update set other = u.v",
+            "the MERGE writes other, which gold.t does not have",
+        ),
+        (
+            "merge into gold.t t using (select v from silver.u) u on t.k = u.v when not matched then insert *",
+            "the MERGE copies all columns, but u has none of gold.t's",
+        ),
+        (
             "merge into gold.t t using silver.n n on t.k = n.k when matched then update set other = n.a",
             "the MERGE writes other, which gold.t does not have",
         ),
