@@ -228,24 +228,27 @@ class Ledger:
             The writes of ``origin`` among them, oldest first.
         """
         found: dict[tuple[str, int], Days] = {}
-        writes: dict[Write, Days] = {}
-        for write in self.writes():
-            key = write.table, write.version
-            reached: set[dt.date] | None = set()
-            if key in origin:
-                reached = None if origin[key] is None else set(origin[key] or ())
-            written, spans = self.written(write), self.shape(write.table).reads
-            for table, version in write.reads.items():
-                if reached is None or (spans and table not in spans):
-                    continue
-                touched = self._touched(table, version, found)
-                hit = _reached(touched, spans.get(table), written)
-                reached = None if hit is None else reached | hit
-            if reached is None or reached:
-                days = written if reached is None else frozenset(reached)
-                found[key] = days
-                writes[write] = days
-        return writes
+        writes = self.writes()
+        before: dict[tuple[str, int], Days] | None = None
+        # Once more, until nothing is added: the models of a build have the same time, and read one another.
+        while found != before:
+            before = dict(found)
+            for write in writes:
+                days = self._hit(write, origin, found)
+                if days is None or days:
+                    found[write.table, write.version] = days
+        return {write: found[key] for write in writes if (key := (write.table, write.version)) in found}
+
+    def _hit(self, write: Write, origin: Mapping[tuple[str, int], Days], found: Mapping[tuple[str, int], Days]) -> Days:
+        """The days of a write that are in question themselves, or were made from those that were found."""
+        days = origin.get((write.table, write.version), frozenset())
+        written, spans = self.written(write), self.shape(write.table).reads
+        for table, version in write.reads.items():
+            if days is None or (spans and table not in spans):
+                continue
+            hit = _reached(self._touched(table, version, found), spans.get(table), written)
+            days = None if hit is None else days | hit
+        return written if days is None else days
 
     def _touched(self, table: str, version: int, found: Mapping[tuple[str, int], Days]) -> Days:
         """The days of a version whose rows come from writes that were found, each with its days."""

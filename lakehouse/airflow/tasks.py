@@ -7,7 +7,6 @@ the tasks, so that a DAG file is parsed in milliseconds.
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -115,19 +114,10 @@ def check_conf(context: Context) -> None:
 
 @contextmanager
 def no_retry() -> Iterator[None]:
-    """Fail for good on an error that only a person can put right; anything else is retried.
-
-    Steps that run inside hang below the task in OpenLineage.
-    """
-    from airflow.providers.openlineage.plugins import macros
-
-    from lakehouse import openlineage
+    """Fail for good on an error that only a person can put right; anything else is retried."""
     from lakehouse.engine import EngineLostError
     from lakehouse.locks import StaleWriterError, TableLockedError
 
-    running = get_current_context()["ti"]
-    os.environ[openlineage.PARENT] = macros.lineage_parent_id(running)
-    os.environ[openlineage.ROOT] = macros.lineage_root_parent_id(running)
     try:
         yield
     except (EngineLostError, StaleWriterError, TableLockedError):

@@ -144,3 +144,50 @@ def test_a_page_draws_the_graph(platform: Platform, tmp_path: Path) -> None:
     page = tmp_path / "impact.html"
     platform.lake("impact", "flight_delay@1", "--html", str(page))
     assert page.read_text().count("<rect") == 1 + len(DAYS)
+
+
+def test_the_events_of_airflow_and_of_the_steps_are_one_tree(platform: Platform) -> None:
+    from tests.openlineage_schema import faults
+
+    jobs, parents, kinds = {}, {}, {}
+    for line in (platform.home / "openlineage" / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        assert faults(event) == [], event
+        run = event["run"]["runId"]
+        jobs[run] = event["job"]["name"]
+        kinds.setdefault(run, []).append(event["eventType"])
+        if parent := event["run"]["facets"].get("parent"):
+            parents[run] = parent["run"]["runId"]
+    steps = [run for run in jobs if jobs[run].startswith(("land.", "gate.", "release.", "build.", "train.", "score."))]
+    tied = [run for run in steps if run in parents]
+    assert len(tied) >= 60
+    for run in tied:
+        above = parents[run]
+        assert kinds[run][0] == "START" and kinds[run][-1] in ("COMPLETE", "FAIL"), jobs[run]
+        if jobs[above] == "build.warehouse":
+            above = parents[above]
+        dag, _, task = jobs[above].partition(".")
+        assert dag.startswith(("ingest_", "build_", "train_", "score_")) and task, (jobs[run], jobs[above])
+        assert jobs[parents[above]] == dag
+
+
+def test_the_lineage_of_tables_joins_with_the_releases(platform: Platform) -> None:
+    rows = platform.sql(
+        "select distinct l.source_table from ops.lineage_tables l join ops.releases r "
+        "on l.table_name = r.table_name and l.version = r.version where l.table_name = 'gold.flight_delay_features'"
+    )
+    assert {row[0] for row in rows} == {
+        "bronze.flight_actuals", "bronze.flight_schedule", "bronze.weather", "gold.dim_planes",
+    }  # fmt: skip
+    [(edges,)] = platform.sql(
+        "select count(*) from ops.lineage_columns where table_name = 'gold.flight_delay_features'"
+    )
+    assert edges > 60
+
+
+def test_what_the_demo_has_trained_and_scored_comes_out_equal(platform: Platform) -> None:
+    assert json.loads(platform.lake("reproduce", "flight_delay@1").stdout)["equal"]
+    done = json.loads(
+        platform.lake("reproduce", "flight_delay", "--predictions", "--interval", "2013-03-01/2013-03-03").stdout
+    )
+    assert done["equal"] and len(done["batches"]) == len(DAYS)

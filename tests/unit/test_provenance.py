@@ -150,6 +150,17 @@ def test_forward_from_a_landing_to_the_predictions(made: Made) -> None:
     assert affected(ledger, "bronze.names", 1, None).keys() >= {"gold.names@1", "gold.features@1", "ml.scores@4"}
 
 
+def test_forward_through_the_models_of_one_build(made: Made) -> None:
+    made.write("bronze.names", "2013-03-01")
+    made.write("gold.features", "2013-03-01", {"gold.names": 1})
+    made.write("gold.names", "2013-03-01", {"bronze.names": 1})
+    for run in made.runs:
+        run["ended_at"] = made.runs[0]["ended_at"]
+    assert affected(made.ledger(), "bronze.names", 1, None).keys() == {
+        "bronze.names@1", "gold.names@1", "gold.features@1",
+    }  # fmt: skip
+
+
 def test_what_was_put_right_before_it_was_read_has_no_impact(made: Made) -> None:
     made.write("bronze.readings", "2013-03-01")
     made.write("bronze.readings", "2013-03-01")
