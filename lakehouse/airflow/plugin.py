@@ -1,4 +1,4 @@
-"""The platform's Airflow plugin: timetables and mappers for the scheduler, pages for the web server, lineage for tasks."""
+"""The platform's Airflow plugin: timetables and mappers of the DAGs, pages for the web server, lineage of the tasks."""
 
 from __future__ import annotations
 
