@@ -188,7 +188,7 @@ def _inputs(
     from openlineage.client.facet_v2 import dataset_version_dataset
 
     found = []
-    for name, facts in details.get("files", {}).items():
+    for name, facts in details.get("files", {}).items() if row["step"] == "land" else ():
         namespace, path = _file(name)
         version = dataset_version_dataset.DatasetVersionDatasetFacet(facts["sha256"])
         found.append(InputDataset(namespace, path, facets={"version": version}))
