@@ -71,6 +71,7 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
                 ],
             )
             run.versions_in[stored] = version
+            run.assertions[table] = result.rows()
             if result.success:
                 passed[table] = version
                 run.say("%s version %d: %s", table, version, result.summary())

@@ -147,7 +147,7 @@ def is_bad() -> Column:
 
 
 def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
-    """Count a judged batch in one pass: rows, bad rows, and bad rows per critical rule.
+    """Count a judged batch in one pass: rows, bad rows, bad rows per critical rule, and rows per file.
 
     Args:
         judged: Outcome of :func:`judge`.
@@ -162,20 +162,33 @@ def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
     def total(condition: Column) -> Column:
         return F.coalesce(F.sum(condition.cast("long")), F.lit(0))
 
-    row = judged.agg(
-        F.count("*").alias("rows"),
-        total(is_bad()).alias("bad"),
-        total(F.size(F.array_remove("_codes", RULE)) > 0).alias("unreadable"),
-        *(total(F.array_contains("_reasons", label)).alias(f"broken_{i}") for i, label in enumerate(labels)),
-        *(total(applies(rule)).alias(f"applies_{i}") for i, rule in enumerate(rules)),
-        *(total(condition).alias(f"more_{name}") for name, condition in more.items()),
-    ).collect()[0]
-    broken = {label: int(row[f"broken_{i}"]) for i, label in enumerate(labels) if row[f"broken_{i}"]}
-    considered = {label: int(row[f"applies_{i}"]) for i, label in enumerate(labels)}
-    if row["unreadable"]:
-        broken["the types of the contract"] = int(row["unreadable"])
-    counts = {"rows": int(row["rows"]), "bad": int(row["bad"]), "broken": broken, "considered": considered}
-    return counts | {name: int(row[f"more_{name}"]) for name in more}
+    groups = (
+        judged.groupBy("_source_file")
+        .agg(
+            F.count("*").alias("rows"),
+            total(is_bad()).alias("bad"),
+            total(F.size(F.array_remove("_codes", RULE)) > 0).alias("unreadable"),
+            *(total(F.array_contains("_reasons", label)).alias(f"broken_{i}") for i, label in enumerate(labels)),
+            *(total(applies(rule)).alias(f"applies_{i}") for i, rule in enumerate(rules)),
+            *(total(condition).alias(f"more_{name}") for name, condition in more.items()),
+        )
+        .collect()
+    )
+
+    def sum_of(name: str) -> int:
+        return sum(int(group[name]) for group in groups)
+
+    broken = {label: rows for i, label in enumerate(labels) if (rows := sum_of(f"broken_{i}"))}
+    if rows := sum_of("unreadable"):
+        broken["the types of the contract"] = rows
+    counts = {
+        "rows": sum_of("rows"),
+        "bad": sum_of("bad"),
+        "broken": broken,
+        "considered": {label: sum_of(f"applies_{i}") for i, label in enumerate(labels)},
+        "files": {group["_source_file"]: int(group["rows"]) for group in groups},
+    }
+    return counts | {name: sum_of(f"more_{name}") for name in more}
 
 
 def rejection(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from decimal import Decimal
 from importlib.metadata import entry_points
@@ -18,6 +19,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.tree import Tree
 
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
@@ -173,6 +175,70 @@ def verify(
     _report(run(names, release))
 
 
+@app.command(rich_help_panel=STEPS)
+def reproduce(
+    what: Annotated[
+        str, typer.Argument(metavar="MODEL@VERSION|MODEL", help="A registered version, or with --predictions a model.")
+    ],
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="Score past predictions again, instead of training.")
+    ] = False,
+    interval: Annotated[
+        Interval | None,
+        typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Days of the predictions."),
+    ] = None,
+    release: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="The predictions that readers saw right after this release.")
+    ] = None,
+) -> None:
+    """Train a model version, or score past predictions, again from what they were made from, and compare."""
+    from lakehouse.steps import job
+
+    model, at, version = what.partition("@")
+    if predictions:
+        if at or interval is None:
+            raise typer.BadParameter("--predictions needs MODEL, without a version, and an --interval.")
+        _report(job("reproduce_predictions")(model, interval, release))
+        return
+    if not version.isdigit() or interval is not None or release is not None:
+        raise typer.BadParameter("Give MODEL@VERSION; --interval and --release go with --predictions.")
+    _report(job("reproduce_training")(model, int(version)))
+
+
+@app.command(rich_help_panel=STEPS)
+def maintain(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would go, what is kept, by what, and how many bytes.")
+    ] = False,
+    keep_days: Annotated[
+        int | None,
+        typer.Option(min=0, help="Keep what was replaced so many days ago; without it, the setting keep_days."),
+    ] = None,
+) -> None:
+    """Remove data files that no release, model or prediction needs, and keep the ops tables small."""
+    from lakehouse import maintain as maintenance
+
+    if not dry_run:
+        _report(maintenance.maintain(keep_days))
+        return
+    plans = maintenance.plan(keep_days)
+    shown = [
+        {
+            "table": plan.table,
+            "version": pin.version,
+            "kept for": "\n".join(pin.why),
+            "bytes beside the newest version": pin.bytes,
+        }
+        for plan in plans
+        for pin in plan.pinned
+    ]
+    _table(["table", "version", "kept for", "bytes beside the newest version"], shown)
+    going = [{"table": plan.table, "files": len(plan.files), "bytes": plan.bytes} for plan in plans if plan.files]
+    _table(["table", "files", "bytes"], going)
+    total = sum(len(plan.files) for plan in plans), sum(plan.bytes for plan in plans)
+    print("{} files of {} bytes would go.".format(*total))
+
+
 @app.command(rich_help_panel=QUERIES)
 def sql(
     query: Annotated[str | None, typer.Argument(help="Spark SQL; an interactive prompt without it.")] = None,
@@ -188,6 +254,60 @@ def sql(
         _prompt(limit, release)
         return
     print_rows(query, as_csv, as_json, limit, release)
+
+
+@app.command(rich_help_panel=QUERIES)
+def explain(
+    prediction: Annotated[str | None, typer.Argument(metavar="[PREDICTION_ID]", help="Its prediction_id.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of a model folder.")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="What it is about: a value for each column of the entity key, in order.")
+    ] = None,
+    date: Annotated[str | None, typer.Option(metavar="DAY", help="Its day, such as 2013-03-01.")] = None,
+    release: Annotated[
+        int | None, typer.Option(metavar="RELEASE", help="As readers saw it right after this release.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a drawn graph.")] = None,
+) -> None:
+    """Explain a prediction: its reasons, its model and training, its inputs, their gates, and the source files."""
+    from lakehouse import explain as explanations
+    from lakehouse import graphs, trees
+
+    day = _interval(date) if date else None
+    if day and not day.is_day:
+        raise typer.BadParameter("--date takes one day.")
+    if prediction is None:
+        if not (model and key and day):
+            raise typer.BadParameter("Give a PREDICTION_ID, or --model, --key and --date.")
+        prediction = explanations.prediction_id(model, key, day.start)
+    elif key:
+        raise typer.BadParameter("Give a PREDICTION_ID or a --key, not both.")
+    row = explanations.find(prediction, model, day.start if day else None, release)
+    found = explanations.explain(row)
+    _show(found, trees.of_explanation(found), graphs.page_of_explanation, as_json, html)
+
+
+@app.command(rich_help_panel=QUERIES)
+def impact(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|DAYS|TABLE@VERSION|COLUMN|MODEL@VERSION",
+            help="weather_2013-03-01.jsonl, 2013-03-01/2013-03-03, bronze.weather@3, bronze.weather.temperature_f "
+            "or flight_delay@1.",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a drawn graph.")] = None,
+) -> None:
+    """Find everything that was made from something: tables, models and predictions, and whether they are visible."""
+    from lakehouse import graphs, trees
+    from lakehouse.impact import impact as run
+
+    found = run(what)
+    facts = {**asdict(found), "visible": found.visible}
+    _show(facts, trees.of_impact(found), lambda _: graphs.page_of_impact(found), as_json, html)
 
 
 @app.command(rich_help_panel=QUERIES)
@@ -253,6 +373,25 @@ def suggest(
     from lakehouse.suggest import suggest as run
 
     print(run(table, version=version, force=force))
+
+
+@app.command(rich_help_panel=QUERIES)
+def lineage(
+    name: Annotated[str, typer.Argument(metavar="TABLE[.COLUMN]", help="Such as gold.fct_flights.is_late.")],
+    up: Annotated[bool, typer.Option("--up", help="Only what it is made from.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="Only what is made from it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Show what a table or column is made from, back to the sources, and what is made from it."""
+    from lakehouse import lineage_tree
+
+    both = up == down
+    if as_json:
+        print(json.dumps(lineage_tree.facts(name, up=up or both, down=down or both), indent=2))
+        return
+    # Piped into another program, a line is not cut to the width of a terminal that is not there.
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    console.print(lineage_tree.tree(name, up=up or both, down=down or both))
 
 
 @app.command("data-docs", rich_help_panel=QUERIES)
@@ -452,6 +591,22 @@ def _table(names: list[str], rows: list[dict[str, Any]]) -> None:
     console = Console()
     # Piped into another program, a table is not cut to the width of a terminal that is not there.
     console.print(table, crop=console.is_terminal, soft_wrap=not console.is_terminal)
+
+
+def _show(
+    facts: dict[str, Any], tree: Tree, page: Callable[[dict[str, Any]], str], as_json: bool, html: Path | None
+) -> None:
+    if html is not None:
+        from lakehouse import pages
+
+        pages.write(html, page(facts))
+        print(html)
+    elif as_json:
+        print(json.dumps(facts, default=_plain, indent=2))
+    else:
+        # Piped into another program, a line is not cut to the width of a terminal that is not there.
+        console = Console() if sys.stdout.isatty() else Console(width=10_000)
+        console.print(tree, highlight=False)
 
 
 def _report(outcome: dict[str, Any]) -> None:

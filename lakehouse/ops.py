@@ -1,4 +1,4 @@
-"""The platform's own tables: what ran, what the gates said, what was released, and what its files were.
+"""The platform's own tables: what ran, what the gates said, what was released, what files and columns are made of.
 
 They are Delta tables that SQL reads like any other. Steps append to them with ``deltalake``: one small
 commit, without Spark.
@@ -124,6 +124,32 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("released_by", pa.string()),
         ]
     ),
+    "ops.models": pa.schema(
+        [
+            ("registered_at", _UTC),
+            ("model_name", pa.string()),
+            ("model_version", pa.int32()),
+            ("role", pa.string()),
+            ("reason", pa.string()),
+            ("decided_by", pa.string()),
+            ("run_id", pa.string()),
+            ("mlflow_run_id", pa.string()),
+            ("candidate", pa.string()),
+            ("window_start", pa.date32()),
+            ("window_end", pa.date32()),
+            ("release_id", pa.int64()),
+            ("versions", _VERSIONS),
+            ("row_order", pa.string()),
+            ("seed", pa.int64()),
+            ("code_version", pa.string()),
+            ("lock_sha256", pa.string()),
+            ("model_sha256", pa.string()),
+            ("input_sha256", pa.string()),
+            ("predictions_sha256", pa.string()),
+            ("environment", pa.string()),
+            ("metrics", pa.map_(pa.string(), pa.float64())),
+        ]
+    ),
     "ops.fingerprints": pa.schema(
         [
             ("recorded_at", _UTC),
@@ -136,7 +162,49 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("log_entries", _FILES),
         ]
     ),
+    "ops.lineage_columns": pa.schema(
+        [
+            ("recorded_at", _UTC),
+            ("digest", pa.string()),
+            ("table_name", pa.string()),
+            ("column_name", pa.string()),
+            ("source_table", pa.string()),
+            ("source_column", pa.string()),
+            ("kind", pa.string()),
+            ("transformation", pa.string()),
+        ]
+    ),
 }
+
+
+VIEWS = {
+    # A view: it costs no commit, and cannot disagree with the runs.
+    "ops.lineage_tables": """
+with written as (
+    select *, explode(versions_out) as (stored, version)
+    from ops.runs
+    where status = 'success' and step in ('land', 'replay', 'build', 'train', 'score') and dataset <> 'warehouse'
+),
+edges as (
+    select *, explode_outer(versions_in) as (source_stored, source_version)
+    from written
+)
+select
+    run_id,
+    step,
+    replace(stored, '_next.', '.') as table_name,
+    version,
+    coalesce(
+        replace(source_stored, '_next.', '.'),
+        if(step = 'land', concat('source.', substring_index(dataset, '.', -1)), null)
+    ) as source_table,
+    source_version,
+    interval_start,
+    interval_end,
+    ended_at
+from edges"""
+}
+"""Views over the platform's tables, by name."""
 
 
 def append(table: str, rows: list[dict[str, Any]]) -> None:
@@ -191,4 +259,5 @@ def create() -> list[str]:
         have = {field.name for field in log.schema().fields}
         if missing := [field for field in Schema.from_arrow(schema).fields if field.name not in have]:
             log.alter.add_columns(missing)
-    return [f"create table if not exists {table} using delta location '{tables.location(table)}'" for table in SCHEMAS]
+    known = [f"create table if not exists {table} using delta location '{tables.location(table)}'" for table in SCHEMAS]
+    return [*known, *(f"create or replace view {view} as {query}" for view, query in VIEWS.items())]

@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import platform
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,10 @@ class InvalidModelError(LakeError, ValueError):
 
 class NoChampionError(LakeError, LookupError):
     """No version of a model has the alias ``champion``."""
+
+
+class UnknownVersionError(LakeError, LookupError):
+    """A model has no such version."""
 
 
 class _Part(BaseModel):
@@ -191,6 +196,9 @@ class Pins:
         seed: Seed of everything random.
         lock_sha256: Hash of ``uv.lock``.
         model_sha256: Hash of the model's folder: ``model.yaml`` and ``pipeline.py``.
+        row_order: Columns that the rows were sorted by.
+        input_sha256: Hash of the rows that were trained on.
+        environment: Python and the kind of machine.
     """
 
     window: Interval
@@ -200,10 +208,19 @@ class Pins:
     seed: int
     lock_sha256: str
     model_sha256: str
+    row_order: tuple[str, ...]
+    input_sha256: str
+    environment: str
 
     @classmethod
     def of(
-        cls, spec: ModelSpec, window: Interval, versions: dict[str, int], release_id: int, code_version: str
+        cls,
+        spec: ModelSpec,
+        window: Interval,
+        versions: dict[str, int],
+        release_id: int,
+        code_version: str,
+        input_sha256: str,
     ) -> Pins:
         """Pins of a training run that starts now.
 
@@ -213,6 +230,7 @@ class Pins:
             versions: Table to Delta version.
             release_id: The release whose state is read.
             code_version: Commit of the code.
+            input_sha256: Hash of the rows that are trained on.
         """
         folder = MODELS_DIR / spec.name
         return cls(
@@ -223,6 +241,9 @@ class Pins:
             seed=spec.training.seed,
             lock_sha256=_sha256(PROJECT_DIR / "uv.lock"),
             model_sha256=_sha256(folder / "model.yaml", folder / "pipeline.py"),
+            row_order=(spec.features.interval_column, *spec.features.entity_key),
+            input_sha256=input_sha256,
+            environment=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         )
 
     def tags(self) -> dict[str, str]:
@@ -234,6 +255,9 @@ class Pins:
             "seed": str(self.seed),
             "lock_sha256": self.lock_sha256,
             "model_sha256": self.model_sha256,
+            "row_order": ", ".join(self.row_order),
+            "input_sha256": self.input_sha256,
+            "environment": self.environment,
             **{f"version.{table}": str(version) for table, version in sorted(self.versions.items())},
         }
 
@@ -264,6 +288,19 @@ class ModelVersion:
     run_id: str
     aliases: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What MLflow has kept of a training run.
+
+    Attributes:
+        parameters: By name, as text.
+        metrics: By name.
+    """
+
+    parameters: dict[str, str]
+    metrics: dict[str, float]
 
 
 @cache
@@ -302,6 +339,65 @@ def versions(name: str) -> list[ModelVersion]:
     """
     found = [_model_version(entry) for entry in connect().search_model_versions(f"name='{name}'")]
     return sorted(found, key=lambda entry: entry.version)
+
+
+def registered() -> list[ModelVersion]:
+    """All registered versions of all models, also of those that no longer have a folder."""
+    found: list[ModelVersion] = []
+    token = None
+    while token is None or token:
+        page = connect().search_model_versions(page_token=token)
+        found += [_model_version(entry) for entry in page]
+        token = page.token or ""
+    return found
+
+
+def version(name: str, number: int) -> ModelVersion:
+    """One version of a model.
+
+    Args:
+        name: The model.
+        number: The version.
+
+    Raises:
+        UnknownVersionError: There is no such version.
+    """
+    known = [entry.version for entry in versions(name)]
+    if number not in known:
+        shown = ", ".join(map(str, known)) or "none yet"
+        raise UnknownVersionError(f"The model {name} has no version {number}. Versions: {shown}.")
+    # A search does not tell the aliases.
+    return _model_version(connect().get_model_version(name, str(number)))
+
+
+def logged(version: ModelVersion) -> Logged:
+    """The parameters and metrics of the run that trained a version.
+
+    Args:
+        version: Which.
+    """
+    data = connect().get_run(version.run_id).data
+    return Logged(dict(data.params), dict(data.metrics))
+
+
+def parameters(spec: ModelSpec, trained: Trained, pins: Pins) -> dict[str, Any]:
+    """What a training run was made with, as MLflow keeps it.
+
+    Args:
+        spec: The model.
+        trained: Its training.
+        pins: What it was made from.
+    """
+    return {
+        "candidate": trained.selected,
+        "training_window": str(pins.window),
+        "train_days": str(trained.split.train),
+        "test_days": str(trained.split.test),
+        "seed": pins.seed,
+        "decision_threshold": spec.decision_threshold,
+        **{f"rows_{part}": rows for part, rows in trained.rows.items()},
+        **trained.hyperparameters(),
+    }
 
 
 def fetch(version: ModelVersion) -> ServedModel:
@@ -392,18 +488,7 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
     tags = {**pins.tags(), **tags, "candidate": trained.selected, "predictions_sha256": trained.predictions_sha256}
     mlflow.set_experiment(spec.name)
     with mlflow.start_run(run_name=f"{spec.name} {pins.window}", tags={**tags, "owner": spec.owner}) as run:
-        mlflow.log_params(
-            {
-                "candidate": trained.selected,
-                "training_window": str(pins.window),
-                "train_days": str(trained.split.train),
-                "test_days": str(trained.split.test),
-                "seed": pins.seed,
-                "decision_threshold": spec.decision_threshold,
-                **{f"rows_{part}": rows for part, rows in trained.rows.items()},
-                **trained.hyperparameters(),
-            }
-        )
+        mlflow.log_params(parameters(spec, trained, pins))
         mlflow.log_metrics(trained.metrics())
         for table, version in pins.versions.items():
             source = DeltaDatasetSource(path=tables.location(tables.next_table(table)), delta_table_version=version)

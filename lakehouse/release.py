@@ -59,15 +59,16 @@ class Released:
     release_id: int
 
 
-def released(as_of: int | None = None) -> dict[str, Released]:
+def released(as_of: int | None = None, *, at: dt.datetime | None = None) -> dict[str, Released]:
     """The released version of every table.
 
     Args:
         as_of: A release: the state right after it. The present state without it.
+        at: A moment: the state that readers saw then.
     """
     state: dict[str, Released] = {}
     for row in history():
-        if as_of is None or row["release_id"] <= as_of:
+        if (as_of is None or row["release_id"] <= as_of) and (at is None or row["released_at"] <= at):
             state[row["table_name"]] = Released(row["table_name"], row["version"], row["release_id"])
     return state
 

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 SCORE = "score"
+LINEAGE = {
+    "model_name": "string",
+    "model_version": "int",
+    "role": "string",
+    "run_id": "string",
+    "release_id": "bigint",
+    "scored_at": "timestamp",
+}
+"""What every prediction says of where it comes from, with the types."""
 
 # Beyond what skops trusts by itself: types of numbers, and the trees of gradient boosting, which are arrays of them.
 TRUSTED = ["numpy.dtype", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]

@@ -133,6 +133,24 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Who is told of failed gates, warnings and late sources: routes by names of your own.",
     )
+    keep_days: int = Field(
+        30,
+        ge=0,
+        description=(
+            "How many days `lake maintain` keeps what a release has replaced, so that one can go back to it. What "
+            "readers see, and what models and predictions were made from, is kept anyway."
+        ),
+    )
+    openlineage: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            'Transport of OpenLineage\'s events, as its clients take it, such as `{type = "http", url = '
+            '"http://marquez:5000"}`; without it they go to the file `openlineage/events.jsonl` in `home`.'
+        ),
+    )
+    openlineage_namespace: str = Field(
+        "lake", description="Namespace of the platform's jobs and tables in OpenLineage."
+    )
     ports: Ports = Field(default_factory=Ports)
 
     @classmethod
@@ -167,6 +185,16 @@ class Settings(BaseSettings):
         """Spark Connect endpoint that every Python step attaches to, with its token."""
         # The client sends a token without TLS to the host named localhost alone.
         return self.spark_remote or (f"sc://localhost:{self.ports.connect}/;token={self.secret('spark_connect_token')}")
+
+    @property
+    def openlineage_transport(self) -> dict[str, Any]:
+        """Configuration of OpenLineage's transport; a backend that does not answer does not hold up the steps."""
+        if not self.openlineage:
+            path = self.home / "openlineage" / "events.jsonl"
+            return {"type": "file", "log_file_path": str(path), "append": True}
+        if self.openlineage.get("type") == "http":
+            return {"timeout": 2, "retry": {"total": 0, "read": 0, "connect": 0}, **self.openlineage}
+        return self.openlineage
 
     @property
     def mlflow_uri(self) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from lakehouse import engine, locks, ops
+from lakehouse import engine, locks, openlineage, ops
 from lakehouse.interval import Interval
 from lakehouse.settings import PROJECT_DIR
 
@@ -36,6 +36,9 @@ class Run:
         versions_in: Versions of the tables it read.
         versions_out: Versions that it wrote.
         details: Anything else worth keeping, JSON-serialisable.
+        parts: What the step consists of, each with a row of its own beside that of the step: values of the columns of
+            ``ops.runs`` that differ from the step's.
+        assertions: Of a gate: table to the rows of ``ops.gate_results``.
     """
 
     step: str
@@ -49,6 +52,8 @@ class Run:
     versions_in: dict[str, int] = field(default_factory=dict)
     versions_out: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    assertions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     lock: locks.WriterLock | None = None
 
     def commit(self) -> dict[str, Any]:
@@ -91,6 +96,16 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
     where = f" {interval}" if interval else ""
     run.say("%s %s%s: started", name, dataset, where)
     error: str | None = None
+    facts = {
+        "run_id": run.run_id,
+        "step": name,
+        "dataset": dataset,
+        "interval_start": interval and interval.start,
+        "interval_end": interval and interval.end,
+        "started_at": started,
+        "code_version": code_version(),
+    }
+    openlineage.send([openlineage.started(facts)])
     try:
         with ExitStack() as stack:
             if writes:
@@ -108,36 +123,36 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
         raise
     finally:
         seconds = time.monotonic() - clock
-        ops.append(
-            "ops.runs",
-            [
-                {
-                    "run_id": run.run_id,
-                    "step": name,
-                    "dataset": dataset,
-                    "interval_start": interval and interval.start,
-                    "interval_end": interval and interval.end,
-                    "started_at": started,
-                    "ended_at": dt.datetime.now(dt.UTC),
-                    "seconds": seconds,
-                    "cpu_seconds": time.process_time() - cpu,
-                    "status": "failed" if error else "success",
-                    "error": error,
-                    "rows_in": run.rows_in,
-                    "rows_out": run.rows_out,
-                    "rows_quarantined": run.rows_quarantined,
-                    "bytes_in": run.bytes_in,
-                    "versions_in": sorted(run.versions_in.items()),
-                    "versions_out": sorted(run.versions_out.items()),
-                    "details": json.dumps(run.details, default=str) if run.details else None,
-                    "code_version": code_version(),
-                    "lock_token": run.lock.token if run.lock else None,
-                    **_airflow_context(),
-                }
-            ],
-        )
+        row = {
+            **facts,
+            "ended_at": dt.datetime.now(dt.UTC),
+            "seconds": seconds,
+            "cpu_seconds": time.process_time() - cpu,
+            "status": "failed" if error else "success",
+            "error": error,
+            "rows_in": run.rows_in,
+            "rows_out": run.rows_out,
+            "rows_quarantined": run.rows_quarantined,
+            "bytes_in": run.bytes_in,
+            "versions_in": sorted(run.versions_in.items()),
+            "versions_out": sorted(run.versions_out.items()),
+            "details": json.dumps(run.details, default=str) if run.details else None,
+            "lock_token": run.lock.token if run.lock else None,
+            **_airflow_context(),
+        }
+        parts = [{**row, "run_id": str(uuid.uuid4()), **part} for part in run.parts]
+        ops.append("ops.runs", [row, *parts])
+        _send_lineage(run, row, parts)
         if error is None:
             run.say("%s %s%s: done in %.1f s", name, dataset, where, seconds)
+
+
+def _send_lineage(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> None:
+    whole = openlineage.job_name(run.step, run.dataset), run.run_id
+    events = []
+    for part in parts:
+        events += [openlineage.started(part, whole), openlineage.ended(part, {}, parent=whole)]
+    openlineage.send([*events, openlineage.ended(row, run.details, run.assertions)])
 
 
 @cache

@@ -61,6 +61,16 @@ def next_table(table: str) -> str:
     return f"{layer}_next.{name}" if layer in GATED_LAYERS else table
 
 
+def reader_name(stored: str) -> str:
+    """The name by which readers know a stored table; the reverse of :func:`next_table`.
+
+    Args:
+        stored: Name of the stored table; any other name stays as it is.
+    """
+    layer, _, name = stored.partition(".")
+    return f"{layer.removesuffix('_next')}.{name}"
+
+
 def location(stored: str) -> str:
     """Folder or object-store URL of a stored table.
 

@@ -220,6 +220,18 @@ def training_frame(features: pd.DataFrame, labels: pd.DataFrame, spec: ModelSpec
     )
 
 
+def content_sha256(frame: pd.DataFrame) -> str:
+    """A hash of the rows to train on: names and values of the columns, in their order.
+
+    Args:
+        frame: Outcome of :func:`training_frame`.
+    """
+    digest = hashlib.sha256("|".join(frame.columns).encode())
+    for name in frame.columns:
+        digest.update(pd.util.hash_pandas_object(frame[name], index=False).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
 # The same sums in the same order whatever the number of cores; and threads that wait for each other on a busy
 # machine take many times longer than one.
 @threadpool_limits.wrap(limits=1)

@@ -6,6 +6,7 @@ Cosmos) runs the same project with :func:`environment` and :func:`build_environm
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import hashlib
 import json
@@ -14,7 +15,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +28,35 @@ from lakehouse.settings import PROJECT_DIR, settings
 
 if TYPE_CHECKING:
     from lakehouse.interval import Interval
+    from lakehouse.steps import Run
 
 PROJECT = PROJECT_DIR / "dbt"
 SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
 FAILED = ("error", "fail", "runtime error")
+# What a model is made from does not depend on the day, but its SQL names one.
+ANY_DAY = "2000-01-01"
 
 log = logging.getLogger("lakehouse")
 
 
 class BuildFailedError(LakeError):
     """dbt could not build or test a model; the message is dbt's."""
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A model as the engine would run it.
+
+    Attributes:
+        table: What it makes, by the name that readers use.
+        path: Its file, in the dbt project.
+        query: Its SQL.
+    """
+
+    table: str
+    path: str
+    query: str
 
 
 def environment() -> dict[str, str]:
@@ -91,6 +112,37 @@ def stored_models() -> list[str]:
     ]
 
 
+def project_digest() -> str:
+    """A hash that changes with the files of the dbt project, those that the contracts generate included."""
+    _write_sources()
+    return _digest()
+
+
+def compiled_models() -> list[CompiledModel]:
+    """The SQL of all models, each after those that it reads; no engine is asked.
+
+    Raises:
+        BuildFailedError: dbt could not.
+    """
+    from lakehouse.interval import Interval
+
+    ensure_manifest()
+    command = ["--no-write-json", "compile", "--no-introspect", "--no-populate-cache"]
+    command += ["--select", "resource_type:model", "--indirect-selection", "empty"]
+    # A sandbox of schemas makes no other lineage.
+    variables = build_environment(Interval.parse(ANY_DAY)) | {"DBT_SCHEMA_PREFIX": ""}
+    results = list(_invoke(command, variables))
+    if failures := [f"{each.node.name}: {_reason(each.message or '')}" for each in results if each.status in FAILED]:
+        raise BuildFailedError("dbt could not compile.\n" + "\n".join(failures))
+    nodes = {each.node.unique_id: each.node for each in results}
+    order = TopologicalSorter({name: node.depends_on_nodes for name, node in nodes.items()}).static_order()
+    return [
+        CompiledModel(f"{node.schema.removesuffix('_next')}.{node.alias}", node.original_file_path, node.compiled_code)
+        for node in (nodes[name] for name in order if name in nodes)
+        if node.config.materialized != "ephemeral"
+    ]
+
+
 def interval_column(table: str) -> str | None:
     """The DATE column that tells which interval a row belongs to; None for a table that is rebuilt whole.
 
@@ -100,6 +152,41 @@ def interval_column(table: str) -> str | None:
     _, _, name = table.partition(".")
     column: str | None = _manifest()["nodes"][f"model.lakehouse.{name}"]["config"]["meta"].get("interval_column")
     return column
+
+
+def meta(table: str) -> dict[str, Any] | None:
+    """What the properties of a model declare under ``meta``; None when there is no such model.
+
+    Args:
+        table: By the name that readers use, such as ``gold.fct_flights``.
+    """
+    node = _manifest()["nodes"].get(f"model.lakehouse.{table.partition('.')[2]}")
+    return None if node is None else dict(node["config"]["meta"])
+
+
+def inputs(table: str) -> list[str]:
+    """The released tables that a model's query reads, directly or through the silver views.
+
+    Args:
+        table: By the name that readers use.
+    """
+    node = _manifest()["nodes"][f"model.lakehouse.{table.partition('.')[2]}"]
+    found = {source for parent in node["depends_on"]["nodes"] for source in stored_inputs(parent.rpartition(".")[2])}
+    return sorted(found)
+
+
+def stored_inputs(name: str) -> list[str]:
+    """The released tables behind a source or model of the dbt project: itself when it is stored, else what it reads.
+
+    Args:
+        name: Of a source table or model, such as ``stg_weather``.
+    """
+    node = _manifest()["nodes"].get(f"model.lakehouse.{name}")
+    if node is None:
+        return [f"bronze.{name}"]
+    if node["config"]["materialized"] not in ("view", "ephemeral"):
+        return [f"{node['schema'].removesuffix('_next')}.{node['alias']}"]
+    return sorted({each for parent in node["depends_on"]["nodes"] for each in stored_inputs(parent.rpartition(".")[2])})
 
 
 def run_dbt(
@@ -159,13 +246,15 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
     Returns:
         Model to seconds.
     """
+    from lakehouse import column_lineage
     from lakehouse.steps import step
 
     prepare(interval)
     with step("build", "warehouse", interval, writes="gold_next") as run:
         seconds = run_dbt(interval, select.split() if select else None, commit=run.commit(), full_refresh=full_refresh)
         run.details["models"] = seconds
-        run.versions_in, run.versions_out = _versions()
+        _describe(run, seconds)
+        column_lineage.record()
         return seconds
 
 
@@ -195,10 +284,42 @@ def record(interval: Interval) -> None:
     Args:
         interval: The days that the build was about.
     """
+    from lakehouse import column_lineage
     from lakehouse.steps import step
 
     with step("build", "warehouse", interval) as run:
-        run.versions_in, run.versions_out = _versions()
+        _describe(run, {})
+        column_lineage.record()
+
+
+def _describe(run: Run, seconds: dict[str, float]) -> None:
+    """Say what a build has read and written: as a whole, and each of its models."""
+    from lakehouse import tables
+    from lakehouse.release import released
+
+    run.versions_in, run.versions_out = _versions()
+    ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")}
+    for table in stored_models():
+        stored = tables.next_table(table)
+        if stored not in run.versions_out:
+            continue
+        commit = tables.last_commit(stored)
+        if commit["userMetadata"].get("run_id") not in ours:  # not built this time
+            continue
+        # What was visible when the model was written: something may have been released since.
+        seen = released(at=dt.datetime.fromtimestamp(commit["timestamp"] / 1000, dt.UTC))
+        known = {tables.next_table(each): state.version for each, state in seen.items()} | run.versions_out
+        read = {name: known[name] for each in inputs(table) if (name := tables.next_table(each)) in known}
+        run.parts.append(
+            {
+                "dataset": table,
+                "seconds": seconds.get(table.partition(".")[2]),
+                "cpu_seconds": None,
+                "versions_in": sorted(read.items()),
+                "versions_out": [(stored, run.versions_out[stored])],
+                "details": json.dumps({"build_run_id": run.run_id}),
+            }
+        )
 
 
 def _versions() -> tuple[dict[str, int], dict[str, int]]:

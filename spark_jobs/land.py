@@ -64,7 +64,8 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
                 counts = count(judged, suite)
             readers.check_unchanged(batch)
             this.rows_in, this.bytes_in = counts["rows"], sum(int(f["bytes"]) for f in batch.files.values())
-            this.details = {"files": batch.files, "broken": counts["broken"]}
+            files = {path: {**facts, "rows": counts["files"].get(path, 0)} for path, facts in batch.files.items()}
+            this.details = {"files": files, "broken": counts["broken"]}
             if counts["rows"] == 0 and not contract.allow_empty:
                 raise SourceError(
                     f"{source} {interval}: {', '.join(batch.files) or 'the query'} has no rows, and the contract does "

@@ -10,7 +10,7 @@ from lakehouse import registry, tables
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, released, withdraw
-from lakehouse.scoring import SCORE, score_batches
+from lakehouse.scoring import LINEAGE, SCORE, score_batches
 from lakehouse.steps import step
 
 if TYPE_CHECKING:
@@ -18,17 +18,10 @@ if TYPE_CHECKING:
 
     from lakehouse.interval import Interval
     from lakehouse.registry import ModelSpec
+    from lakehouse.release import Released
     from lakehouse.scoring import ServedModel
 
 BATCH_ROWS = 50_000
-LINEAGE = {
-    "model_name": "string",
-    "model_version": "int",
-    "role": "string",
-    "run_id": "string",
-    "release_id": "bigint",
-    "scored_at": "timestamp",
-}
 COMMENTS = {
     "prediction_id": "Hash of model, entity key and day: the same whenever the entity is scored again.",
     SCORE: "Probability that the label is true.",
@@ -71,13 +64,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
             raise NotReleasedError(
                 f"{spec.features.table} has no released version. Build, gate and release the warehouse first."
             )
-        columns = dict.fromkeys([*spec.features.kept, *served.inputs])
-        features = sql(
-            f"select {', '.join(columns)} from {tables.next_table(source.table)} version as of {source.version} "
-            f"where {interval.sql(spec.features.interval_column)}"
-        )
-        types = {field.name: field.dataType.simpleString() for field in features.schema}
-        kept = {name: types[name] for name in spec.features.kept}
+        features, kept = select_features(spec, served, source, interval.sql(spec.features.interval_column))
         tables.create(
             stored,
             {"prediction_id": "string", **kept, SCORE: "double", "decision": "boolean", **LINEAGE},
@@ -113,6 +100,29 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
             "model_version": champion.version,
             "release_id": source.release_id,
         }
+
+
+def select_features(
+    spec: ModelSpec, served: ServedModel, source: Released, condition: str
+) -> tuple[DataFrame, dict[str, str]]:
+    """The rows to score: the columns that a prediction keeps, and the model's inputs.
+
+    Args:
+        spec: The model.
+        served: The model version that scores.
+        source: The released version of the features.
+        condition: SQL that tells which rows.
+
+    Returns:
+        The rows, and name and type of the columns to keep.
+    """
+    columns = dict.fromkeys([*spec.features.kept, *served.inputs])
+    features = sql(
+        f"select {', '.join(columns)} from {tables.next_table(source.table)} version as of {source.version} "
+        f"where {condition}"
+    )
+    types = {field.name: field.dataType.simpleString() for field in features.schema}
+    return features, {name: types[name] for name in spec.features.kept}
 
 
 def lineage(champion: registry.ModelVersion, run_id: str, release_id: int) -> dict[str, Any]:

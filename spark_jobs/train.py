@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lakehouse
-from lakehouse import registry, tables, training
+from lakehouse import column_lineage, ops, registry, tables, training
 from lakehouse.interval import Interval
-from lakehouse.release import NotReleasedError, released
+from lakehouse.release import NotReleasedError, released, user
 from lakehouse.steps import code_version, step
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
+
+def run(model: str, interval: Interval | None = None, by: str | None = None) -> dict[str, Any]:
     """Train a model on a window of released features and labels, and register it.
 
     Args:
         model: Name of a model folder.
         interval: Training window, test days included. Without it, the window of ``model.yaml``'s length that
             ends on the last day with labels.
+        by: Who wants it; the user of the process without it.
 
     Returns:
         ``model_version``, ``roles``, ``reason`` for its role, ``candidate``, and its figures on the test days.
@@ -40,14 +44,9 @@ def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
         release_id = max(state[table].release_id for table in versions)
         this.versions_in = {tables.next_table(table): version for table, version in versions.items()}
 
-        outcome_columns = [*dict.fromkeys([*features.entity_key, features.interval_column, label.column])]
-        outcomes = lakehouse.read(label.table, release_id=release_id, columns=outcome_columns)
+        outcomes = read_outcomes(spec, release_id)
         window = interval or training.default_window(spec.training, last_labelled(outcomes, spec))
-        frame = training.training_frame(
-            lakehouse.read(features.table, release_id=release_id, where=_days(features.interval_column, window)),
-            outcomes,
-            spec,
-        )
+        frame = read_frame(spec, release_id, window, outcomes)
         this.rows_in = len(frame)
         trained = training.train(frame, registry.candidates(spec), spec, window)
         for name, figures in trained.candidates.items():
@@ -56,8 +55,10 @@ def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
                 spec.name, name, figures.validation_log_loss, figures.log_loss, figures.auc,
             )  # fmt: skip
 
-        pins = registry.Pins.of(spec, window, versions, release_id, code_version())
+        pins = registry.Pins.of(spec, window, versions, release_id, code_version(), training.content_sha256(frame))
         version = registry.register(spec, trained, pins, this.run_id)
+        this.versions_out = {f"models.{spec.name}": version.version}
+        record(version, pins, trained.headline(), by or user())
         outcome = {
             "model_version": version.version,
             "roles": list(version.aliases),
@@ -72,7 +73,81 @@ def run(model: str, interval: Interval | None = None) -> dict[str, Any]:
             spec.name, version.version, trained.selected, ", ".join(version.aliases) or "without a role",
             version.tags["role_reason"],
         )  # fmt: skip
+        column_lineage.record()
         return outcome
+
+
+def record(version: registry.ModelVersion, pins: registry.Pins, metrics: dict[str, float], by: str) -> None:
+    """Say in ``ops.models`` what a version was made from, and why it has its role; once.
+
+    Args:
+        version: Which.
+        pins: What it was made from.
+        metrics: The figures that it is known by.
+        by: Who wanted it.
+    """
+    known = ops.read("ops.models", ["model_name", "model_version"]).to_pylist()
+    if {"model_name": version.name, "model_version": version.version} in known:
+        return
+    ops.append(
+        "ops.models",
+        [
+            {
+                "registered_at": dt.datetime.now(dt.UTC),
+                "model_name": version.name,
+                "model_version": version.version,
+                "role": ", ".join(version.aliases) or None,
+                "reason": version.tags["role_reason"],
+                "decided_by": by,
+                "run_id": version.tags["step_run_id"],
+                "mlflow_run_id": version.run_id,
+                "candidate": version.tags["candidate"],
+                "window_start": pins.window.start,
+                "window_end": pins.window.end,
+                "release_id": int(version.tags["release_id"]),
+                "seed": int(version.tags["seed"]),
+                "versions": sorted(pins.versions.items()),
+                "row_order": ", ".join(pins.row_order),
+                "metrics": sorted(metrics.items()),
+                **{
+                    name: version.tags[name]
+                    for name in (
+                        "code_version",
+                        "lock_sha256",
+                        "model_sha256",
+                        "input_sha256",
+                        "predictions_sha256",
+                        "environment",
+                    )
+                },
+            }
+        ],
+    )
+
+
+def read_outcomes(spec: registry.ModelSpec, release_id: int) -> pd.DataFrame:
+    """The label table as it was right after a release.
+
+    Args:
+        spec: The model.
+        release_id: The release.
+    """
+    columns = [*dict.fromkeys([*spec.features.entity_key, spec.features.interval_column, spec.label.column])]
+    return lakehouse.read(spec.label.table, release_id=release_id, columns=columns)
+
+
+def read_frame(spec: registry.ModelSpec, release_id: int, window: Interval, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The rows to train on, as they were right after a release.
+
+    Args:
+        spec: The model.
+        release_id: The release.
+        window: The training window, test days included.
+        outcomes: Rows of the label table.
+    """
+    days = _days(spec.features.interval_column, window)
+    features = lakehouse.read(spec.features.table, release_id=release_id, where=days)
+    return training.training_frame(features, outcomes, spec)
 
 
 def last_labelled(outcomes: Any, spec: registry.ModelSpec) -> dt.date:

@@ -34,7 +34,8 @@
 
 
 {% macro later_days() -%}
-    {%- if execute and load_cached_relation(this) -%}
+    {#- `dbt compile --no-introspect` reads the columns out of the SQL, with no engine to ask. -#}
+    {%- if execute and flags.INTROSPECT and load_cached_relation(this) -%}
         {%- set found = run_query(
             "select distinct flight_date from " ~ this ~ " where flight_date > " ~ interval_day('DBT_INTERVAL_END')
             ~ " and flight_date <= " ~ interval_day('DBT_INTERVAL_END', trailing_days()) ~ " order by 1"

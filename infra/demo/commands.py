@@ -21,7 +21,8 @@ def demo() -> None:
     """
     from infra.demo import main_job
     from lakehouse.airflow_client import AirflowClient
-    from lakehouse.cli import print_rows
+    from lakehouse.cli import explain, print_rows
+    from lakehouse.engine import sql
     from lakehouse.platform import lifecycle
 
     started = time.monotonic()
@@ -38,6 +39,9 @@ def demo() -> None:
         main_job.main_job(client, say)
     typer.echo("\n" + main_job.QUERY + "\n")
     print_rows(main_job.QUERY)
+    typer.echo("\nThe late flight that was given the highest probability, explained (./lake explain):\n")
+    explain(str(sql(main_job.EXPLAINED).collect()[0]["prediction_id"]))
+    typer.echo()
     main_job.farewell(typer.echo)
 
 

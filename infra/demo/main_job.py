@@ -38,6 +38,15 @@ left join gold.fct_flights f on f.flight_id = p.flight_id
 group by p.flight_date
 order by p.flight_date"""
 
+EXPLAINED = """\
+select p.prediction_id
+from ml.predictions_flight_delay p
+join gold.fct_flights f on f.flight_id = p.flight_id
+where f.is_late
+order by p.score desc, p.prediction_id
+limit 1"""
+"""The prediction of the late flight that was given the highest probability."""
+
 Say = Callable[[str], None]
 
 
@@ -214,6 +223,7 @@ def farewell(say: Say) -> None:
     lake = settings()
     say(f"Airflow   {lake.airflow_base_url}   user admin, password {lake.secret('airflow_admin_password')}")
     say(f"MLflow    {lake.mlflow_uri}")
+    say("Why?      ./lake explain PREDICTION_ID   ./lake impact weather_2013-03-01.jsonl   (--html FILE draws a graph)")
     say(f'SQL       ./lake sql "select * from gold.on_time_league"   or jdbc:hive2://127.0.0.1:{lake.ports.thrift}')
     say("          user lake, password: see sql_password in " + str(lake.home / "secrets.json"))
     say("Stop      ./lake down        Start again   ./lake up        Delete everything   ./lake reset")

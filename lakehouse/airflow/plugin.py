@@ -1,4 +1,4 @@
-"""The platform's Airflow plugin: timetables and mappers of the DAGs for the scheduler, pages for the web server."""
+"""The platform's Airflow plugin: timetables and mappers of the DAGs, pages for the web server, lineage of the tasks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from lakehouse.airflow import lineage
 from lakehouse.airflow.links import PREFIX
 from lakehouse.airflow.partitions import IntervalMapper, IntervalTimetable, ManualTimetable
 
@@ -16,6 +17,7 @@ class LakehousePlugin(AirflowPlugin):
     name = "lakehouse"
     timetables = [IntervalTimetable, ManualTimetable]  # noqa: RUF012 - the base class's attribute
     partition_mappers = [IntervalMapper]  # noqa: RUF012
+    listeners = [lineage]  # noqa: RUF012
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]

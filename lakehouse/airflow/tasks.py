@@ -310,7 +310,8 @@ def train(model: str) -> dict[str, Any]:
     check_conf(context)
     window = context["params"]["window"]
     with no_retry():
-        return job("train")(model, Interval.parse(window) if window else None)
+        by = context["dag_run"].triggering_user_name
+        return job("train")(model, Interval.parse(window) if window else None, by)
 
 
 @task(pool=ENGINE_POOL)
@@ -407,6 +408,20 @@ def send_alerts() -> None:
     context = get_current_context()
     check_conf(context)
     alerts.deliver(context)
+
+
+@task
+def maintain() -> dict[str, Any]:
+    """Remove the data files that no release, model or prediction needs, and keep the platform's own tables small.
+
+    By hand: `lake maintain`.
+    """
+    context = get_current_context()
+    check_conf(context)
+    from lakehouse.maintain import maintain as run
+
+    with no_retry():
+        return run(context["params"]["keep_days"])
 
 
 def _listed(paths: Sequence[str], limit: int = 5) -> str:

@@ -16,7 +16,7 @@ from typing import NoReturn
 import psycopg
 from psycopg import sql
 
-from lakehouse import warehouse
+from lakehouse import openlineage, warehouse
 from lakehouse.platform import http, postgres, processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import PROJECT_DIR, settings
@@ -84,7 +84,13 @@ def airflow_environment() -> dict[str, str]:
             "colored_console_log": False,
         },
         "usage_data_collection": {"enabled": False},
-        "openlineage": {"disabled": True},
+        "openlineage": {
+            "transport": json.dumps(s.openlineage_transport),
+            "namespace": s.openlineage_namespace,
+            # The code is in the repository; a process forked for each event costs more than the event.
+            "disable_source_code": True,
+            "execute_in_thread": True,
+        },
         "cosmos": {"enable_telemetry": False, "cache_dir": home / "cosmos"},
     }
     variables = {
@@ -106,6 +112,7 @@ def prepare() -> None:
     That takes seconds of imports, so it is left out when the database says that nothing has changed.
     """
     postgres.ensure_database("airflow")
+    openlineage.prepare()
     wanted = {package: version(package) for package in ("apache-airflow", "apache-airflow-providers-fab")}
     record = folder() / "setup.json"
     revisions = _revisions() if record.exists() else None

@@ -23,6 +23,7 @@ DAG_IDS = {
     "rollback",
     "override_gate",
     "escalate_alerts",
+    "maintain_lake",
 }
 MODELS = {
     "stg_airlines",
@@ -111,6 +112,19 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     assert set(last.op_args[0]) == {f"gold.{model}" for model in MODELS if not model.startswith("stg_")}
 
 
+def test_maintenance_waits_for_its_time_and_does_not_begin_with_a_new_platform(stored: dict[str, Any]) -> None:
+    import datetime as dt
+
+    from airflow.timetables.base import TimeRestriction
+
+    dag = stored["maintain_lake"]
+    assert dag.start_date is None
+    first = dag.timetable.next_dagrun_info(
+        last_automated_data_interval=None, restriction=TimeRestriction(None, None, catchup=False)
+    )
+    assert first.run_after > dt.datetime.now(dt.UTC) and first.run_after.weekday() == 6
+
+
 def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None:
     dag = bag.dags["override_gate"]
     assert [task.task_id for task in dag.topological_sort()] == ["describe_override", "approve", "override"]
@@ -140,6 +154,7 @@ def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
         ("rollback", {"what": "12", "to": "11"}),
         ("override_gate", {"gate_run": "4f0c"}),
         ("override_gate", {"gate_run": "4f0c", "reason": " "}),
+        ("maintain_lake", {"keep_days": -1}),
     ],
 )
 def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict[str, Any]) -> None:
@@ -161,6 +176,8 @@ def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict
         ("rollback", {"what": "12"}),
         ("rollback", {"what": "gold.fct_flights", "to": 11}),
         ("override_gate", {"gate_run": "4f0c", "reason": "counted by hand"}),
+        ("maintain_lake", {}),
+        ("maintain_lake", {"keep_days": 7}),
     ],
 )
 def test_a_right_conf_is_taken(stored: dict[str, Any], dag_id: str, conf: dict[str, Any]) -> None:

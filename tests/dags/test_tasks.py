@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,3 +100,24 @@ def test_an_approval_can_be_assigned_to_a_role(roles: list[str], user_id: int, a
 
     user = User(id=user_id, username="ada", roles=[Role(name=name) for name in roles])
     assert LakeFabAuthManager().is_authorized_hitl_task(assigned_users=assigned, user=user) is may
+
+
+def test_steps_hang_below_the_runs_that_the_openlineage_provider_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.providers.openlineage.plugins.adapter import OpenLineageAdapter
+
+    from lakehouse import openlineage
+    from lakehouse.airflow.lineage import on_task_instance_running
+
+    at = dt.datetime(2013, 3, 2, tzinfo=dt.UTC)
+    run = SimpleNamespace(conf={}, logical_date=None, run_after=at, clear_number=0)
+    about = {"dag_id": "ingest_weather", "task_id": "land"}
+    task = SimpleNamespace(
+        **about, try_number=2, map_index=-1, dag_run=run, get_template_context=lambda: {"dag_run": run}
+    )
+    for name in (openlineage.PARENT, openlineage.ROOT):
+        monkeypatch.setenv(name, "to be put back afterwards")
+    on_task_instance_running(None, task)
+    mine = OpenLineageAdapter.build_task_instance_run_id(**about, try_number=2, logical_date=at, map_index=-1)
+    root = OpenLineageAdapter.build_dag_run_id("ingest_weather", at, 0)
+    assert os.environ[openlineage.PARENT].endswith(f"/ingest_weather.land/{mine}")
+    assert os.environ[openlineage.ROOT].endswith(f"/ingest_weather/{root}")

@@ -143,6 +143,7 @@ def test_tables_and_dags_that_are_named_exist(page: Path) -> None:
         *(f"{layer}.{model}" for layer in ("silver", "gold") for model in models),
         *(f"ml.predictions_{model}" for model in registry.models()),
         *ops.SCHEMAS,
+        *ops.VIEWS,
     }
     dags = {
         "build_warehouse",
@@ -186,13 +187,17 @@ def test_every_setting_is_in_the_reference() -> None:
 
 
 def test_every_column_of_the_ops_tables_is_explained() -> None:
-    from lakehouse.ops import SCHEMAS
+    from lakehouse.ops import SCHEMAS, VIEWS
 
     sections = re.split(r"^## ", (REFERENCE / "ops-tables.md").read_text("utf-8"), flags=re.MULTILINE)[1:]
     explained = {
         section.splitlines()[0]: re.findall(r"^\| `(\w+)` \| \S", section, re.MULTILINE) for section in sections
     }
-    assert explained == {table: schema.names for table, schema in SCHEMAS.items()}
+    views = {
+        view: re.findall(r"(\w+),?$", query.rpartition("\nselect")[2].rpartition("\nfrom")[0], re.MULTILINE)
+        for view, query in VIEWS.items()
+    }
+    assert explained == {table: schema.names for table, schema in SCHEMAS.items()} | views
 
 
 def test_the_row_level_expectations_are_all_listed() -> None:

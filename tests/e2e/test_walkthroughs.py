@@ -12,6 +12,7 @@ from tests.e2e.conftest import PROJECT, Platform
 PAGES = (
     "README.md",
     "docs/explanation/how-data-becomes-visible.md",
+    "docs/explanation/lineage.md",
     "docs/how-to/backfill.md",
     "docs/how-to/query.md",
     "docs/how-to/trigger-by-rest.md",

@@ -15,12 +15,13 @@ import pytest
 import lakehouse
 from lakehouse import ops, registry, tables
 from lakehouse.audit import gate
-from lakehouse.engine import spark, sql
+from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, release, released
 from lakehouse.settings import settings
 from lakehouse.steps import job
 from tests.made_up_flights import SPEC, WINDOW, flights
+from tests.spark.made_up import put
 
 train, score = job("train"), job("score")
 TABLE = "ml.predictions_flight_delay"
@@ -50,21 +51,6 @@ def model(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[re
         train(spec.name, WINDOW)
         yield spec
     registry.connect.cache_clear()
-
-
-def put(table: str, frame: pd.DataFrame, folder: Path, *, visible: bool = True) -> int:
-    """Write a table and release it, as the warehouse would."""
-    file = folder / f"{table}.parquet"
-    frame.to_parquet(file, index=False, coerce_timestamps="us")
-    stored = tables.next_table(table)
-    spark().read.parquet(str(file)).write.format("delta").mode("overwrite").saveAsTable(stored)
-    version = tables.head(stored)
-    assert version is not None
-    if visible:
-        verdict = {"table_name": table, "version": version, "verdict": "passed", "checked_at": dt.datetime.now(dt.UTC)}
-        ops.append("ops.gate_results", [verdict])
-        release([table], None)
-    return version
 
 
 def rows(where: str = "true") -> pd.DataFrame:

@@ -49,7 +49,7 @@ def weak() -> training.Trained:
 
 def pins(version: int = 4) -> registry.Pins:
     versions = {SPEC.features.table: version, SPEC.label.table: 7}
-    return registry.Pins.of(SPEC, WINDOW, versions, release_id=12, code_version="0123abc")
+    return registry.Pins.of(SPEC, WINDOW, versions, release_id=12, code_version="0123abc", input_sha256="4f0c")
 
 
 def edited(tmp_path: Path, **changes: object) -> Path:

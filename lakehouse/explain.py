@@ -1,0 +1,356 @@
+"""Explain: everything that one prediction comes from, from its reasons to the source files."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+import lakehouse
+from lakehouse import attribution, contracts, ops, registry, tables
+from lakehouse.errors import LakeError
+from lakehouse.interval import Interval
+from lakehouse.provenance import Days, Ledger, Write, ranges
+from lakehouse.readers import files
+from lakehouse.release import released
+from lakehouse.scoring import SCORE, ServedModel, score
+from lakehouse.settings import settings
+
+RUN = ("run_id", "step", "dataset", "started_at", "ended_at", "code_version", "airflow_dag_id", "airflow_run_id")
+
+
+class PredictionNotFoundError(LakeError, LookupError):
+    """There is no such prediction."""
+
+
+class ExplanationError(LakeError):
+    """Something that a prediction comes from is no longer what it was."""
+
+
+def prediction_id(model: str, key: Sequence[str], day: dt.date) -> str:
+    """The id of a prediction: a hash of the model, the entity key and the day.
+
+    Args:
+        model: Name of the model.
+        key: Values of the entity key, in the order of ``model.yaml``.
+        day: The day.
+    """
+    return hashlib.sha256("|".join([model, *key, day.isoformat()]).encode()).hexdigest()[:32]
+
+
+def find(
+    wanted: str, model: str | None = None, day: dt.date | None = None, release_id: int | None = None
+) -> dict[str, Any]:
+    """A prediction that readers see, by its id.
+
+    Args:
+        wanted: Its id.
+        model: Name of its model; all are looked through without it.
+        day: Its day, which makes the search faster.
+        release_id: As readers saw it right after this release; the present without it.
+
+    Returns:
+        Its row, with ``table`` and ``version``.
+
+    Raises:
+        PredictionNotFoundError: There is none.
+    """
+    state = released(release_id)
+    looked = []
+    for name in [model] if model else registry.models():
+        spec = registry.load(name)
+        if (seen := state.get(spec.predictions_table)) is None:
+            continue
+        looked.append(seen.table)
+        where: list[tuple[str, str, Any]] = [("prediction_id", "=", wanted)]
+        if day:
+            where.append((spec.features.interval_column, "=", day))
+        rows = lakehouse.read(seen.table, release_id=release_id, where=where).to_dict("records")
+        if rows:
+            return {**rows[0], "table": seen.table, "version": seen.version}
+    raise PredictionNotFoundError(
+        f"No prediction has the id {wanted}"
+        + (f" ({model} on {day})" if model and day else "")
+        + (f" in release {release_id}" if release_id else "")
+        + f". Looked through {', '.join(looked) or 'nothing: no predictions have been released'}. "
+        "The ids are in the column prediction_id; --model, --key and --date name a prediction by what it is about."
+    )
+
+
+class Explainer:
+    """Explains predictions; what several of them share is looked up once."""
+
+    def __init__(self) -> None:
+        self._ledger = Ledger.read()
+        self._cache: dict[Any, Any] = {}
+
+    def explain(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Everything that a prediction comes from.
+
+        Args:
+            row: Outcome of :func:`find`, or any released row with its ``table`` and ``version``.
+
+        Returns:
+            ``prediction``, ``reasons``, ``scored``, ``inputs``, ``model``: see docs/explanation/lineage.md.
+
+        Raises:
+            ExplanationError: The features or the model give another score than that of the row.
+            lakehouse.tables.VersionGoneError: The features of the row are no longer kept.
+        """
+        spec = registry.load(row["model_name"])
+        day = row[spec.features.interval_column]
+        days = frozenset([day])
+        [(write, _)] = self._ledger.owners(row["table"], row["version"], days)
+        return {
+            "prediction": {name: value for name, value in row.items() if name not in ("table", "version")},
+            "reasons": self._reasons(spec, row),
+            "scored": {
+                **self._made(write, days),
+                "release": self._release(write.table, write.version),
+            },
+            "inputs": self._inputs(write, days),
+            "model": self._model(row["model_name"], int(row["model_version"])),
+        }
+
+    def _reasons(self, spec: registry.ModelSpec, row: dict[str, Any]) -> dict[str, Any]:
+        day = row[spec.features.interval_column]
+        served = self._served(row["model_name"], int(row["model_version"]))
+        features, given = self._features(spec, served, int(row["release_id"]), day)
+        key = tuple(str(row[name]) for name in spec.features.entity_key)
+        if key not in features.index:
+            raise ExplanationError(
+                f"{spec.features.table} has no row for {', '.join(key)} on {day} in release {row['release_id']}, from "
+                "which this prediction was made. `lake verify` says whether its files are whole."
+            )
+        place = features.index.get_loc(key)
+        if given["scores"][place] != row[SCORE]:
+            raise ExplanationError(
+                f"The features of release {row['release_id']} and version {served.version} of {served.name} give "
+                f"{given['scores'][place]!r}, and not {row[SCORE]!r}. `lake reproduce {served.name} --predictions "
+                f"--interval {day}` says more."
+            )
+        found: attribution.Attribution = given["attribution"]
+        contributions = found.contributions.iloc[place].to_dict()
+        values = features.iloc[place].to_dict()
+        return {
+            "unit": "log-odds",
+            "method": found.method,
+            "base": found.base,
+            "contributions": [
+                {"feature": name, "value": _plain(values[name]), "contribution": float(contributions[name])}
+                for name in sorted(served.inputs, key=lambda name: -abs(contributions[name]))
+            ],
+            "threshold": served.threshold,
+        }
+
+    def _served(self, name: str, number: int) -> ServedModel:
+        key = "served", name, number
+        if key not in self._cache:
+            self._cache[key] = registry.fetch(registry.version(name, number))
+        served: ServedModel = self._cache[key]
+        return served
+
+    def _features(
+        self, spec: registry.ModelSpec, served: ServedModel, release_id: int, day: dt.date
+    ) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """The day's rows of the features, by entity key, and what the model makes of them."""
+        key = "features", served.name, served.version, release_id, day
+        if key not in self._cache:
+            source = released(release_id)[spec.features.table]
+            tables.check_kept(tables.next_table(source.table), source.version)
+            rows = lakehouse.read(
+                source.table,
+                release_id=release_id,
+                columns=list(dict.fromkeys([*spec.features.entity_key, *served.inputs])),
+                where=[(spec.features.interval_column, "=", day)],
+            )
+            rows.index = pd.MultiIndex.from_frame(rows[spec.features.entity_key].astype(str))
+            made = attribution.attribute(served, rows, lambda: self._background(spec, served))
+            self._cache[key] = rows, {"scores": score(rows, served), "attribution": made}
+        found: tuple[pd.DataFrame, dict[str, Any]] = self._cache[key]
+        return found
+
+    def _background(self, spec: registry.ModelSpec, served: ServedModel) -> pd.DataFrame:
+        """The rows that a version was fitted on."""
+        version = registry.version(served.name, served.version)
+        days = Interval.parse(registry.logged(version).parameters["train_days"])
+        column = spec.features.interval_column
+        key = "background", served.name, served.version
+        if key not in self._cache:
+            self._cache[key] = lakehouse.read(
+                spec.features.table,
+                release_id=int(version.tags["release_id"]),
+                columns=served.inputs,
+                where=[(column, ">=", days.start), (column, "<=", days.end)],
+            )
+        rows: pd.DataFrame = self._cache[key]
+        return rows
+
+    def _model(self, name: str, number: int) -> dict[str, Any]:
+        key = "model", name, number
+        if key not in self._cache:
+            self._cache[key] = self._describe_model(name, number)
+        found: dict[str, Any] = self._cache[key]
+        return found
+
+    def _describe_model(self, name: str, number: int) -> dict[str, Any]:
+        version = registry.version(name, number)
+        recorded = next(
+            (r for r in self._models if (r["model_name"], r["model_version"]) == (name, number)),
+            None,
+        )
+        if recorded is None:
+            raise ExplanationError(
+                f"ops.models does not know version {number} of {name}: it was registered by other means than "
+                f"`lake train {name}`, so it is not recorded what it was made from."
+            )
+        spec = registry.load(name)
+        run = next((run for run in self._ledger.runs if run["run_id"] == recorded["run_id"]), None)
+        window = Interval(recorded["window_start"], recorded["window_end"])
+        days = frozenset(window.days())
+        logged = registry.logged(version)
+        return {
+            "name": name,
+            "version": number,
+            "roles_now": list(version.aliases),
+            "role": recorded["role"],
+            "reason": recorded["reason"],
+            "decided_by": recorded["decided_by"],
+            "registered_at": recorded["registered_at"],
+            "candidate": recorded["candidate"],
+            "card": f"models:/{name}/{number} → run {version.run_id}, card.md",
+            "description": spec.description,
+            "mlflow_run_id": version.run_id,
+            "parameters": logged.parameters,
+            "metrics": dict(recorded["metrics"]),
+            "training": {
+                "window": str(window),
+                "release_id": recorded["release_id"],
+                "rows": run and run["rows_in"],
+                **{
+                    pin: recorded[pin]
+                    for pin in ("row_order", "seed", "lock_sha256", "model_sha256", "input_sha256", "environment")
+                },
+                "run": _run(run),
+                "code_version": recorded["code_version"],
+                "inputs": [
+                    self._input(table, version_read, days) for table, version_read in sorted(recorded["versions"])
+                ],
+            },
+        }
+
+    @cached_property
+    def _models(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = ops.read("ops.models").to_pylist()
+        return rows
+
+    def _inputs(self, write: Write, days: Days) -> list[dict[str, Any]]:
+        return [self._input(table, version, own) for table, version, own in self._ledger.inputs(write, days)]
+
+    def _input(self, table: str, version: int, days: Days) -> dict[str, Any]:
+        key = "input", table, version, days
+        if key not in self._cache:
+            self._cache[key] = {
+                "table": table,
+                "version": version,
+                "days": ranges(days),
+                "release": self._release(table, version),
+                "gate": self._ledger.verdict(table, version),
+                "writes": [self._write(write, own) for write, own in self._ledger.owners(table, version, days)],
+            }
+        found: dict[str, Any] = self._cache[key]
+        return found
+
+    def _write(self, write: Write, days: Days) -> dict[str, Any]:
+        made = self._made(write, days)
+        if write.step in ("land", "replay"):
+            return {**made, "files": self._files(write, days)}
+        return {**made, "inputs": self._inputs(write, days)}
+
+    def _made(self, write: Write, days: Days) -> dict[str, Any]:
+        return {
+            "table": write.table,
+            "version": write.version,
+            "days": ranges(days),
+            "step": write.step,
+            "interval": str(write.interval) if write.interval else None,
+            "gate": self._ledger.verdict(write.table, write.version),
+            "run": _run(write.run),
+        }
+
+    def _release(self, table: str, version: int) -> dict[str, Any] | None:
+        row = self._ledger.release_of(table, version)
+        if row is None:
+            return None
+        return {
+            "release_id": row["release_id"],
+            "released_at": row["released_at"],
+            "reason": row["reason"],
+            "released_by": row["released_by"],
+            "override_of": row["override_of"],
+        }
+
+    def _files(self, write: Write, days: Days) -> list[dict[str, Any]]:
+        """The files that were landed for some days: name, day, size in bytes, SHA-256, rows."""
+        contract = contracts.load(tables.split(write.table)[1])
+        landed = self._landed(write)
+        if contract.server.location is None:
+            return [{"file": str(contract.server.table), "day": ranges(days), "rows": (write.run or {}).get("rows_in")}]
+        wanted = days if days is not None else frozenset(write.interval.days() if write.interval else ())
+        return [
+            {"file": name, "day": day.isoformat(), **landed[name]}
+            for day in sorted(wanted)
+            if (name := files.relative(contract.location(day, settings().drop_url))) in landed
+        ]
+
+    def _landed(self, write: Write) -> dict[str, dict[str, Any]]:
+        """What is known of the files of a landing; a replay has those of the landing before it."""
+        if "files" in write.details:
+            return dict(write.details["files"])
+        found: dict[str, dict[str, Any]] = {}
+        for earlier in reversed(self._ledger.chain(write.table, write.version)[1:]):
+            found |= earlier.details.get("files", {})
+        return found
+
+
+def explain(row: dict[str, Any]) -> dict[str, Any]:
+    """Everything that a prediction comes from.
+
+    Args:
+        row: Outcome of :func:`find`.
+    """
+    return Explainer().explain(row)
+
+
+def sources(explanation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The source files of an explanation, of the prediction and of the model's training, by table and name.
+
+    Args:
+        explanation: Outcome of :func:`explain`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+
+    def walk(inputs: list[dict[str, Any]]) -> None:
+        for each in inputs:
+            for write in each["writes"]:
+                for file in write.get("files", []):
+                    found[f"{each['table']} {file['file']}"] = file
+                walk(write.get("inputs", []))
+
+    walk(explanation["inputs"])
+    walk(explanation["model"]["training"]["inputs"])
+    return found
+
+
+def _run(run: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if run is None else {name: run[name] for name in RUN}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or value != value:
+        return None
+    return value.item() if hasattr(value, "item") else value

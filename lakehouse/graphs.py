@@ -1,0 +1,179 @@
+"""Graphs: explanations and impacts as directed graphs, drawn as SVG in layers from left to right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+
+from lakehouse import pages
+
+if TYPE_CHECKING:
+    from lakehouse.impact import Impact
+
+SHOWN_FILES = 3
+WIDTH, HEIGHT, GAP_X, GAP_Y = 230, 40, 60, 14
+
+
+@dataclass(frozen=True)
+class Box:
+    """A node on the page.
+
+    Attributes:
+        title: First line.
+        note: Second line.
+        kind: file, table, model, prediction or failed.
+        x: Left edge, in pixels.
+        y: Upper edge.
+    """
+
+    title: str
+    note: str
+    kind: str
+    x: float
+    y: float
+
+
+def of_explanation(explanation: dict[str, Any]) -> nx.DiGraph:
+    """What a prediction comes from; edges go with the data.
+
+    Args:
+        explanation: Outcome of :func:`lakehouse.explain.explain`.
+    """
+    graph = nx.DiGraph()
+    row, model = explanation["prediction"], explanation["model"]
+    prediction = row["prediction_id"]
+    graph.add_node(prediction, kind="prediction", note=f"score {row['score']:.4f}")
+    trained = f"{model['name']}@{model['version']}"
+    graph.add_node(trained, kind="model", note=f"{model['candidate']}, {model['training']['window']}")
+    graph.add_edge(trained, prediction)
+    _add_inputs(graph, explanation["inputs"], prediction)
+    _add_inputs(graph, model["training"]["inputs"], trained)
+    return graph
+
+
+def _add_inputs(graph: nx.DiGraph, inputs: list[dict[str, Any]], target: str) -> None:
+    for each in inputs:
+        for write in each["writes"]:
+            node = f"{write['table']}@{write['version']}"
+            verdict = (write["gate"] or {}).get("verdict", "no gate")
+            graph.add_node(node, kind="table", note=f"{write['step']} {write['interval']}, {verdict}")
+            graph.add_edge(node, target)
+            files = write.get("files", [])
+            for file in files if len(files) <= SHOWN_FILES else ():
+                name = file["file"].rpartition("/")[2]
+                graph.add_node(name, kind="file", note=f"{file.get('rows', '?')} rows, {file.get('sha256', '')[:12]}")
+                graph.add_edge(name, node)
+            if len(files) > SHOWN_FILES:
+                name = f"{len(files)} files of {write['table'].partition('.')[2]}"
+                graph.add_node(name, kind="file", note=f"{files[0]['day']} to {files[-1]['day']}")
+                graph.add_edge(name, node)
+            _add_inputs(graph, write.get("inputs", []), node)
+
+
+def of_impact(found: Impact) -> nx.DiGraph:
+    """What was made from something; edges go with the data.
+
+    Args:
+        found: Outcome of :func:`lakehouse.impact.impact`.
+    """
+    graph = nx.DiGraph()
+    for column in {name for edge in found.edges for name in edge} if found.kind == "column" else ():
+        graph.add_node(column, kind="table", note="column")
+    for landing in found.landings:
+        graph.add_node(landing["file"].rpartition("/")[2], kind="file", note=f"{landing['sha256'][:12]}")
+    for each in found.tables:
+        node = f"{each['table']}@{each['version']}"
+        seen = f"visible: {each['visible_days']}" if each["visible_days"] else "no longer visible"
+        graph.add_node(node, kind="table", note=f"{each['days']}; {seen}")
+        if each["step"] in ("land", "replay"):
+            for landing in found.landings:
+                if landing["run_id"] == each["run_id"]:
+                    graph.add_edge(landing["file"].rpartition("/")[2], node)
+    for each in found.models:
+        graph.add_node(
+            f"{each['name']}@{each['version']}", kind="model", note=", ".join(each["roles_now"]) or "no role"
+        )
+    for each in found.predictions:
+        note = f"{each['days']}: {each['rows_visible']} of {each['rows_written']} visible"
+        graph.add_node(f"{each['table']}@{each['version']}", kind="prediction", note=note)
+    graph.add_edges_from(found.edges)
+    for landing in found.landings:
+        if landing["status"] != "success":
+            name = f"landing {landing['run_id'][:8]} failed"
+            graph.add_node(name, kind="failed", note=f"{landing['rows_quarantined'] or 0} rows in quarantine")
+            graph.add_edge(landing["file"].rpartition("/")[2], name)
+    return graph
+
+
+def draw(graph: nx.DiGraph) -> dict[str, Any]:
+    """Places for the nodes, in layers: every edge goes from left to right.
+
+    Args:
+        graph: Without cycles; nodes have ``kind`` and ``note``.
+
+    Returns:
+        ``width`` and ``height`` in pixels, ``boxes``, and ``lines`` as SVG paths.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    layers = list(nx.topological_generations(graph))
+    for column, layer in enumerate(layers):
+
+        def middle(node: str) -> float:
+            before = [places[each][1] for each in graph.predecessors(node)]
+            return sum(before) / len(before) if before else 0.0
+
+        for line, node in enumerate(sorted(layer, key=lambda node: (middle(node), node))):
+            places[node] = column, line
+    boxes = {
+        node: Box(
+            node,
+            graph.nodes[node].get("note", ""),
+            graph.nodes[node].get("kind", "table"),
+            column * (WIDTH + GAP_X),
+            line * (HEIGHT + GAP_Y),
+        )
+        for node, (column, line) in places.items()
+    }
+    lines = []
+    for source, target in graph.edges:
+        x1, y1 = boxes[source].x + WIDTH, boxes[source].y + HEIGHT / 2
+        x2, y2 = boxes[target].x, boxes[target].y + HEIGHT / 2
+        lines.append(f"M{x1} {y1} C{x1 + GAP_X / 2} {y1} {x2 - GAP_X / 2} {y2} {x2} {y2}")
+    return {
+        "width": max((box.x for box in boxes.values()), default=0) + WIDTH,
+        "height": max((box.y for box in boxes.values()), default=0) + HEIGHT,
+        "boxes": list(boxes.values()),
+        "lines": lines,
+    }
+
+
+def page_of_explanation(explanation: dict[str, Any]) -> str:
+    """A page with the reasons of a prediction, and the graph of what it comes from.
+
+    Args:
+        explanation: Outcome of :func:`lakehouse.explain.explain`.
+    """
+    return pages.render(
+        "explanation.html",
+        title=f"Prediction {explanation['prediction']['prediction_id']}",
+        explanation=explanation,
+        graph=draw(of_explanation(explanation)),
+        size=(WIDTH, HEIGHT),
+    )
+
+
+def page_of_impact(found: Impact) -> str:
+    """A page with everything that was made from something, and its graph.
+
+    Args:
+        found: Outcome of :func:`lakehouse.impact.impact`.
+    """
+    return pages.render(
+        "impact.html",
+        title=f"Impact of {found.what}",
+        found=found,
+        graph=draw(of_impact(found)),
+        size=(WIDTH, HEIGHT),
+    )

@@ -1,0 +1,318 @@
+"""Impact: everything that was made from a source file, some days, a version of a table, a column or a model version."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from lakehouse import contracts, ops, registry, tables
+from lakehouse.errors import LakeError
+from lakehouse.interval import Interval, InvalidIntervalError
+from lakehouse.provenance import Days, Ledger, Write, ranges
+from lakehouse.readers import files
+from lakehouse.settings import settings
+
+Origin = dict[tuple[str, int], Days]
+
+
+class UnknownOriginError(LakeError, LookupError):
+    """It is not known what is meant."""
+
+
+@dataclass
+class Impact:
+    """What was made from something.
+
+    Attributes:
+        what: As it was asked for.
+        kind: file, days, version, column or model.
+        landings: The runs that have landed it, the failed ones too.
+        columns: For a column: the columns made from it, as ``layer.table.column``.
+        tables: Per write: ``table``, ``version``, ``days``, ``step``, ``run_id``, ``visible_days``, ``releases``.
+        models: Versions trained on it: ``name``, ``version``, ``roles_now``, ``trained_on``.
+        predictions: Per scoring: ``table``, ``version``, ``run_id``, ``model_version``, ``days``, ``because``,
+            ``rows_written``, ``rows_visible``, ``query``, ``releases``.
+    """
+
+    what: str
+    kind: str
+    landings: list[dict[str, Any]] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+    edges: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def visible(self) -> bool:
+        """Whether readers still see something of it."""
+        return any(each["visible_days"] for each in self.tables) or any(p["rows_visible"] for p in self.predictions)
+
+
+def impact(what: str) -> Impact:
+    """Everything that was made from something.
+
+    Args:
+        what: A source file (its name, or the end of its path), days (``2013-03-01`` or ``FIRST/LAST``: all that was
+            landed for them), a version of a table (``bronze.weather@3``), a column (``bronze.weather.temperature_f``)
+            or a model version (``flight_delay@1``).
+
+    Raises:
+        UnknownOriginError: There is no such thing.
+    """
+    ledger = Ledger.read()
+    name, at, version = what.partition("@")
+    if at and version.isdigit() and "." not in name:
+        return _of_model(ledger, what, name, int(version))
+    if at and version.isdigit():
+        return _of_writes(ledger, Impact(what, "version"), _origin_of_version(ledger, name, int(version)))
+    if "/" not in what and what.count(".") == 2 and what.split(".")[0] in ("source", "bronze", "silver", "gold"):
+        return _of_column(ledger, what)
+    try:
+        days = Interval.parse(what)
+    except InvalidIntervalError:
+        return _of_file(ledger, what)
+    return _of_writes(ledger, Impact(what, "days"), _origin_of_days(ledger, days))
+
+
+def _origin_of_version(ledger: Ledger, table: str, version: int) -> Origin:
+    chain = ledger.chain(table, version) if table.count(".") == 1 else []
+    if not chain or version > (tables.head(tables.next_table(table)) or 0):
+        raise UnknownOriginError(f"{table} has had no version {version}. `lake releases {table}` lists what was seen.")
+    write = chain[0]  # of a version that only took something back, what it went back to
+    return {(table, write.version): ledger.written(write)}
+
+
+def _origin_of_days(ledger: Ledger, interval: Interval) -> Origin:
+    wanted = frozenset(interval.days())
+    found: Origin = {}
+    for write in ledger.writes():
+        written = ledger.written(write)
+        if write.step in ("land", "replay") and written is not None and (hit := written & wanted):
+            found[write.table, write.version] = hit
+    if not found:
+        raise UnknownOriginError(f"Nothing has been landed for {interval}.")
+    return found
+
+
+def _of_file(ledger: Ledger, what: str) -> Impact:
+    result = Impact(what, "file")
+    origin: Origin = {}
+    seen: set[str] = set()
+    for run in ledger.runs:
+        if run["step"] != "land":
+            continue
+        landed: Mapping[str, Any] = Write("", 0, "land", None, run).details.get("files", {})
+        seen |= set(landed)
+        for name in landed:
+            if name != what and not name.endswith(f"/{what.lstrip('/')}") and not what.endswith(f"/{name}"):
+                continue
+            result.landings.append(_landing(run, name, landed[name]))
+            for stored, version in run["versions_out"] or ():
+                table = f"bronze.{tables.split(stored)[1]}"
+                if day := _day_of(name, tables.split(table)[1], run):
+                    origin[table, version] = frozenset([day])
+    if not result.landings:
+        import difflib
+
+        close = difflib.get_close_matches(what, sorted(seen | {name.rpartition("/")[2] for name in seen}), n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else " `lake impact --help` says what can be asked."
+        raise UnknownOriginError(f"No source file, days, table version, column or model version is {what!r}.{hint}")
+    return _of_writes(ledger, result, origin)
+
+
+def _day_of(name: str, source: str, run: Mapping[str, Any]) -> dt.date | None:
+    """The day that a file is about."""
+    interval = Interval(run["interval_start"], run["interval_end"])
+    paths = contracts.load(source).locations(interval, settings().drop_url)
+    return next((day for day, path in paths.items() if files.relative(path) == name), None)
+
+
+def _landing(run: Mapping[str, Any], name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "file": name,
+        **facts,
+        "dataset": run["dataset"],
+        "run_id": run["run_id"],
+        "ended_at": run["ended_at"],
+        "status": run["status"],
+        "rows_landed": run["rows_out"],
+        "rows_quarantined": run["rows_quarantined"],
+        "error": run["error"],
+    }
+
+
+def _of_writes(ledger: Ledger, result: Impact, origin: Origin) -> Impact:
+    affected = ledger.affected(origin)
+    found = {(write.table, write.version): days for write, days in affected.items()}
+    models = _trained_on(ledger, found)
+    for write, days in affected.items():
+        if write.step == "score":
+            continue
+        result.tables.append(_table(ledger, write, days))
+        result.edges += [
+            (_node(source, hit.version), _node(write.table, write.version))
+            for source, version in write.reads.items()
+            for hit, own in ledger.owners(source, version, None)
+            if (source, hit.version) in found and _meet(found[source, hit.version], own)
+        ]
+    for trained, sources in models.items():
+        result.models.append(_model(*trained, sources))
+        result.edges += [(_node(table, version), _node(*trained)) for table, version in sources]
+    for write in ledger.writes():
+        if write.step != "score":
+            continue
+        model = _model_of(write)
+        because = []
+        days = affected.get(write)
+        if write in affected:
+            because.append("its features")
+            result.edges += [
+                (_node(source, hit.version), _node(write.table, write.version))
+                for source, version in write.reads.items()
+                for hit, own in ledger.owners(source, version, None)
+                if (source, hit.version) in found and _meet(found[source, hit.version], own)
+            ]
+        if model is not None and model in models:
+            because.append(f"its model {_node(*model)}")
+            days = ledger.written(write)
+            result.edges.append((_node(*model), _node(write.table, write.version)))
+        if because:
+            result.predictions.append(_predictions(ledger, write, days, " and ".join(because)))
+    result.edges = list(dict.fromkeys(result.edges))
+    return result
+
+
+def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:
+    version = registry.version(name, number)
+    result = Impact(what, "model")
+    result.models.append(
+        {"name": name, "version": number, "roles_now": list(version.aliases), "trained_on": [], "itself": True}
+    )
+    for write in ledger.writes():
+        if write.step == "score" and _model_of(write) == (name, number):
+            result.predictions.append(_predictions(ledger, write, ledger.written(write), "its model"))
+            result.edges.append((_node(name, number), _node(write.table, write.version)))
+    return result
+
+
+def _of_column(ledger: Ledger, what: str) -> Impact:
+    from lakehouse.column_lineage import downstream
+
+    result = Impact(what, "column")
+    for edge in downstream(what):
+        result.edges.append((f"{edge.source_table}.{edge.source_column}", f"{edge.table}.{edge.column}"))
+    result.columns = sorted({to for _, to in result.edges})
+    reached = {name.split(".")[1] for name in result.columns if name.startswith("models.")}
+    inputs = {to for to, _ in result.edges} | {what}
+    used: dict[tuple[str, int], list[str]] = {}
+    for row in ops.read("ops.models").to_pylist():
+        name, number = row["model_name"], row["model_version"]
+        if name not in reached:
+            continue
+        features = registry.load(name).features.table
+        served = registry.fetch(registry.version(name, number))
+        if seen := [each for each in served.inputs if f"{features}.{each}" in inputs]:
+            used[name, number] = seen
+            result.models.append({**_model(name, number, []), "inputs": seen})
+    for write in ledger.writes():
+        if write.step == "score" and _model_of(write) in used:
+            result.predictions.append(_predictions(ledger, write, ledger.written(write), "an input of its model"))
+    return result
+
+
+def _trained_on(ledger: Ledger, found: Origin) -> dict[tuple[str, int], list[tuple[str, int]]]:
+    """The model versions whose training days hold rows of some writes, each with these writes."""
+    models: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    for row in ops.read("ops.models").to_pylist():
+        window = frozenset(Interval(row["window_start"], row["window_end"]).days())
+        sources = [
+            (table, write.version)
+            for table, version in row["versions"]
+            for write, own in ledger.owners(table, version, window)
+            if (table, write.version) in found and _meet(found[table, write.version], own)
+        ]
+        if sources:
+            models[row["model_name"], row["model_version"]] = sources
+    return models
+
+
+def _meet(one: Days, other: Days) -> bool:
+    return one is None or other is None or bool(one & other)
+
+
+def _table(ledger: Ledger, write: Write, days: Days) -> dict[str, Any]:
+    still = ledger.still(write, ledger.released_version(write.table), days)
+    return {
+        "table": write.table,
+        "version": write.version,
+        "days": ranges(days),
+        "step": write.step,
+        "run_id": (write.run or {}).get("run_id"),
+        "visible_days": ranges(still),
+        "releases": ledger.shown_by(write, days),
+    }
+
+
+def _model(name: str, number: int, sources: Iterable[tuple[str, int]]) -> dict[str, Any]:
+    aliases = list(registry.version(name, number).aliases)
+    return {
+        "name": name,
+        "version": number,
+        "roles_now": aliases,
+        "trained_on": [_node(table, version) for table, version in sources],
+    }
+
+
+def _model_of(write: Write) -> tuple[str, int] | None:
+    number = write.details.get("model_version")
+    name = next((each for each in registry.models() if registry.load(each).predictions_table == write.table), None)
+    return (name, int(number)) if name and number is not None else None
+
+
+def _predictions(ledger: Ledger, write: Write, days: Days, because: str) -> dict[str, Any]:
+    model = _model_of(write)
+    assert model is not None and write.run is not None
+    column = registry.load(model[0]).features.interval_column
+    seen = ledger.released_version(write.table)
+    still = ledger.still(write, seen, days)
+    run_id = write.run["run_id"]
+    return {
+        "table": write.table,
+        "version": write.version,
+        "run_id": run_id,
+        "model_version": model[1],
+        "days": ranges(days),
+        "because": because,
+        "rows_written": write.run["rows_out"],
+        "rows_visible": _count(write.table, seen, run_id, column, still),
+        "query": f"select * from {write.table} where run_id = '{run_id}'"
+        + ("" if days is None else f" and {column} in ({', '.join(f'date{str(d)!r}' for d in sorted(days))})"),
+        "releases": ledger.shown_by(write, days),
+    }
+
+
+def _count(table: str, version: int | None, run_id: str, column: str, days: Days) -> int:
+    if version is None or days == frozenset():
+        return 0
+    log = tables.delta(tables.next_table(table), version)
+    assert log is not None
+    where = ds.field("run_id") == run_id
+    if days is not None:
+        where &= pc.is_in(ds.field(column), value_set=_dates(days))
+    return int(log.to_pyarrow_dataset().count_rows(filter=where))
+
+
+def _dates(days: Iterable[dt.date]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(sorted(days), pa.date32())
+
+
+def _node(name: str, version: int) -> str:
+    return f"{name}@{version}"

@@ -1,0 +1,119 @@
+"""The lineage of a table or column as a tree to read, and as plain data."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from rich.markup import escape
+from rich.tree import Tree
+
+from lakehouse import column_lineage
+from lakehouse.column_lineage import Edge
+
+_Neighbours = dict[str, dict[str, set[str]]]
+_SHOWN_ABOVE = " [dim](as above)[/dim]"
+
+
+def facts(name: str, *, up: bool, down: bool) -> dict[str, Any]:
+    """The lineage as data for JSON.
+
+    Args:
+        name: ``layer.table`` or ``layer.table.column``.
+        up: With the edges back to the sources.
+        down: With the edges on to the predictions.
+
+    Raises:
+        lakehouse.column_lineage.UnknownColumnError: There is no such table or column.
+    """
+    table = column_lineage.resolve(name)[0][0]
+    found: dict[str, Any] = {"name": name}
+    if up:
+        found["upstream"] = [asdict(edge) for edge in column_lineage.upstream(name)]
+        found["conditions"] = [asdict(each) for each in column_lineage.conditions() if each.table == table]
+    if down:
+        found["downstream"] = [asdict(edge) for edge in column_lineage.downstream(name)]
+    return found
+
+
+def tree(name: str, *, up: bool, down: bool) -> Tree:
+    """The lineage as a tree: of tables for a table, of columns for a column.
+
+    Args:
+        name: ``layer.table`` or ``layer.table.column``.
+        up: With a branch back to the sources.
+        down: With a branch on to the predictions.
+
+    Raises:
+        lakehouse.column_lineage.UnknownColumnError: There is no such table or column.
+    """
+    start = column_lineage.resolve(name)
+    # A table is also made from one that only decides about its rows.
+    of_columns = name.count(".") == 2
+    root = Tree(f"[bold]{escape(name)}[/bold]")
+    if up:
+        branch = root.add("made from")
+        neighbours = _neighbours(
+            column_lineage.upstream(name, with_conditions=not of_columns), _made, _source, of_columns
+        )
+        if not neighbours.get(name):
+            branch.add("[dim]no column: it counts rows, is a constant, or is made by the platform[/dim]")
+        _grow(branch, name, neighbours, set())
+        rows = _conditions(start[0][0])
+        if rows:
+            branch = root.add("its rows decided by")
+            for (transformation, source), names in rows.items():
+                branch.add(f"{escape(source)}: {escape(', '.join(names))} [dim]{transformation}[/dim]")
+    if down:
+        branch = root.add("goes into")
+        neighbours = _neighbours(
+            column_lineage.downstream(name, with_conditions=not of_columns), _source, _made, of_columns
+        )
+        if not neighbours.get(name):
+            branch.add("[dim]nothing[/dim]")
+        _grow(branch, name, neighbours, set())
+    return root
+
+
+def _made(edge: Edge) -> tuple[str, str]:
+    return edge.table, edge.column
+
+
+def _source(edge: Edge) -> tuple[str, str]:
+    return edge.source_table, edge.source_column
+
+
+def _neighbours(
+    edges: list[Edge],
+    here: Callable[[Edge], tuple[str, str]],
+    there: Callable[[Edge], tuple[str, str]],
+    of_columns: bool,
+) -> _Neighbours:
+    """Name to the names one step further, each with the ways that lead there."""
+    found: _Neighbours = defaultdict(lambda: defaultdict(set))
+    for edge in edges:
+        if of_columns:
+            found[".".join(here(edge))][".".join(there(edge))].add(edge.transformation)
+        elif here(edge)[0] != there(edge)[0]:
+            found[here(edge)[0]][there(edge)[0]] = set()
+    return found
+
+
+def _grow(branch: Tree, name: str, neighbours: _Neighbours, shown: set[str]) -> None:
+    for further, ways in sorted(neighbours.get(name, {}).items()):
+        again = further in shown and bool(neighbours.get(further))
+        way = f" [dim]{', '.join(sorted(ways))}[/dim]" if ways else ""
+        twig = branch.add(f"{escape(further)}{way}{_SHOWN_ABOVE if again else ''}")
+        if not again:
+            shown.add(further)
+            _grow(twig, further, neighbours, shown)
+
+
+def _conditions(table: str) -> dict[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for each in column_lineage.conditions():
+        if each.table == table:
+            found[each.transformation, each.source_table].append(each.source_column)
+    return dict(sorted(found.items()))

@@ -1,0 +1,265 @@
+"""Maintain: remove the data files that nothing needs any more, and keep the platform's own tables small.
+
+A version of a table is needed as long as readers see it or may go back to it, a registered model was trained on it, or
+predictions that are kept were made from it. Its files are kept, all others go.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+from deltalake.exceptions import DeltaError
+
+from lakehouse import ops, registry, tables
+from lakehouse import release as releases
+from lakehouse.errors import LakeError
+from lakehouse.settings import settings
+from lakehouse.steps import step
+
+GRACE_HOURS = 24
+"""A file that is younger is never removed: a query may be reading it, or a write be about to commit it."""
+
+
+class MaintenanceError(LakeError):
+    """It is not certain what is needed, so nothing is removed."""
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A version that is needed.
+
+    Attributes:
+        version: Which.
+        why: What needs it, in words.
+        bytes: Size of the files that only versions other than the newest have.
+    """
+
+    version: int
+    why: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be removed of one table, and what is kept.
+
+    Attributes:
+        table: Name that readers use.
+        files: Paths of the data files that nothing needs, with their size.
+        pinned: The versions that are needed.
+    """
+
+    table: str
+    files: dict[str, int]
+    pinned: tuple[Pinned, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of what would be removed."""
+        return sum(self.files.values())
+
+
+def maintain(keep_days: int | None = None, grace_hours: int = GRACE_HOURS) -> dict[str, Any]:
+    """Remove what nothing needs. Killed at any point, it is completed by the next call.
+
+    Args:
+        keep_days: How long a version that is no longer released can be gone back to; the setting ``keep_days``
+            without it.
+        grace_hours: How old a file must be to be removed.
+
+    Returns:
+        ``files`` and ``bytes`` removed, and ``ops_files``: files that the platform's own tables had before and after.
+
+    Raises:
+        MaintenanceError: It is not certain what is needed. Nothing has been removed.
+    """
+    names = sorted({row["table_name"] for row in releases.history()})
+    with ExitStack() as stack:
+        # Nobody writes, releases or rolls back meanwhile: what a plan leaves out stays unneeded until it is gone.
+        stack.enter_context(releases.writers(names))
+        run = stack.enter_context(step("maintain", "the lake", None, writes=releases.LOG))
+        plans = plan(keep_days, grace_hours)
+        run.details = {"removed": {each.table: {"files": len(each.files), "bytes": each.bytes} for each in plans}}
+        for each in plans:
+            run.check_lock()
+            _remove(each.files)
+            run.say("%s: %d files removed, %d versions kept", each.table, len(each.files), len(each.pinned))
+        ops_files = {table: compact_ops(table, grace_hours) for table in ops.SCHEMAS}
+        return {
+            "files": sum(len(each.files) for each in plans),
+            "bytes": sum(each.bytes for each in plans),
+            "ops_files": {table: found for table, found in ops_files.items() if found is not None},
+        }
+
+
+def plan(keep_days: int | None = None, grace_hours: int = GRACE_HOURS) -> list[Plan]:
+    """What would be removed now, by table, and what is kept; nothing is changed.
+
+    Args:
+        keep_days: How long a version that is no longer released can be gone back to.
+        grace_hours: How old a file must be to be removed.
+
+    Raises:
+        MaintenanceError: A version that is needed cannot be read.
+    """
+    days = settings().keep_days if keep_days is None else keep_days
+    log = releases.history()
+    found = needed_by_releases(log, dt.datetime.now(dt.UTC) - dt.timedelta(days=days))
+    for pin in (*needed_by_models(registry.registered()), *_needed_by_predictions(log, found)):
+        table, version, why = pin
+        found.setdefault(table, {}).setdefault(version, []).append(why)
+    return [_plan(table, versions, max(days * 24, grace_hours)) for table, versions in sorted(found.items())]
+
+
+def needed_by_releases(log: Sequence[dict[str, Any]], since: dt.datetime) -> dict[str, dict[int, list[str]]]:
+    """The versions that readers have seen at some time since a moment, by table, each with what needs it.
+
+    Args:
+        log: The rows of ``ops.releases``, oldest release first.
+        since: The moment.
+    """
+    found: dict[str, dict[int, list[str]]] = {}
+    for number, row in enumerate(log):
+        followers = (later["released_at"] for later in log[number + 1 :] if later["table_name"] == row["table_name"])
+        until = next(followers, None)
+        if until is None or until >= since:
+            why = f"release {row['release_id']}" + (", which readers see" if until is None else "")
+            found.setdefault(row["table_name"], {}).setdefault(row["version"], []).append(why)
+    return found
+
+
+def needed_by_models(versions: Iterable[registry.ModelVersion]) -> list[tuple[str, int, str]]:
+    """The versions of tables that models were trained on: table, version, and which model.
+
+    Args:
+        versions: Versions in the registry; one with the tag ``archived`` needs nothing.
+    """
+    return [
+        (tag.removeprefix("version."), int(number), f"model {version.name} version {version.version}")
+        for version in versions
+        if version.tags.get("archived", "false").lower() != "true"
+        for tag, number in version.tags.items()
+        if tag.startswith("version.")
+    ]
+
+
+def _needed_by_predictions(
+    log: Sequence[dict[str, Any]], seen: dict[str, dict[int, list[str]]]
+) -> list[tuple[str, int, str]]:
+    """The versions of features that the predictions were made from which readers see, or can go back to."""
+    found = []
+    for table, versions in seen.items():
+        if tables.split(table)[0] != "ml":
+            continue
+        made: set[tuple[str, int]] = set()
+        for version in versions:
+            made |= _scored_on(tables.next_table(table), version)
+        for model, release_id in sorted(made):
+            state = {row["table_name"]: row["version"] for row in log if row["release_id"] <= release_id}
+            # Of a model that is no longer there it is not known what it read: everything that it may have read.
+            inputs = [registry.load(model).features.table] if model in registry.models() else sorted(state)
+            found += [(name, state[name], f"{table}, scored on release {release_id}") for name in inputs]
+    return found
+
+
+def _scored_on(stored: str, version: int) -> set[tuple[str, int]]:
+    """Model and release of the features, of all rows of a version of a predictions table."""
+    columns = ["model_name", "release_id"]
+    try:
+        log = tables.delta(stored, version)
+        assert log is not None
+        rows = log.to_pyarrow_dataset().to_table(columns=columns)
+    except (DeltaError, OSError) as error:
+        raise _unreadable(stored, version, error) from error
+    return {(row["model_name"], row["release_id"]) for row in rows.group_by(columns).aggregate([]).to_pylist()}
+
+
+def _plan(table: str, versions: dict[int, list[str]], hours: int) -> Plan:
+    stored = tables.next_table(table)
+    root = tables.location(stored)
+    kept = {version: _sizes(stored, version) for version in versions}
+    newest = _sizes(stored, None)
+    log = tables.delta(stored)
+    assert log is not None
+    candidates = log.vacuum(
+        retention_hours=hours,
+        dry_run=True,
+        enforce_retention_duration=False,
+        full=True,
+        keep_versions=sorted(versions),
+    )
+    needed = newest.keys() | {path for files in kept.values() for path in files}
+    fs, folder = fsspec.url_to_fs(root)
+    files = {}
+    for path in candidates:
+        name = path.rsplit("/", 1)[-1]
+        # Hadoop's checksum of a file goes with the file, and stays with it.
+        owner = path[: -len(name)] + name[1:].removesuffix(".crc") if name.startswith(".") else path
+        if path in needed or owner in needed:
+            if name.startswith("."):
+                continue
+            raise MaintenanceError(f"{table}: {path} is needed, and yet listed as one that is not. Nothing is removed.")
+        try:
+            files[f"{folder}/{path}"] = int(fs.info(f"{folder}/{path}")["size"])
+        except FileNotFoundError:  # removed before; the log goes on naming it
+            continue
+    pinned = tuple(
+        Pinned(version, tuple(dict.fromkeys(why)), sum(s for p, s in kept[version].items() if p not in newest))
+        for version, why in sorted(versions.items())
+    )
+    return Plan(table, files, pinned)
+
+
+def _sizes(stored: str, version: int | None) -> dict[str, int]:
+    """The data files of a version, the newest without it, with their size."""
+    try:
+        log = tables.delta(stored, version)
+    except DeltaError as error:
+        raise _unreadable(stored, version, error) from error
+    if log is None:
+        raise MaintenanceError(f"{stored} has been released, but there is no table at {tables.location(stored)}.")
+    actions = log.get_add_actions()
+    return dict(zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True))
+
+
+def _unreadable(stored: str, version: int | None, error: Exception) -> MaintenanceError:
+    which = "The newest version" if version is None else f"Version {version}"
+    return MaintenanceError(
+        f"{which} of {stored} is needed but cannot be read, so it is not known which files it has: {error}. "
+        "Nothing is removed. `lake verify` says what is damaged."
+    )
+
+
+def _remove(paths: Iterable[str]) -> None:
+    fs, _ = fsspec.url_to_fs(settings().warehouse_url)
+    for path in paths:
+        try:
+            fs.rm_file(path)
+        except FileNotFoundError:  # removed by a run that was killed
+            continue
+
+
+def compact_ops(table: str, grace_hours: int = GRACE_HOURS) -> tuple[int, int] | None:
+    """Put the many small files of one of the platform's own tables together; each append has left one.
+
+    Args:
+        table: One of ``ops.SCHEMAS``.
+        grace_hours: How long the small files stay, for queries that are reading them.
+
+    Returns:
+        How many files it had before and has after; None while it does not exist.
+    """
+    log = tables.delta(table)
+    if log is None:
+        return None
+    before = len(log.file_uris())
+    if before > 1:
+        log.optimize.compact()
+        log.create_checkpoint()
+    log.vacuum(retention_hours=grace_hours, dry_run=False, enforce_retention_duration=False)
+    return before, len(log.file_uris())

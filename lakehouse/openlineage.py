@@ -1,0 +1,299 @@
+"""OpenLineage: each step says what it reads and writes, as events that any OpenLineage backend understands.
+
+Airflow's own provider sends the events of DAG runs and tasks. It hands the ids of a task's run on in the variables
+``OPENLINEAGE_PARENT_ID`` and ``OPENLINEAGE_ROOT_PARENT_ID`` (``namespace/job/run``), so that the steps hang below it.
+
+The library is imported when the first event is sent, not before: DAG files import the steps.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from deltalake.exceptions import DeltaError
+
+from lakehouse import tables
+from lakehouse.settings import PROJECT_DIR, settings
+
+if TYPE_CHECKING:
+    from openlineage.client import OpenLineageClient
+    from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, RunEvent
+
+    from lakehouse.sql_lineage import Edge
+
+PRODUCER = f"https://pypi.org/project/lakehouse/{installed('lakehouse')}"
+PARENT, ROOT = "OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID"
+ENGINE_STEPS = ("land", "replay", "gate", "build", "score", "reproduce")
+
+log = logging.getLogger("lakehouse")
+
+
+def send(events: list[RunEvent]) -> None:
+    """Send events; a backend that does not take them costs a line in the log, and never a step.
+
+    Args:
+        events: In the order of their times.
+    """
+    import requests
+
+    try:
+        for event in events:
+            _client().emit(event)
+    except (requests.RequestException, RuntimeError, OSError) as error:
+        log.warning("OpenLineage: %s does not take events: %s", _backend(), error)
+
+
+def started(row: Mapping[str, Any], parent: tuple[str, str] | None = None) -> RunEvent:
+    """The event of a step that begins.
+
+    Args:
+        row: What is known of its row in ``ops.runs``.
+        parent: Job and run that it is a part of; the task of Airflow, if any, without it.
+    """
+    from openlineage.client.event_v2 import Run, RunEvent, RunState
+
+    return RunEvent(
+        eventTime=_time(row["started_at"]),
+        eventType=RunState.START,
+        producer=PRODUCER,
+        run=Run(row["run_id"], _run_facets(row, parent)),
+        job=_job(row),
+    )
+
+
+def ended(
+    row: Mapping[str, Any],
+    details: Mapping[str, Any],
+    assertions: Mapping[str, list[dict[str, Any]]] | None = None,
+    parent: tuple[str, str] | None = None,
+) -> RunEvent:
+    """The event of a step that has ended.
+
+    Args:
+        row: Its row in ``ops.runs``.
+        details: What else it has recorded; of a landing, its files.
+        assertions: Of a gate: table to the rows of ``ops.gate_results``.
+        parent: Job and run that it is a part of; the task of Airflow, if any, without it.
+    """
+    from openlineage.client.event_v2 import Run, RunEvent, RunState
+
+    failed = row["status"] == "failed"
+    return RunEvent(
+        eventTime=_time(row["ended_at"]),
+        eventType=RunState.FAIL if failed else RunState.COMPLETE,
+        producer=PRODUCER,
+        run=Run(row["run_id"], _run_facets(row, parent)),
+        job=_job(row),
+        inputs=_inputs(row, details, assertions or {}),
+        outputs=_outputs(row),
+    )
+
+
+def job_name(step: str, dataset: str) -> str:
+    """The name of a step as a job: that of its table, or of their layer when it is about several.
+
+    Args:
+        step: Such as ``gate``.
+        dataset: The tables, joined by commas, or the source or model.
+    """
+    several = dataset.split(", ")
+    return f"{step}.{dataset}" if len(several) == 1 else f"{step}.{several[0].partition('.')[0]}"
+
+
+def prepare() -> None:
+    """Make the folder that the events go to when no backend is configured."""
+    (settings().home / "openlineage").mkdir(parents=True, exist_ok=True)
+
+
+@cache
+def _client() -> OpenLineageClient:
+    from openlineage.client import OpenLineageClient
+
+    prepare()
+    return OpenLineageClient(config={"transport": settings().openlineage_transport})
+
+
+def _backend() -> str:
+    transport = settings().openlineage_transport
+    return str(transport.get("url") or transport.get("log_file_path") or transport.get("type"))
+
+
+def _time(at: dt.datetime) -> str:
+    return at.isoformat()
+
+
+def _job(row: Mapping[str, Any]) -> Job:
+    from openlineage.client.event_v2 import Job
+    from openlineage.client.facet_v2 import job_type_job, source_code_location_job
+
+    return Job(
+        settings().openlineage_namespace,
+        job_name(row["step"], row["dataset"]),
+        {
+            "jobType": job_type_job.JobTypeJobFacet("BATCH", "LAKEHOUSE", "STEP"),
+            "sourceCodeLocation": source_code_location_job.SourceCodeLocationJobFacet(
+                "git", PROJECT_DIR.as_uri(), version=row["code_version"]
+            ),
+        },
+    )
+
+
+def _run_facets(row: Mapping[str, Any], parent: tuple[str, str] | None) -> dict[str, Any]:
+    from openlineage.client.facet_v2 import (
+        error_message_run,
+        nominal_time_run,
+        parent_run,
+        processing_engine_run,
+    )
+
+    facets: dict[str, Any] = {}
+    if parent:
+        job, run = parent
+        facets["parent"] = parent_run.ParentRunFacet(
+            parent_run.Run(run), parent_run.Job(settings().openlineage_namespace, job)
+        )
+    elif PARENT in os.environ:
+        namespace, job, run = os.environ[PARENT].rsplit("/", 2)
+        root = None
+        if ROOT in os.environ:
+            root_namespace, root_job, root_run = os.environ[ROOT].rsplit("/", 2)
+            root = parent_run.Root(parent_run.RootRun(root_run), parent_run.RootJob(root_namespace, root_job))
+        facets["parent"] = parent_run.ParentRunFacet(parent_run.Run(run), parent_run.Job(namespace, job), root)
+    if row["interval_start"]:
+        after = row["interval_end"] + dt.timedelta(days=1)
+        facets["nominalTime"] = nominal_time_run.NominalTimeRunFacet(
+            f"{row['interval_start']}T00:00:00Z", f"{after}T00:00:00Z"
+        )
+    if row["step"] in ENGINE_STEPS:
+        facets["processing_engine"] = processing_engine_run.ProcessingEngineRunFacet(
+            installed("pyspark"), "Spark", installed("openlineage-python")
+        )
+    if row.get("error"):
+        facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(row["error"], "PYTHON")
+    return facets
+
+
+def _inputs(
+    row: Mapping[str, Any], details: Mapping[str, Any], assertions: Mapping[str, list[dict[str, Any]]]
+) -> list[InputDataset]:
+    from openlineage.client.event_v2 import InputDataset
+    from openlineage.client.facet_v2 import data_quality_assertions_dataset as quality
+    from openlineage.client.facet_v2 import dataset_version_dataset
+
+    found = []
+    for name, facts in details.get("files", {}).items() if row["step"] == "land" else ():
+        namespace, path = _file(name)
+        version = dataset_version_dataset.DatasetVersionDatasetFacet(facts["sha256"])
+        found.append(InputDataset(namespace, path, facets={"version": version}))
+    if row["step"] == "land":
+        source = f"source.{row['dataset'].rpartition('.')[2]}"
+        found.append(InputDataset(settings().openlineage_namespace, source))
+    for table, version in row["versions_in"]:
+        name = tables.reader_name(table)
+        checked = [
+            quality.Assertion(
+                result["expectation"], bool(result["success"]), result["column_name"], severity=result["severity"]
+            )
+            for result in assertions.get(name, [])
+            if result["success"] is not None
+        ]
+        found.append(
+            InputDataset(
+                settings().openlineage_namespace,
+                name,
+                facets=_facets(name, version),
+                inputFacets={"dataQualityAssertions": quality.DataQualityAssertionsDatasetFacet(checked)}
+                if checked
+                else {},
+            )
+        )
+    return found
+
+
+def _outputs(row: Mapping[str, Any]) -> list[OutputDataset]:
+    from openlineage.client.event_v2 import OutputDataset
+    from openlineage.client.facet_v2 import output_statistics_output_dataset as statistics
+
+    several = len(row["versions_out"]) > 1
+    return [
+        OutputDataset(
+            settings().openlineage_namespace,
+            name := tables.reader_name(table),
+            facets=_facets(name, version) | _column_lineage(name, row["step"]),
+            outputFacets={}
+            if several or row["rows_out"] is None
+            else {"outputStatistics": statistics.OutputStatisticsOutputDatasetFacet(rowCount=row["rows_out"])},
+        )
+        for table, version in row["versions_out"]
+    ]
+
+
+def _facets(table: str, version: int) -> dict[str, Any]:
+    """Version and columns of a table, out of its log."""
+    from openlineage.client.facet_v2 import dataset_version_dataset, schema_dataset
+
+    facets: dict[str, Any] = {"version": dataset_version_dataset.DatasetVersionDatasetFacet(str(version))}
+    if table.startswith("models."):
+        return facets
+    try:
+        log_of_table = tables.delta(tables.next_table(table), version)
+    except DeltaError:  # retention has taken the version away: it has no columns any more that could be told
+        return facets
+    if log_of_table is not None:
+        facets["schema"] = schema_dataset.SchemaDatasetFacet(
+            [
+                schema_dataset.SchemaDatasetFacetFields(
+                    field.name, _type(field.type), field.metadata.get("comment") if field.metadata else None
+                )
+                for field in log_of_table.schema().fields
+            ]
+        )
+    return facets
+
+
+def _type(type_: Any) -> str:
+    return str(getattr(type_, "type", type_))
+
+
+def _column_lineage(table: str, step: str) -> dict[str, Any]:
+    """What the columns of a table are made from, for the steps that make them."""
+    from openlineage.client.facet_v2 import column_lineage_dataset as facet
+
+    fields: dict[str, facet.Fields] = {}
+    for edge in _edges(table, step):
+        fields.setdefault(edge.column, facet.Fields([])).inputFields.append(
+            facet.InputField(
+                settings().openlineage_namespace,
+                edge.source_table,
+                edge.source_column,
+                [facet.Transformation(edge.kind.upper(), edge.transformation)],
+            )
+        )
+    return {"columnLineage": facet.ColumnLineageDatasetFacet(fields)} if fields else {}
+
+
+def _edges(table: str, step: str) -> list[Edge]:
+    from lakehouse import column_lineage, contracts
+
+    if step == "land":
+        # Of the contract alone: for the whole project, dbt has to compile it first.
+        return column_lineage.of_landing(contracts.load(tables.split(table)[1]))
+    if step in ("build", "score"):
+        return [edge for edge in column_lineage.edges() if edge.table == table]
+    return []
+
+
+def _file(name: str) -> tuple[str, str]:
+    """Namespace and name of a source file, as OpenLineage names those of a disk and of an object store."""
+    path = name if "://" in name else f"{settings().drop_url.rstrip('/')}/{name}"
+    parts = urlsplit(path)
+    if parts.scheme in ("", "file"):
+        return "file", parts.path
+    return f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/")

@@ -1,0 +1,415 @@
+"""Provenance: which writes the rows of a table's version come from, and what those writes have read.
+
+A write is a commit of a step that landed, built or scored. Of a version of a table, each day's rows come from one of
+the writes before it: the newest that wrote that day and was not taken back. So days are followed from table to table,
+backward to the source files and forward to the predictions, without a word in the rows themselves.
+
+How the days of a table hang together with those of its inputs is declared in the properties of its dbt model:
+``writes_days`` are the first and last day that a build replaces, relative to the first and last day of the build, and
+``rewrites_days`` those that it replaces where they were there before, relative to the last day of the build;
+``reads_days`` gives, by input, the first and last day that a row is made from, relative to the row's day. An input
+that is not named there is read whole.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+from lakehouse import contracts, ops, registry, tables, warehouse
+from lakehouse.interval import Interval
+from lakehouse.release import history
+
+WRITING = ("land", "replay", "build", "score")
+"""Steps whose commits hold rows."""
+
+Days = frozenset[dt.date] | None
+"""Days of a table's rows; None for the whole of a table whose rows have no day."""
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the days of a table hang together.
+
+    Attributes:
+        writes: First and last day that a write replaces, relative to its interval; None replaces the whole table.
+        rewrites: First and last of the further days that it replaces where they were there before, relative to the end.
+        reads: Input to the first and last day that a row is made from, relative to its own; None reads all of it.
+    """
+
+    writes: Span | None = None
+    rewrites: Span | None = None
+    reads: Mapping[str, Span | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Write:
+    """A commit that holds rows.
+
+    Attributes:
+        table: Name that readers use.
+        version: Version that the commit made.
+        step: Which step.
+        interval: The days that the step was about.
+        run: Its row in ``ops.runs``; None when the step was killed before it left one.
+    """
+
+    table: str
+    version: int
+    step: str
+    interval: Interval | None
+    run: dict[str, Any] | None = field(compare=False)
+
+    @property
+    def reads(self) -> dict[str, int]:
+        """Table, by the name that readers use, to the version that was read."""
+        return {tables.reader_name(stored): version for stored, version in (self.run or {}).get("versions_in") or ()}
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What else the step has recorded."""
+        found: dict[str, Any] = json.loads((self.run or {}).get("details") or "{}")
+        return found
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What was written, judged and released.
+
+    Attributes:
+        runs: Rows of ``ops.runs``.
+        releases: Rows of ``ops.releases``, oldest first.
+        verdicts: Rows of ``ops.gate_results``.
+        commits: Gives a table's commits, newest first, each with ``version``, ``operation``, ``userMetadata``.
+        shape: Gives a table's shape.
+    """
+
+    runs: Sequence[dict[str, Any]]
+    releases: Sequence[dict[str, Any]]
+    verdicts: Sequence[dict[str, Any]]
+    commits: Callable[[str], list[dict[str, Any]]]
+    shape: Callable[[str], Shape]
+    _commits: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict, repr=False)
+    _written: dict[tuple[str, int], frozenset[dt.date]] = field(default_factory=dict, repr=False)
+    _chains: dict[tuple[str, int], list[Write]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls) -> Ledger:
+        """The ledger of this platform, as it is now."""
+        return cls(
+            ops.read("ops.runs").sort_by("ended_at").to_pylist(),
+            history(),
+            ops.read("ops.gate_results").sort_by("checked_at").to_pylist(),
+            lambda table: tables.commits(tables.next_table(table), limit=1_000_000),
+            cache(shape),
+        )
+
+    @cached_property
+    def _writing_runs(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Table and version to the run that wrote it, that of the table before that of the whole build."""
+        found: dict[tuple[str, int], dict[str, Any]] = {}
+        for run in self.runs:
+            if run["step"] in WRITING and run["status"] == "success":
+                for stored, version in run["versions_out"] or ():
+                    key = tables.reader_name(stored), version
+                    if key not in found or run["dataset"] == key[0]:
+                        found[key] = run
+        return found
+
+    def writes(self) -> list[Write]:
+        """All recorded writes, oldest first."""
+        return [
+            Write(table, version, run["step"], _interval(run), run)
+            for (table, version), run in sorted(self._writing_runs.items(), key=lambda each: each[1]["ended_at"])
+        ]
+
+    def chain(self, table: str, version: int) -> list[Write]:
+        """The writes that the rows of a version can come from, newest first; those taken back are left out.
+
+        Args:
+            table: Name that readers use.
+            version: A version that it has had.
+        """
+        key = table, version
+        if key not in self._chains:
+            self._chains[key] = list(self._chain(table, version))
+        return self._chains[key]
+
+    def _chain(self, table: str, version: int) -> Iterator[Write]:
+        if table not in self._commits:
+            self._commits[table] = {entry["version"]: entry for entry in self.commits(table)}
+        commits, at = self._commits[table], version
+        while at in commits:
+            said = commits[at]["userMetadata"]
+            if "restored" in said:
+                at = int(said["restored"])
+                continue
+            if "CREATE" in commits[at].get("operation", ""):
+                return
+            if said.get("step") in WRITING:
+                interval = Interval.parse(said["interval"]) if said.get("interval") else None
+                yield Write(table, at, said["step"], interval, self._writing_runs.get((table, at)))
+            at -= 1
+
+    def written(self, write: Write) -> Days:
+        """The days whose rows a write has replaced.
+
+        Args:
+            write: Which.
+        """
+        declared = self.shape(write.table)
+        if declared.writes is None or write.interval is None:
+            return None
+        key = write.table, write.version
+        if key not in self._written:
+            first, last = (dt.timedelta(days) for days in declared.writes)
+            days = days_of(write.interval.start + first, write.interval.end + last)
+            if declared.rewrites:
+                first, last = (dt.timedelta(days) for days in declared.rewrites)
+                later = days_of(write.interval.end + first, write.interval.end + last)
+                for earlier in self.chain(write.table, write.version - 1):
+                    days |= later & (self.written(earlier) or frozenset())
+            self._written[key] = days
+        return self._written[key]
+
+    def owners(self, table: str, version: int, days: Days) -> list[tuple[Write, Days]]:
+        """The writes that the rows of some days come from, newest first, each with its days.
+
+        Args:
+            table: Name that readers use.
+            version: The version that is read.
+            days: Which days; None for all.
+        """
+        found: list[tuple[Write, Days]] = []
+        left: set[dt.date] | None = None if days is None else set(days)
+        taken: set[dt.date] = set()
+        for write in self.chain(table, version):
+            written = self.written(write)
+            if written is None:
+                found.append((write, days))
+                break
+            own = written - taken if left is None else written & left
+            if own:
+                found.append((write, frozenset(own)))
+            taken |= written
+            if left is not None:
+                left -= written
+                if not left:
+                    break
+        return found
+
+    def inputs(self, write: Write, days: Days) -> list[tuple[str, int, Days]]:
+        """What the rows of some days of a write were made from: table, version, and the days of its rows.
+
+        Args:
+            write: Which.
+            days: Its days; None for all.
+        """
+        spans = self.shape(write.table).reads
+        return [
+            (table, version, _shifted(days, spans.get(table)))
+            for table, version in sorted(write.reads.items())
+            if not spans or table in spans
+        ]
+
+    def affected(self, origin: Mapping[tuple[str, int], Days]) -> dict[Write, Days]:
+        """The writes whose rows were made from those of other writes, at first or second hand, with their days.
+
+        Args:
+            origin: Table and version of a write to the days in question.
+
+        Returns:
+            The writes of ``origin`` among them, oldest first.
+        """
+        found: dict[tuple[str, int], Days] = {}
+        writes = self.writes()
+        before: dict[tuple[str, int], Days] | None = None
+        # Once more, until nothing is added: the models of a build have the same time, and read one another.
+        while found != before:
+            before = dict(found)
+            for write in writes:
+                days = self._hit(write, origin, found)
+                if days is None or days:
+                    found[write.table, write.version] = days
+        return {write: found[key] for write in writes if (key := (write.table, write.version)) in found}
+
+    def _hit(self, write: Write, origin: Mapping[tuple[str, int], Days], found: Mapping[tuple[str, int], Days]) -> Days:
+        """The days of a write that are in question themselves, or were made from those that were found."""
+        days = origin.get((write.table, write.version), frozenset())
+        written, spans = self.written(write), self.shape(write.table).reads
+        for table, version in write.reads.items():
+            if days is None or (spans and table not in spans):
+                continue
+            hit = _reached(self._touched(table, version, found), spans.get(table), written)
+            days = None if hit is None else days | hit
+        return written if days is None else days
+
+    def _touched(self, table: str, version: int, found: Mapping[tuple[str, int], Days]) -> Days:
+        """The days of a version whose rows come from writes that were found, each with its days."""
+        days: set[dt.date] = set()
+        if not any(name == table for name, _ in found):
+            return frozenset()
+        for write, own in self.owners(table, version, None):
+            if (write.table, write.version) in found:
+                hit = found[write.table, write.version]
+                if hit is None or own is None:
+                    return None
+                days |= own & hit
+        return frozenset(days)
+
+    def still(self, write: Write, version: int | None, days: Days) -> Days:
+        """The days of a write that are the rows of a version.
+
+        Args:
+            write: Which.
+            version: The version that is read; None for a table that has none.
+            days: The days in question.
+        """
+        if version is None:
+            return frozenset()
+        for owner, own in self.owners(write.table, version, days):
+            if owner == write:
+                return own
+        return frozenset()
+
+    def verdict(self, table: str, version: int) -> dict[str, Any] | None:
+        """What the gate said of a version at last: its run, verdict, time and page, number of rules, broken rules.
+
+        Args:
+            table: Name that readers use.
+            version: Its version.
+        """
+        rows = self._verdicts.get((table, version))
+        if not rows:
+            return None
+        last = [row for row in rows if row["run_id"] == rows[-1]["run_id"]]
+        return {
+            **{name: last[0][name] for name in ("run_id", "verdict", "checked_at", "page")},
+            "rules": len(last),
+            "broken": [
+                f"{row['expectation']}{' on ' + row['column_name'] if row['column_name'] else ''} ({row['severity']})"
+                for row in last
+                if row["success"] is False
+            ],
+        }
+
+    @cached_property
+    def _verdicts(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
+        found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        for row in self.verdicts:
+            found.setdefault((row["table_name"], row["version"]), []).append(row)
+        return found
+
+    def release_of(self, table: str, version: int) -> dict[str, Any] | None:
+        """The first release that has shown a version, or None.
+
+        Args:
+            table: Name that readers use.
+            version: Its version.
+        """
+        return next((row for row in self.releases if (row["table_name"], row["version"]) == (table, version)), None)
+
+    def shown_by(self, write: Write, days: Days) -> list[int]:
+        """The releases that have shown rows of a write.
+
+        Args:
+            write: Which.
+            days: The days in question.
+        """
+        return [
+            row["release_id"]
+            for row in self.releases
+            if row["table_name"] == write.table
+            and row["version"] >= write.version
+            and self.still(write, row["version"], days) != frozenset()
+        ]
+
+    def released_version(self, table: str) -> int | None:
+        """The version that readers see.
+
+        Args:
+            table: Name that readers use.
+        """
+        return next((row["version"] for row in reversed(self.releases) if row["table_name"] == table), None)
+
+
+def shape(table: str) -> Shape:
+    """How the days of a table hang together, by its contract, dbt model or ML model.
+
+    Args:
+        table: Name that readers use.
+    """
+    layer, name = tables.split(table)
+    if layer == "bronze" and name in contracts.sources():
+        # A replay adds to the rows that were landed.
+        return Shape((0, 0), reads={table: (0, 0)})
+    if layer == "gold" and (meta := warehouse.meta(table)) is not None:
+        writes = meta.get("writes_days", (0, 0) if meta.get("interval_column") else None)
+        rewrites = meta.get("rewrites_days")
+        declared = {
+            source: (span[0], span[1])
+            for ref, span in meta.get("reads_days", {}).items()
+            for source in warehouse.stored_inputs(ref)
+        }
+        return Shape(
+            writes and (writes[0], writes[1]),
+            rewrites and (rewrites[0], rewrites[1]),
+            {source: declared.get(source) for source in warehouse.inputs(table)},
+        )
+    for model in registry.models():
+        spec = registry.load(model)
+        if spec.predictions_table == table:
+            return Shape((0, 0), reads={spec.features.table: (0, 0)})
+    return Shape()
+
+
+def days_of(first: dt.date, last: dt.date) -> frozenset[dt.date]:
+    """All days from a first to a last one.
+
+    Args:
+        first: The first day.
+        last: The last day, included.
+    """
+    return frozenset(first + dt.timedelta(number) for number in range((last - first).days + 1))
+
+
+def ranges(days: Days) -> str:
+    """Days for a person: ``2013-01-01/2013-02-28, 2013-03-03``; ``all`` for the whole of a table.
+
+    Args:
+        days: Which.
+    """
+    if days is None:
+        return "all"
+    found: list[list[dt.date]] = []
+    for day in sorted(days):
+        if found and day - found[-1][1] == dt.timedelta(1):
+            found[-1][1] = day
+        else:
+            found.append([day, day])
+    return ", ".join(str(Interval(first, last)) for first, last in found)
+
+
+def _shifted(days: Days, span: Span | None) -> Days:
+    if days is None or span is None:
+        return None
+    return frozenset(day + dt.timedelta(by) for day in days for by in range(span[0], span[1] + 1))
+
+
+def _reached(touched: Days, span: Span | None, written: Days) -> frozenset[dt.date] | None:
+    """The days of a write that read one of the days touched; None for all of them."""
+    if touched is not None and not touched:
+        return frozenset()
+    if touched is None or span is None or written is None:
+        return None
+    return frozenset(day - dt.timedelta(by) for day in touched for by in range(span[0], span[1] + 1)) & written
+
+
+def _interval(run: Mapping[str, Any]) -> Interval | None:
+    return Interval(run["interval_start"], run["interval_end"]) if run["interval_start"] else None

@@ -1,0 +1,118 @@
+"""Reproduction: what was made before and what is made again from the same pins, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.errors import LakeError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+PINNED = {
+    "code_version": "the code",
+    "model_sha256": "the model's folder",
+    "lock_sha256": "the environment (uv.lock)",
+    "environment": "Python or the machine",
+}
+"""What can differ between two makings from the same data: pin to what it stands for."""
+
+
+class NotReproducedError(LakeError):
+    """What was made again differs from what was made before."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that came out otherwise.
+
+    Attributes:
+        what: Which parameter, metric or hash.
+        then: What it was.
+        now: What it is.
+    """
+
+    what: str
+    then: Any
+    now: Any
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return f"{self.what}: {self.then} then, {self.now} now"
+
+
+def differences(kind: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """What differs between two sets of named values.
+
+    Args:
+        kind: What they are, such as ``metric``.
+        then: The earlier ones.
+        now: The ones made again.
+    """
+    return [
+        Difference(f"{kind} {name}", then.get(name, "none"), now.get(name, "none"))
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]
+
+
+def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[Difference]:
+    """The pins other than the data that have changed: the reasons why something may come out otherwise.
+
+    Args:
+        then: Pins of what was made; one that was not recorded then is left out.
+        now: The same of what is made now.
+    """
+    return [
+        Difference(f"{meaning} ({pin})", then[pin], now[pin])
+        for pin, meaning in PINNED.items()
+        if pin in then and then[pin] != now[pin]
+    ]
+
+
+def conclude(what: str, found: list[Difference], reasons: list[Difference], details: dict[str, Any]) -> dict[str, Any]:
+    """The outcome of a reproduction.
+
+    Args:
+        what: What was made again.
+        found: What came out otherwise.
+        reasons: What has changed since.
+        details: Where the outcome is kept for ``ops.runs``.
+
+    Returns:
+        ``equal`` (true) and ``changed_since``: what has changed without changing the outcome.
+
+    Raises:
+        NotReproducedError: Something came out otherwise.
+    """
+    details |= {
+        "equal": not found,
+        "differences": [asdict(each) for each in found],
+        "changed_since": [str(each) for each in reasons],
+    }
+    if not found:
+        return {"equal": True, "changed_since": details["changed_since"]}
+    why = (
+        "What has changed since:\n" + "\n".join(map(str, reasons))
+        if reasons
+        else "Neither the code nor the environment has changed: see whether the files are whole, with `lake verify`."
+    )
+    raise NotReproducedError(f"{what} comes out otherwise:\n" + "\n".join(map(str, found)) + f"\n{why}")
+
+
+def content_sha256(df: DataFrame) -> str:
+    """A hash of rows that depends on every value and on how often a row occurs, and not on their order.
+
+    Args:
+        df: The rows.
+    """
+    from pyspark.sql import functions as F
+
+    # As text by name: a NULL is left out, so it is no other value; a double's text is exact.
+    row = F.sha2(F.to_json(F.struct(*(F.col(name).cast("string").alias(name) for name in sorted(df.columns)))), 256)
+    parts = [F.conv(F.substring(row, 1 + 16 * part, 16), 16, 10).cast("decimal(20,0)") for part in range(4)]
+    total = df.agg(F.count("*").alias("rows"), *(F.sum(part).alias(f"part_{n}") for n, part in enumerate(parts)))
+    facts = total.select(F.sha2(F.concat_ws("|", *total.columns), 256)).collect()
+    return str(facts[0][0])

@@ -1,0 +1,167 @@
+"""Trees: explanations and impacts as a person reads them on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.tree import Tree
+
+if TYPE_CHECKING:
+    from lakehouse.impact import Impact
+
+REASONS, FILES, BROKEN = 8, 3, 3
+
+
+def of_explanation(explanation: dict[str, Any]) -> Tree:
+    """A prediction, its reasons and what it comes from.
+
+    Args:
+        explanation: Outcome of :func:`lakehouse.explain.explain`.
+    """
+    row, reasons, model = explanation["prediction"], explanation["reasons"], explanation["model"]
+    tree = Tree(
+        f"[bold]prediction {row['prediction_id']}[/]: score {row['score']:.4f}, "
+        f"decision {str(row['decision']).lower()} (true from {reasons['threshold']} on)"
+    )
+    about = {name: value for name, value in row.items() if name not in _TECHNICAL}
+    tree.add(escape(", ".join(f"{name} {value}" for name, value in about.items())))
+    _add_reasons(tree, reasons)
+    scored = tree.add(f"scored: {_write(explanation['scored'])}{_released(explanation['scored']['release'])}")
+    for each in explanation["inputs"]:
+        _add_input(scored, each)
+    branch = tree.add(
+        f"model {model['name']} version {model['version']} ({model['candidate']}), {model['role'] or 'no role'} then, "
+        f"{', '.join(model['roles_now']) or 'no role'} now"
+    )
+    branch.add(
+        escape(f"{model['reason']}; decided by {model['decided_by']} at {model['registered_at']:%Y-%m-%d %H:%M} UTC")
+    )
+    branch.add(", ".join(f"{name} {value:.4f}" for name, value in model["metrics"].items()))
+    branch.add(escape(f"card: {model['card']}"))
+    training = model["training"]
+    trained = branch.add(
+        f"trained on {training['window']}, {training['rows']} rows of release {training['release_id']}, "
+        f"seed {training['seed']}, code {training['code_version'][:12]}, rows' hash {training['input_sha256'][:12]}, "
+        f"uv.lock {training['lock_sha256'][:12]}; MLflow run {model['mlflow_run_id']}"
+    )
+    for each in training["inputs"]:
+        _add_input(trained, each)
+    return tree
+
+
+_TECHNICAL = {
+    "prediction_id", "score", "decision", "model_name", "model_version", "role", "run_id", "release_id", "scored_at",
+}  # fmt: skip
+
+
+def _add_reasons(tree: Tree, reasons: dict[str, Any]) -> None:
+    branch = tree.add(f"reasons ({reasons['method']}, in {reasons['unit']}; an average row has {reasons['base']:+.3f})")
+    shown = reasons["contributions"][:REASONS]
+    for each in shown:
+        value = "null" if each["value"] is None else each["value"]
+        value = f"{value:.4g}" if isinstance(value, float) else str(value)
+        branch.add(escape(f"{each['contribution']:+.3f}  {each['feature']} = {value}"))
+    if rest := reasons["contributions"][REASONS:]:
+        branch.add(f"{sum(each['contribution'] for each in rest):+.3f}  {len(rest)} others")
+
+
+def _add_input(tree: Tree, each: dict[str, Any]) -> None:
+    branch = tree.add(
+        f"[cyan]{each['table']}[/] version {each['version']}, days {each['days']}"
+        f"{_released(each['release'])}; {_gate(each['gate'])}"
+    )
+    for broken in (each["gate"] or {}).get("broken", [])[:BROKEN]:
+        branch.add(escape(f"broken: {broken}"))
+    for write in each["writes"]:
+        files = write.get("files")
+        below = branch.add(f"days {write['days']}: {_write(write)}")
+        if files and len(files) > FILES:
+            rows = sum(file.get("rows") or 0 for file in files)
+            below.add(f"{len(files)} files, {files[0]['day']} to {files[-1]['day']}, {rows} rows: --json lists them")
+        for file in (files or []) if len(files or []) <= FILES else ():
+            facts = f", {file['bytes']} bytes, sha256 {file['sha256']}" if "sha256" in file else ""
+            below.add(escape(f"{file['file']}: {file.get('rows', '?')} rows{facts}"))
+        for one in write.get("inputs", []):
+            _add_input(below, one)
+
+
+def _write(write: dict[str, Any]) -> str:
+    run = write["run"]
+    text = f"{write['step']} {write['interval'] or ''} as version {write['version']}"
+    if run is None:
+        return f"{text} (its run left no record)"
+    by = f"{run['airflow_dag_id']} {run['airflow_run_id']}" if run["airflow_dag_id"] else "by hand"
+    return escape(f"{text}, run {run['run_id']} ({by}), code {run['code_version'][:12]}")
+
+
+def _gate(verdict: dict[str, Any] | None) -> str:
+    if verdict is None:
+        return "no gate verdict"
+    return f"gate {verdict['verdict']}: {verdict['rules'] - len(verdict['broken'])} of {verdict['rules']} rules hold"
+
+
+def _released(release: dict[str, Any] | None) -> str:
+    if release is None:
+        return ", not released"
+    if release["override_of"]:
+        return escape(
+            f", release {release['release_id']}, an OVERRIDE of gate {release['override_of']} by "
+            f"{release['released_by']}: {release['reason']}"
+        )
+    return f", release {release['release_id']}"
+
+
+def of_impact(found: Impact) -> Tree:
+    """What was made from something.
+
+    Args:
+        found: Outcome of :func:`lakehouse.impact.impact`.
+    """
+    tree = Tree(
+        f"[bold]{escape(found.what)}[/] ({found.kind}): "
+        + ("readers still see something of it" if found.visible else "readers see nothing of it")
+    )
+    for each in found.landings:
+        text = f"landed by run {each['run_id']} at {each['ended_at']:%Y-%m-%d %H:%M} UTC: {each['status']}, sha256 "
+        branch = tree.add(escape(f"{text}{each['sha256']}, {each['rows_quarantined'] or 0} rows quarantined"))
+        if each["error"]:
+            branch.add(escape(str(each["error"]).splitlines()[0]))
+    if found.columns:
+        branch = tree.add(f"{len(found.columns)} columns")
+        for column in found.columns:
+            branch.add(column)
+    if found.tables:
+        branch = tree.add(f"{len(found.tables)} writes of tables")
+        for each in found.tables:
+            seen = f"visible: {each['visible_days']}" if each["visible_days"] else "no longer visible"
+            branch.add(
+                f"[cyan]{each['table']}[/] version {each['version']} ({each['step']}), days {each['days']}; {seen}; "
+                f"shown by {_releases(each['releases'])}"
+            )
+    branch = tree.add(f"{len(found.models)} model versions")
+    for each in found.models:
+        detail = f", inputs {', '.join(each['inputs'])}" if each.get("inputs") else ""
+        trained = f", trained on {', '.join(each['trained_on'])}" if each["trained_on"] else ""
+        branch.add(
+            f"{each['name']} version {each['version']} ({', '.join(each['roles_now']) or 'no role'}){trained}{detail}"
+        )
+    rows, visible = (sum(each[name] or 0 for each in found.predictions) for name in ("rows_written", "rows_visible"))
+    branch = tree.add(
+        f"{len(found.predictions)} scorings of {rows} rows; of the affected days {visible} rows are visible"
+    )
+    for each in found.predictions:
+        below = branch.add(
+            f"[cyan]{each['table']}[/] {each['days']} by version {each['model_version']}, through {each['because']}: "
+            f"{each['rows_visible']} visible; shown by {_releases(each['releases'])}"
+        )
+        below.add(escape(each["query"]))
+    return tree
+
+
+def _releases(ids: list[int]) -> str:
+    if not ids:
+        return "no release"
+    if len(ids) == 1:
+        return f"release {ids[0]}"
+    return f"{len(ids)} releases, {ids[0]} to {ids[-1]}"

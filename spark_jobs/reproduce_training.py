@@ -1,0 +1,59 @@
+"""Reproduce a training: train a registered version again from its pins, and compare all that came out of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lakehouse import registry, reproduction, tables, training
+from lakehouse.interval import Interval
+from lakehouse.release import released
+from lakehouse.reproduction import Difference, differences
+from lakehouse.steps import code_version, step
+from spark_jobs.train import read_frame, read_outcomes
+
+
+def run(model: str, version: int) -> dict[str, Any]:
+    """Train again on the pinned versions of the tables, and register nothing.
+
+    Args:
+        model: Name of a model folder.
+        version: Number of the version in the registry.
+
+    Returns:
+        ``equal``; ``changed_since``: pins that have changed without an effect; how many ``parameters`` and
+        ``metrics`` are the same, and ``predictions_sha256``.
+
+    Raises:
+        lakehouse.reproduction.NotReproducedError: Something came out otherwise; each is named, with what has changed.
+        lakehouse.tables.VersionGoneError: The data of the training is no longer kept.
+    """
+    spec = registry.load(model)
+    with step("reproduce", f"{model}@{version}", None) as this:
+        then = registry.version(model, version)
+        release_id = int(then.tags["release_id"])
+        state = released(release_id)
+        versions = {table: state[table].version for table in (spec.features.table, spec.label.table)}
+        for table, number in versions.items():
+            tables.check_kept(tables.next_table(table), number)
+        this.versions_in = {tables.next_table(table): number for table, number in versions.items()}
+
+        window = Interval.parse(then.tags["training_window"])
+        frame = read_frame(spec, release_id, window, read_outcomes(spec, release_id))
+        this.rows_in = len(frame)
+        input_sha256 = training.content_sha256(frame)
+        trained = training.train(frame, registry.candidates(spec), spec, window)
+
+        pins = registry.Pins.of(spec, window, versions, release_id, code_version(), input_sha256)
+        logged = registry.logged(then)
+        parameters = {name: str(value) for name, value in registry.parameters(spec, trained, pins).items()}
+        hashes = {"input_sha256": input_sha256, "predictions_sha256": trained.predictions_sha256}
+        found: list[Difference] = [
+            *differences("hash", {name: then.tags.get(name) for name in hashes}, hashes),
+            *differences("parameter", logged.parameters, parameters),
+            *differences("metric", logged.metrics, trained.metrics()),
+        ]
+        outcome = reproduction.conclude(
+            f"{model} version {version}", found, reproduction.changed(then.tags, pins.tags()), this.details
+        )
+        this.say("%s version %d: made again, equal", model, version)
+        return {**outcome, "parameters": len(parameters), "metrics": len(logged.metrics), **hashes}

@@ -1,0 +1,193 @@
+"""Every prediction of the demo explains itself, down to the files; and a file finds its predictions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import PROJECT, Platform
+
+DAYS = [dt.date(2013, 3, day) for day in (1, 2, 3)]
+
+WALK = """
+import json
+from lakehouse import registry, release
+from lakehouse.explain import Explainer, sources
+import lakehouse
+
+explainer, found = Explainer(), []
+for model in registry.models():
+    table = registry.load(model).predictions_table
+    version = release.released()[table].version
+    for row in lakehouse.read(table).to_dict("records"):
+        each = explainer.explain({**row, "table": table, "version": version})
+        total = each["reasons"]["base"] + sum(c["contribution"] for c in each["reasons"]["contributions"])
+        verdicts = []
+        def walk(inputs):
+            for one in inputs:
+                verdicts.append(one["gate"] and one["gate"]["verdict"])
+                for write in one["writes"]:
+                    verdicts.append(write["run"] is not None and (write["gate"] or {}).get("verdict"))
+                    walk(write.get("inputs", []))
+        walk(each["inputs"]); walk(each["model"]["training"]["inputs"])
+        files = sources(each)
+        found.append({
+            "id": row["prediction_id"], "day": str(row["flight_date"]), "score": row["score"], "log_odds": total,
+            "verdicts": sorted(set(map(str, verdicts))), "files": len(files),
+            "hashed": sum("sha256" in file and file["rows"] > 0 for file in files.values()),
+            "own_files": sorted({name.split()[1] for name in files if str(row["flight_date"]) in name}),
+        })
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def walked(platform: Platform) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-c", WALK], env=platform.environment, cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def explained(platform: Platform, *arguments: str) -> dict[str, Any]:
+    return json.loads(platform.lake("explain", *arguments, "--json").stdout)
+
+
+def test_every_prediction_resolves_to_the_end(platform: Platform, walked: list[dict[str, Any]]) -> None:
+    import math
+
+    [(rows,)] = platform.sql("select count(distinct prediction_id) from ml.predictions_flight_delay")
+    assert len({each["id"] for each in walked}) == len(walked) == rows > 2000
+    for each in walked:
+        assert each["verdicts"] == ["passed"], each
+        assert each["files"] == each["hashed"] > 100, each
+        assert math.isclose(1 / (1 + math.exp(-each["log_odds"])), each["score"], rel_tol=0, abs_tol=1e-9), each
+        assert each["own_files"] == [f"flight_schedule/flight_schedule_{each['day']}.csv"], each
+
+
+def test_the_demo_ends_with_a_late_flight_explained(platform: Platform) -> None:
+    [(wanted, score)] = platform.sql(
+        "select p.prediction_id, p.score from ml.predictions_flight_delay p join gold.fct_flights f "
+        "on f.flight_id = p.flight_id where f.is_late order by p.score desc, p.prediction_id limit 1"
+    )
+    assert f"prediction {wanted}: score {score:.4f}" in platform.demo
+    assert "weather_2013-" in platform.demo.partition(wanted)[2]
+
+
+def test_an_explanation_names_the_files_as_they_were_delivered(platform: Platform) -> None:
+    [(wanted,)] = platform.sql(
+        "select prediction_id from ml.predictions_flight_delay where flight_date = date'2013-03-02' order by 1 limit 1"
+    )
+    found = explained(platform, wanted)
+    by_table = {each["table"]: each for each in found["inputs"][0]["writes"][0]["inputs"]}
+    [weather] = by_table["bronze.weather"]["writes"]
+    [file] = weather["files"]
+    delivered = platform.home / "drop" / file["file"]
+    assert file["sha256"] == hashlib.sha256(delivered.read_bytes()).hexdigest()
+    assert (file["day"], file["rows"]) == ("2013-03-01", len(delivered.read_text().splitlines()))
+    actuals = [f["day"] for write in by_table["bronze.flight_actuals"]["writes"] for f in write["files"]]
+    assert sorted(actuals) == [str(dt.date(2013, 2, 2) + dt.timedelta(day)) for day in range(28)]
+    model = found["model"]
+    assert model["roles_now"] == ["champion"] and "below the base rate" in model["reason"] and model["decided_by"]
+    assert model["training"]["window"] == "2013-01-08/2013-02-28"
+    assert {each["table"] for each in model["training"]["inputs"]} == {"gold.flight_delay_features", "gold.fct_flights"}
+
+
+def test_a_prediction_is_found_by_what_it_is_about(platform: Platform) -> None:
+    [(wanted, key)] = platform.sql(
+        "select prediction_id, flight_id from ml.predictions_flight_delay where flight_date = date'2013-03-03' limit 1"
+    )
+    found = explained(platform, "--model", "flight_delay", "--key", key, "--date", "2013-03-03")
+    assert found["prediction"]["prediction_id"] == wanted
+    refused = platform.lake("explain", "0" * 32, check=False)
+    assert refused.returncode == 1 and "ml.predictions_flight_delay" in refused.stderr
+
+
+def test_a_file_finds_what_was_made_from_it(platform: Platform) -> None:
+    found = json.loads(platform.lake("impact", "weather_2013-03-01.jsonl", "--json").stdout)
+    assert {each["table"]: each["days"] for each in found["tables"]} == {
+        "bronze.weather": "2013-03-01", "gold.fct_flights": "2013-03-01", "gold.flight_delay_features": "2013-03-02",
+        "gold.daily_delays_by_airport": "2013-03-01", "gold.daily_delays_by_carrier": "2013-03-01",
+        "gold.daily_delays_by_route": "2013-03-01", "gold.on_time_league": "all",
+    }  # fmt: skip
+    assert found["models"] == [] and found["visible"]
+    [scoring] = found["predictions"]
+    [(rows,)] = platform.sql("select count(*) from ml.predictions_flight_delay where flight_date = date'2013-03-02'")
+    assert (scoring["days"], scoring["rows_written"], scoring["rows_visible"]) == ("2013-03-02", rows, rows)
+    assert len(platform.sql(scoring["query"])) == rows
+
+
+def test_a_file_of_the_training_days_finds_the_model_and_all_of_its_predictions(platform: Platform) -> None:
+    found = json.loads(platform.lake("impact", "flight_actuals_2013-01-20.csv", "--json").stdout)
+    assert [(each["name"], each["version"]) for each in found["models"]] == [("flight_delay", 1)]
+    assert {each["days"] for each in found["predictions"]} == {str(day) for day in DAYS}
+    assert all("its model flight_delay@1" in each["because"] for each in found["predictions"])
+
+
+def test_the_file_that_was_caught_has_had_no_impact(platform: Platform) -> None:
+    found = json.loads(platform.lake("impact", "weather/weather_2013-03-02.jsonl", "--json").stdout)
+    caught, landed = found["landings"]
+    assert caught["status"] == "failed" and "pressure" in caught["error"]
+    assert caught["sha256"] != landed["sha256"] and landed["status"] == "success"
+    assert {each["run_id"] for each in found["tables"] if each["table"] == "bronze.weather"} == {landed["run_id"]}
+
+
+def test_a_page_draws_the_graph(platform: Platform, tmp_path: Path) -> None:
+    page = tmp_path / "impact.html"
+    platform.lake("impact", "flight_delay@1", "--html", str(page))
+    assert page.read_text().count("<rect") == 1 + len(DAYS)
+
+
+def test_the_events_of_airflow_and_of_the_steps_are_one_tree(platform: Platform) -> None:
+    from tests.openlineage_schema import faults
+
+    jobs, parents, kinds = {}, {}, {}
+    for line in (platform.home / "openlineage" / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        assert faults(event) == [], event
+        run = event["run"]["runId"]
+        jobs[run] = event["job"]["name"]
+        kinds.setdefault(run, []).append(event["eventType"])
+        if parent := event["run"]["facets"].get("parent"):
+            parents[run] = parent["run"]["runId"]
+    steps = [run for run in jobs if jobs[run].startswith(("land.", "gate.", "release.", "build.", "train.", "score."))]
+    tied = [run for run in steps if run in parents]
+    assert len(tied) >= 60
+    for run in tied:
+        above = parents[run]
+        assert kinds[run][0] == "START" and kinds[run][-1] in ("COMPLETE", "FAIL"), jobs[run]
+        if jobs[above] == "build.warehouse":
+            above = parents[above]
+        dag, _, task = jobs[above].partition(".")
+        assert dag.startswith(("ingest_", "build_", "train_", "score_")) and task, (jobs[run], jobs[above])
+        assert jobs[parents[above]] == dag
+
+
+def test_the_lineage_of_tables_joins_with_the_releases(platform: Platform) -> None:
+    rows = platform.sql(
+        "select distinct l.source_table from ops.lineage_tables l join ops.releases r "
+        "on l.table_name = r.table_name and l.version = r.version where l.table_name = 'gold.flight_delay_features'"
+    )
+    assert {row[0] for row in rows} == {
+        "bronze.flight_actuals", "bronze.flight_schedule", "bronze.weather", "gold.dim_planes",
+    }  # fmt: skip
+    [(edges,)] = platform.sql(
+        "select count(*) from ops.lineage_columns where table_name = 'gold.flight_delay_features'"
+    )
+    assert edges > 60
+
+
+def test_what_the_demo_has_trained_and_scored_comes_out_equal(platform: Platform) -> None:
+    assert json.loads(platform.lake("reproduce", "flight_delay@1").stdout)["equal"]
+    done = json.loads(
+        platform.lake("reproduce", "flight_delay", "--predictions", "--interval", "2013-03-01/2013-03-03").stdout
+    )
+    assert done["equal"] and len(done["batches"]) == len(DAYS)

@@ -1,0 +1,27 @@
+"""Made-up tables of the warehouse."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pandas as pd
+
+from lakehouse import ops, tables
+from lakehouse.engine import spark
+from lakehouse.release import release
+
+
+def put(table: str, frame: pd.DataFrame, folder: Path, *, visible: bool = True) -> int:
+    """Write a table and release it, as the warehouse would."""
+    file = folder / f"{table}.parquet"
+    frame.to_parquet(file, index=False, coerce_timestamps="us")
+    stored = tables.next_table(table)
+    spark().read.parquet(str(file)).write.format("delta").mode("overwrite").saveAsTable(stored)
+    version = tables.head(stored)
+    assert version is not None
+    if visible:
+        verdict = {"table_name": table, "version": version, "verdict": "passed", "checked_at": dt.datetime.now(dt.UTC)}
+        ops.append("ops.gate_results", [verdict])
+        release([table], None)
+    return version

@@ -1,0 +1,73 @@
+"""The steps that really run send valid events in pairs, with the names and versions of what they touch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse import openlineage, ops
+from lakehouse.audit import gate
+from lakehouse.engine import sql
+from lakehouse.interval import Interval
+from lakehouse.readers import SourceError
+from lakehouse.release import release, released
+from lakehouse.steps import job
+from tests.openlineage_schema import faults
+
+land = job("land")
+TABLE, DAY, NEVER = "bronze.airlines", Interval.parse("2013-01-03"), Interval.parse("2013-01-25")
+
+
+@pytest.fixture
+def events(lake_home: Path) -> Any:
+    openlineage._client.cache_clear()
+    file = lake_home / "openlineage" / "events.jsonl"
+    before = file.stat().st_size if file.exists() else 0
+
+    def read() -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in file.read_bytes()[before:].splitlines()]
+        assert [faults(event) for event in found] == [[]] * len(found)
+        return found
+
+    return read
+
+
+def test_land_gate_and_release_tell_what_they_touch(drop: Path, events: Any) -> None:
+    version = land("airlines", DAY)["version"]
+    gate([TABLE], DAY)
+    release([TABLE], DAY)
+    found = events()
+    assert [(event["job"]["name"], event["eventType"]) for event in found] == [
+        (f"{step}.{TABLE}", kind) for step in ("land", "gate", "release") for kind in ("START", "COMPLETE")
+    ]
+    _, landed, _, gated, _, shown = found
+    assert {each["name"] for each in landed["inputs"]} == {f"{drop}/airlines/airlines_{DAY}.csv", "source.airlines"}
+    [out] = landed["outputs"]
+    assert (out["name"], out["facets"]["version"]["datasetVersion"]) == (TABLE, str(version))
+    assert {field["name"] for field in out["facets"]["schema"]["fields"]} >= {"carrier", "name", "_interval"}
+    [checked] = gated["inputs"]
+    assert checked["name"] == TABLE and len(checked["inputFacets"]["dataQualityAssertions"]["assertions"]) > 1
+    assert [each["name"] for each in shown["outputs"]] == [TABLE]
+    assert released()[TABLE].version == version
+
+
+def test_a_step_that_fails_says_why(drop: Path, events: Any) -> None:
+    with pytest.raises(SourceError):
+        land("airlines", NEVER)
+    start, end = events()
+    assert (start["eventType"], end["eventType"]) == ("START", "FAIL")
+    assert start["run"]["runId"] == end["run"]["runId"]
+    assert f"airlines_{NEVER}.csv" in end["run"]["facets"]["errorMessage"]["message"]
+
+
+def test_the_lineage_of_tables_is_that_of_the_runs(drop: Path) -> None:
+    version = land("airlines", DAY)["version"]
+    for view, query in ops.VIEWS.items():
+        sql(f"create or replace view {view} as {query}").collect()
+    rows = sql(f"select * from ops.lineage_tables where table_name = '{TABLE}' and version = {version}").collect()
+    assert [(row["step"], row["source_table"], row["source_version"]) for row in rows] == [
+        ("land", "source.airlines", None)
+    ]

@@ -1,0 +1,219 @@
+"""Trainings and scorings are made again from their pins: equal, or it is told what differs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import lakehouse
+from lakehouse import fingerprints, maintain, ops, registry, tables
+from lakehouse.engine import sql
+from lakehouse.interval import Interval
+from lakehouse.release import release, released
+from lakehouse.reproduction import NotReproducedError, content_sha256
+from lakehouse.rollback import rollback
+from lakehouse.settings import settings
+from lakehouse.steps import job
+from lakehouse.tables import VersionGoneError
+from lakehouse.verify import DamagedError, verify
+from tests.made_up_flights import SPEC, WINDOW, flights
+from tests.spark.made_up import put
+
+train, score = job("train"), job("score")
+train_again, score_again = job("reproduce_training"), job("reproduce_predictions")
+FEATURES, OUTCOMES, TABLE = "gold.pinned_features", "gold.pinned_outcomes", "ml.pinned_predictions"
+MODEL = SPEC.name
+WINDOWS = [WINDOW, Interval.parse("2013-01-05/2013-02-28"), Interval.parse("2013-01-01/2013-03-03")]
+SCORED = [Interval.parse(text) for text in ("2013-03-01", "2013-03-02/2013-03-05", "2013-03-04", "2013-03-06")]
+ALL = Interval.parse("2013-03-01/2013-03-06")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A model with a history: two releases of its input, three trainings, four scorings by two versions."""
+    path = tmp_path_factory.mktemp("model")
+    spec = SPEC.model_copy(
+        update={
+            "features": SPEC.features.model_copy(update={"table": FEATURES}),
+            "label": SPEC.label.model_copy(update={"table": OUTCOMES}),
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "load", lambda _name: spec)
+        patch.setattr(registry.ModelSpec, "predictions_table", TABLE)
+        patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{path}/mlflow.sqlite")
+        registry.connect.cache_clear()
+        client = registry.connect()
+        client.create_experiment(spec.name, artifact_location=(path / "artifacts").as_uri())
+        for seed, windows, scored in ((1, WINDOWS[:2], SCORED[:2]), (2, WINDOWS[2:], SCORED[2:])):
+            features, outcomes = flights(Interval(WINDOW.start, ALL.end), seed=seed)
+            put(FEATURES, features, path)
+            put(OUTCOMES, outcomes, path)
+            for window in windows:
+                version = train(MODEL, window)["model_version"]
+            client.set_registered_model_alias(MODEL, registry.CHAMPION, str(version))
+            for interval in scored:
+                publish(score(MODEL, interval)["version"], interval)
+        yield path
+    registry.connect.cache_clear()
+
+
+def publish(version: int, interval: Interval) -> int:
+    verdict = {"table_name": TABLE, "version": version, "verdict": "passed", "checked_at": dt.datetime.now(dt.UTC)}
+    ops.append("ops.gate_results", [verdict])
+    return release([TABLE], interval)
+
+
+def file_of(table: str, release_id: int) -> Path:
+    """A data file of the version that a release showed."""
+    stored, version = tables.next_table(table), released(release_id)[table].version
+    return Path(tables.location(stored)) / sorted(fingerprints.data_files(stored, version))[0]
+
+
+def first_release() -> int:
+    return int(registry.version(MODEL, 1).tags["release_id"])
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_training_comes_out_equal(version: int) -> None:
+    outcome = train_again(MODEL, version)
+    assert outcome["equal"] and outcome["changed_since"] == []
+    assert outcome["parameters"] > 10 and outcome["metrics"] > 20
+    assert outcome["predictions_sha256"] == registry.version(MODEL, version).tags["predictions_sha256"]
+    assert len(registry.versions(MODEL)) == len(WINDOWS)
+
+
+def test_what_was_scored_comes_out_equal_with_the_versions_that_scored_it() -> None:
+    outcome = score_again(MODEL, ALL)
+    assert outcome["equal"]
+    assert sorted((batch["model_version"], batch["rows"]) for batch in outcome["batches"]) == [
+        (2, 60), (2, 180), (3, 60), (3, 60),
+    ]  # fmt: skip
+    assert len({batch["release_id"] for batch in outcome["batches"]}) == 2
+
+
+def test_what_has_been_replaced_since_comes_out_equal_as_of_its_release() -> None:
+    day = SCORED[2]
+    before = next(row["release_id"] for row in ops.read("ops.releases").sort_by("release_id").to_pylist()
+                  if row["table_name"] == TABLE and row["interval_start"] == SCORED[1].start)  # fmt: skip
+    (then,), (now,) = (score_again(MODEL, day, at)["batches"] for at in (before, None))
+    assert (then["model_version"], now["model_version"]) == (2, 3)
+    assert then["content_sha256"] != now["content_sha256"]
+
+
+def test_a_row_that_was_changed_by_hand_is_told() -> None:
+    day = SCORED[3]
+    stored = tables.next_table(TABLE)
+    before = released()[TABLE].version
+    sql(f"update {stored} set score = score + 1e-15 where flight_id = '{day}_7'").collect()
+    version = tables.head(stored)
+    assert version is not None
+    at = publish(version, day)
+    with pytest.raises(NotReproducedError, match=r"(?s)comes out otherwise:\ncontent of run .*`lake verify`"):
+        score_again(MODEL, day, at)
+    rollback(TABLE)
+    assert released()[TABLE].version == before
+    assert score_again(MODEL, day)["equal"]
+
+
+def test_a_flipped_bit_in_the_input_is_told_and_its_file_is_found() -> None:
+    values = lakehouse.read(FEATURES, release_id=first_release())[SPEC.features.numeric[0]]
+    file = file_of(FEATURES, first_release())
+    whole = file.read_bytes()
+    place = next(at for value in values if (at := whole.find(struct.pack("<d", value))) > 0)
+    try:
+        file.write_bytes(whole[: place + 6] + bytes([whole[place + 6] ^ 1]) + whole[place + 7 :])
+        with pytest.raises(NotReproducedError, match=r"(?s)hash input_sha256: .*`lake verify`"):
+            train_again(MODEL, 1)
+        version = released(first_release())[FEATURES].version
+        with pytest.raises(DamagedError, match=f"{FEATURES} version {version}: {file.name}: its content has changed"):
+            verify([FEATURES], first_release())
+        assert train_again(MODEL, 3)["equal"]
+    finally:
+        file.write_bytes(whole)
+    assert train_again(MODEL, 1)["equal"]
+
+
+def test_data_that_is_no_longer_kept_is_named() -> None:
+    file, version = file_of(FEATURES, first_release()), released(first_release())[FEATURES].version
+    aside = file.rename(file.with_suffix(".aside"))
+    try:
+        with pytest.raises(VersionGoneError, match=rf"Version {version} of gold_next\.pinned_features.*{file.name}"):
+            train_again(MODEL, 1)
+        with pytest.raises(VersionGoneError, match=r"gold_next\.pinned_features"):
+            score_again(MODEL, SCORED[0])
+    finally:
+        aside.rename(file)
+
+
+def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spark_jobs.reproduce_training.code_version", lambda: "another")
+    assert [line.split(":")[0] for line in train_again(MODEL, 1)["changed_since"]] == ["the code (code_version)"]
+    other = registry.load(MODEL).model_copy(update={"decision_threshold": 0.9})
+    monkeypatch.setattr(registry, "load", lambda _name: other)
+    with pytest.raises(NotReproducedError, match=r"(?s)parameter decision_threshold: .* 0\.9 now.*the code .*another"):
+        train_again(MODEL, 1)
+
+
+def test_a_version_that_there_is_not_is_refused() -> None:
+    with pytest.raises(registry.UnknownVersionError, match=r"no version 9\. Versions: 1, 2, 3\."):
+        train_again(MODEL, 9)
+
+
+def test_after_maintenance_with_the_shortest_retention_all_is_made_again_and_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the features, a version that was released and replaced, and that nothing was made from, goes."""
+    day = SCORED[0]
+    unneeded = [put(FEATURES, flights(day, seed=seed)[0], folder) for seed in (3, 4, 5)]
+    put(FEATURES, flights(Interval(WINDOW.start, ALL.end), seed=6)[0], folder)
+    score(MODEL, day)  # not released: withdrawn by the next write, or released later
+    views = {table: sql(f"select * from {table}").toPandas() for table in released()}
+    going = {each.table: each for each in maintain.plan(0, grace_hours=0)}
+    assert {pin.version for pin in going[FEATURES].pinned}.isdisjoint(unneeded)
+    assert going[FEATURES].bytes > 0
+
+    one_by_one = maintain._remove
+
+    def killed(files: dict[str, int]) -> None:
+        one_by_one(list(files)[: len(files) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(maintain, "_remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            maintain.maintain(0, grace_hours=0)
+    assert maintain.maintain(0, grace_hours=0)["files"] > 0
+    assert maintain.maintain(0, grace_hours=0)["files"] == 0
+
+    for version in unneeded:
+        with pytest.raises(VersionGoneError):
+            tables.check_kept(tables.next_table(FEATURES), version)
+    for version in (1, 2, 3):
+        assert train_again(MODEL, version)["equal"]
+    assert sum(batch["rows"] for batch in score_again(MODEL, Interval(day.end, SCORED[2].end))["batches"]) == 240
+    verify()
+    for table, before in views.items():
+        after = sql(f"select * from {table}").toPandas()
+        pd.testing.assert_frame_equal(after, before)
+    publish(score(MODEL, SCORED[3])["version"], SCORED[3])
+    assert score_again(MODEL, SCORED[3])["equal"]
+
+
+def test_the_content_hash_sees_every_value_and_no_order() -> None:
+    def of(*rows: str) -> str:
+        return content_sha256(sql(f"select * from values {', '.join(rows)} as t(a, b, at)"))
+
+    at = "timestamp'2013-01-01 00:00:00.000001'"
+    one, two = f"(1.0D, 'x', {at})", f"(2.0D, null, {at})"
+    assert of(one, two) == of(two, one)
+    others = [
+        (one, one, two), (one,), (one, "(2.0D, '', " + at + ")"), (f"(1.0D, null, {at})", f"(2.0D, 'x', {at})"),
+        (f"(1.0000000000000002D, 'x', {at})", two), (one, two.replace("01'", "02'")),
+    ]  # fmt: skip
+    assert len({of(*rows) for rows in others} | {of(one, two)}) == len(others) + 1

@@ -1,0 +1,155 @@
+"""Maintenance: what is needed and by what, and that nothing else is kept, and nothing that is needed goes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from lakehouse import fingerprints, maintain, ops, registry, release, tables
+from lakehouse.maintain import MaintenanceError, needed_by_models, needed_by_releases, plan
+
+NOW = dt.datetime.now(dt.UTC)
+TABLE, STORED = "gold.made_up", "gold_next.made_up"
+PREDICTIONS = "ml.predictions_flight_delay"
+
+
+@pytest.fixture(autouse=True)
+def _lake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
+    monkeypatch.setattr(registry, "registered", lambda: [])
+
+
+def put(number: int, table: str = TABLE, **columns: Any) -> int:
+    """A new version whose rows replace all others."""
+    rows = pd.DataFrame({"number": [number] * 50, **columns})
+    stored = tables.next_table(table)
+    write_deltalake(tables.location(stored), pa.Table.from_pandas(rows, preserve_index=False), mode="overwrite")
+    version = tables.head(stored)
+    assert version is not None
+    return version
+
+
+def row(release_id: int, version: int, days_ago: float, table: str = TABLE) -> dict[str, Any]:
+    at = NOW - dt.timedelta(days=days_ago)
+    return {"release_id": release_id, "table_name": table, "version": version, "released_at": at}
+
+
+def model(number: int, version: int, **tags: str) -> registry.ModelVersion:
+    return registry.ModelVersion("late", number, "run", (), {f"version.{TABLE}": str(version), "seed": "1", **tags})
+
+
+def plans(days: int = 0) -> dict[str, maintain.Plan]:
+    return {each.table: each for each in plan(days, grace_hours=0)}
+
+
+def files(version: int, table: str = TABLE) -> set[str]:
+    stored = tables.next_table(table)
+    return {f"{tables.location(stored)}/{name}" for name in fingerprints.data_files(stored, version)}
+
+
+def test_what_readers_have_seen_within_the_time_is_needed() -> None:
+    log = [row(1, 1, 50), row(2, 2, 40), row(3, 3, 20), row(4, 4, 10), row(5, 9, 45, "gold.other")]
+    log.sort(key=lambda one: one["release_id"])
+    assert needed_by_releases(log, NOW - dt.timedelta(days=30)) == {
+        TABLE: {2: ["release 2"], 3: ["release 3"], 4: ["release 4, which readers see"]},  # 2 was seen until day 20
+        "gold.other": {9: ["release 5, which readers see"]},
+    }
+    assert needed_by_releases(log, NOW)[TABLE].keys() == {4}
+
+
+def test_what_models_were_trained_on_is_needed_until_they_are_archived() -> None:
+    versions = [model(1, 5), model(2, 6, archived="true"), model(3, 7, archived="false")]
+    assert needed_by_models(versions) == [
+        (TABLE, 5, "model late version 1"), (TABLE, 7, "model late version 3"),
+    ]  # fmt: skip
+
+
+def test_only_the_files_of_needed_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = [put(number) for number in range(7)]
+    assert versions == list(range(7))
+    ops.append(release.LOG, [row(1, 1, 9), row(2, 2, 8), row(3, 3, 3), row(4, 4, 1)])
+    monkeypatch.setattr(registry, "registered", lambda: [model(1, 1), model(2, 2, archived="true")])
+    found = plans()[TABLE]
+    assert set(found.files) == files(0) | files(2) | files(3) | files(5)  # 6 is the newest: not released yet
+    assert [(pin.version, pin.why) for pin in found.pinned] == [
+        (1, ("model late version 1",)),
+        (4, ("release 4, which readers see",)),
+    ]
+    assert found.bytes == sum(Path(path).stat().st_size for path in found.files)
+    assert all(pin.bytes == sum(Path(path).stat().st_size for path in files(pin.version)) for pin in found.pinned)
+    maintain._remove(found.files)
+    maintain._remove(found.files)  # again, as after a run that was killed
+    assert plans()[TABLE].files == {}
+    for version in (1, 4, 6):
+        tables.check_kept(STORED, version)
+
+
+def test_what_predictions_were_made_from_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = registry.load("flight_delay").features.table
+    for number in range(4):
+        put(number, features)
+    made = put(0, PREDICTIONS, model_name=["flight_delay"] * 50, release_id=[2] * 25 + [4] * 25)
+    of_gone = put(1, "ml.predictions_gone", model_name=["gone"] * 50, release_id=[1] * 50)
+    ops.append(
+        release.LOG,
+        [
+            row(1, 0, 9, features), row(2, 1, 8, features), row(3, 2, 7, features), row(4, 3, 6, features),
+            row(5, made, 5, PREDICTIONS), row(6, of_gone, 4, "ml.predictions_gone"),
+        ],
+    )  # fmt: skip
+    found = plans()[features]
+    assert [(pin.version, pin.why) for pin in found.pinned] == [
+        (0, ("ml.predictions_gone, scored on release 1",)),
+        (1, (f"{PREDICTIONS}, scored on release 2",)),
+        (3, ("release 4, which readers see", f"{PREDICTIONS}, scored on release 4")),
+    ]
+    assert set(found.files) == files(2, features)
+
+
+def test_what_was_left_by_killed_writes_goes_and_checksums_go_with_their_files() -> None:
+    for number in range(2):
+        put(number)
+    ops.append(release.LOG, [row(1, 1, 1)])
+    folder = Path(tables.location(STORED))
+    left = folder / "part-left.parquet"
+    left.write_bytes(b"x")
+    (gone,), (kept,) = ([Path(path) for path in files(version)] for version in (0, 1))
+    for file in (left, gone, kept):
+        (folder / f".{file.name}.crc").write_bytes(b"crc")
+        os.utime(folder / f".{file.name}.crc", (0, 0))
+    os.utime(left, (0, 0))
+    found = plans()[TABLE].files
+    assert {str(left), str(gone)} <= set(found)
+    assert str(kept) not in found and str(folder / f".{kept.name}.crc") not in found
+    assert plan(0)[0].files.keys().isdisjoint({str(gone)})  # removed less than a day ago: it may be in use
+
+
+def test_when_it_is_not_certain_what_is_needed_nothing_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        put(number)
+    ops.append(release.LOG, [row(1, 3, 1)])
+    monkeypatch.setattr(registry, "registered", lambda: [model(1, 2)])
+    entry = Path(tables.location(STORED)) / "_delta_log" / f"{1:020}.json"
+    entry.write_text("{")
+    with pytest.raises(MaintenanceError, match=r"(?s)Version \d of gold_next\.made_up is needed .* Nothing is removed"):
+        plan(0)
+
+
+def test_the_platforms_own_tables_are_one_file_again_with_the_same_rows() -> None:
+    for number in range(30):
+        ops.append(release.LOG, [row(number, number, 1)])
+    before = release.history()
+    assert maintain.compact_ops(release.LOG, grace_hours=0) == (30, 1)
+    assert release.history() == before
+    folder = Path(tables.location(release.LOG))
+    assert len(list(folder.glob("*.parquet"))) == 1
+    assert maintain.compact_ops("ops.profiles") is None
+    ops.append(release.LOG, [row(30, 30, 1)])
+    assert len(release.history()) == 31

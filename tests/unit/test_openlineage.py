@@ -1,0 +1,174 @@
+"""Events are valid, arrive at a real receiver, and a receiver that does not work costs no step."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from openlineage.client.serde import Serde
+
+from lakehouse import openlineage
+from lakehouse.settings import settings
+from tests.openlineage_schema import faults
+
+NOW = dt.datetime(2013, 3, 2, 6, tzinfo=dt.UTC)
+DAY = dt.date(2013, 3, 1)
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {
+        "run_id": str(uuid.uuid4()), "step": "land", "dataset": "bronze.weather", "interval_start": DAY,
+        "interval_end": DAY, "started_at": NOW, "ended_at": NOW + dt.timedelta(seconds=3), "status": "success",
+        "error": None, "rows_out": 72, "versions_in": [], "versions_out": [("bronze_next.weather", 3)],
+        "code_version": "0123abc", **changes,
+    }  # fmt: skip
+
+
+def sent(event: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Serde.to_json(event))
+    assert faults(found) == []
+    return found
+
+
+def test_a_landing_names_its_files_its_table_and_where_each_column_comes_from() -> None:
+    files = {"weather/weather_2013-03-01.jsonl": {"sha256": "4f0c", "bytes": 100, "rows": 72}}
+    event = sent(openlineage.ended(row(), {"files": files}))
+    assert (event["eventType"], event["job"]["name"]) == ("COMPLETE", "land.bronze.weather")
+    file, source = event["inputs"]
+    assert (file["namespace"], file["name"]) == (
+        "file", f"{settings().drop_url}/weather/weather_2013-03-01.jsonl",
+    )  # fmt: skip
+    assert file["facets"]["version"]["datasetVersion"] == "4f0c"
+    assert (source["namespace"], source["name"]) == ("lake", "source.weather")
+    [table] = event["outputs"]
+    assert (table["namespace"], table["name"]) == ("lake", "bronze.weather")
+    assert table["facets"]["version"]["datasetVersion"] == "3"
+    assert table["outputFacets"]["outputStatistics"]["rowCount"] == 72
+    [field] = table["facets"]["columnLineage"]["fields"]["temperature_f"]["inputFields"]
+    assert (field["name"], field["field"]) == ("source.weather", "temperature_f")
+    assert event["run"]["facets"]["nominalTime"]["nominalEndTime"] == "2013-03-02T00:00:00Z"
+    assert event["job"]["facets"]["sourceCodeLocation"]["version"] == "0123abc"
+
+
+def test_a_failure_has_its_message_and_a_gate_what_it_has_checked() -> None:
+    checked = {"expectation": "expect_column_values_to_not_be_null", "column_name": "origin", "severity": "critical"}
+    verdicts = {"gold.fct_flights": [{**checked, "success": False}, {**checked, "success": None}]}
+    facts = row(
+        step="gate", dataset="gold.fct_flights, gold.dim_planes", status="failed", error="GateFailedError: shut",
+        versions_in=[("gold_next.fct_flights", 7)], versions_out=[], rows_out=None,
+    )  # fmt: skip
+    event = sent(openlineage.ended(facts, {}, verdicts))
+    assert (event["eventType"], event["job"]["name"]) == ("FAIL", "gate.gold")
+    assert event["run"]["facets"]["errorMessage"]["message"] == "GateFailedError: shut"
+    [table] = event["inputs"]
+    assert table["inputFacets"]["dataQualityAssertions"]["assertions"] == [
+        {
+            "assertion": checked["expectation"], "success": False, "column": "origin", "severity": "critical",
+            "params": {},
+        }
+    ]  # fmt: skip
+
+
+def test_a_step_hangs_below_the_task_of_airflow_and_a_part_below_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, run, whole = (str(uuid.uuid4()) for _ in range(3))
+    monkeypatch.setenv(openlineage.PARENT, f"lake/ingest_weather.land/{task}")
+    monkeypatch.setenv(openlineage.ROOT, f"lake/ingest_weather/{run}")
+    parent = sent(openlineage.started(row()))["run"]["facets"]["parent"]
+    assert (parent["job"]["name"], parent["run"]["runId"]) == ("ingest_weather.land", task)
+    assert (parent["root"]["job"]["name"], parent["root"]["run"]["runId"]) == ("ingest_weather", run)
+    parent = sent(openlineage.started(row(), ("build.warehouse", whole)))["run"]["facets"]["parent"]
+    assert (parent["job"]["name"], parent["run"]["runId"]) == ("build.warehouse", whole)
+
+
+def test_the_schema_finds_faults() -> None:
+    good = sent(openlineage.started(row()))
+    for path, value in (("eventTime", "yesterday"), ("producer", None), ("eventType", "DONE"), ("run", {})):
+        assert faults({**good, path: value}), path
+    assert faults({name: value for name, value in good.items() if name != "job"})
+
+
+class Receiver(HTTPServer):
+    """Takes events as a backend does: 400 for what the schema does not allow, and slow when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.events: list[dict[str, Any]] = []
+        self.delay = 0.0
+        self.broken = False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        time.sleep(self.server.delay)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            import gzip
+
+            body = gzip.decompress(body)
+        event = json.loads(body)
+        wrong = faults(event)
+        self.server.events.append(event)
+        self.send_response(503 if self.server.broken else 400 if wrong else 201)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    server = Receiver()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(settings(), "openlineage", {"type": "http", "url": server.url, "timeout": 1})
+    openlineage._client.cache_clear()
+    yield server
+    openlineage._client.cache_clear()
+    server.shutdown()
+    server.server_close()
+
+
+def test_events_arrive_at_a_backend(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    facts = row()
+    openlineage.send([openlineage.started(facts), openlineage.ended(facts, {})])
+    assert [event["eventType"] for event in receiver.events] == ["START", "COMPLETE"]
+    assert {event["run"]["runId"] for event in receiver.events} == {facts["run_id"]}
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("fault", ["hangs", "refuses", "is gone"])
+def test_a_backend_that_does_not_work_costs_a_line_in_the_log(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    url = receiver.url
+    if fault == "hangs":
+        receiver.delay = 3
+    elif fault == "refuses":
+        receiver.broken = True
+    else:
+        url = "http://127.0.0.1:9"
+    monkeypatch.setattr(settings(), "openlineage", {"type": "http", "url": url, "timeout": 1})
+    with caplog.at_level(logging.WARNING, "lakehouse"):
+        openlineage.send([openlineage.started(row()), openlineage.started(row())])
+    [record] = [record for record in caplog.records if record.name == "lakehouse"]
+    assert url in record.message
+
+
+def test_without_a_backend_events_go_to_a_file(lake_home: Any) -> None:
+    openlineage._client.cache_clear()
+    openlineage.send([openlineage.started(row())])
+    event = json.loads((lake_home / "openlineage" / "events.jsonl").read_text().splitlines()[-1])
+    assert faults(event) == []

@@ -1,0 +1,198 @@
+"""Days are followed from table to table: which writes a version's rows come from, and what was made from a write."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+
+from lakehouse.interval import Interval
+from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, ranges
+
+SHAPES = {
+    "bronze.readings": Shape((0, 0), reads={"bronze.readings": (0, 0)}),
+    "bronze.names": Shape((0, 0)),
+    "gold.names": Shape(reads={"bronze.names": None}),
+    "gold.features": Shape((0, 0), (1, 2), {"bronze.readings": (-2, -1), "gold.names": None}),
+    "ml.scores": Shape((0, 0), reads={"gold.features": (0, 0)}),
+}
+
+
+def day(number: int) -> dt.date:
+    return dt.date(2013, 3, number)
+
+
+def days(first: int, last: int | None = None) -> frozenset[dt.date]:
+    return days_of(day(first), day(last or first))
+
+
+class Made:
+    """A ledger that is written like the platform writes its own."""
+
+    def __init__(self) -> None:
+        self.runs: list[dict[str, Any]] = []
+        self.releases: list[dict[str, Any]] = []
+        self.verdicts: list[dict[str, Any]] = []
+        self.commits: dict[str, list[dict[str, Any]]] = {}
+
+    def write(self, table: str, interval: str, reads: dict[str, int] | None = None, **details: Any) -> int:
+        step = {"bronze": "land", "gold": "build", "ml": "score"}[table.partition(".")[0]]
+        number = len(self.runs)
+        version = self._commit(table, {"step": step, "interval": interval, "run_id": f"run{number}"})
+        span = Interval.parse(interval)
+        self.runs.append(
+            {
+                "run_id": f"run{number}", "step": step, "dataset": table, "status": "success",
+                "interval_start": span.start, "interval_end": span.end,
+                "ended_at": dt.datetime(2013, 4, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=number),
+                "versions_in": [(name.replace(".", "_next."), at) for name, at in (reads or {}).items()],
+                "versions_out": [(table.replace(".", "_next."), version)],
+                "details": json.dumps(details) if details else None,
+            }
+        )  # fmt: skip
+        return version
+
+    def restore(self, table: str, version: int) -> int:
+        return self._commit(table, {"step": "rollback", "restored": version})
+
+    def release(self, table: str, version: int) -> None:
+        self.releases.append({"release_id": len(self.releases) + 1, "table_name": table, "version": version})
+
+    def _commit(self, table: str, said: dict[str, Any]) -> int:
+        log = self.commits.setdefault(table, [{"version": 0, "operation": "CREATE TABLE", "userMetadata": {}}])
+        log.insert(0, {"version": len(log), "operation": "WRITE", "userMetadata": said})
+        return len(log) - 1
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.runs, self.releases, self.verdicts, lambda t: self.commits.get(t, []), SHAPES.__getitem__)
+
+
+@pytest.fixture
+def made() -> Made:
+    return Made()
+
+
+def owners(ledger: Ledger, table: str, version: int, wanted: Days) -> dict[int, str]:
+    return {write.version: ranges(own) for write, own in ledger.owners(table, version, wanted)}
+
+
+def affected(ledger: Ledger, table: str, version: int, wanted: Days) -> dict[str, str]:
+    return {f"{w.table}@{w.version}": ranges(own) for w, own in ledger.affected({(table, version): wanted}).items()}
+
+
+def test_a_day_comes_from_the_newest_write_that_was_not_taken_back(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01/2013-03-05")
+    made.write("bronze.readings", "2013-03-03")
+    made.write("bronze.readings", "2013-03-04")
+    made.restore("bronze.readings", 2)
+    made.write("bronze.readings", "2013-03-05")
+    ledger = made.ledger()
+    assert owners(ledger, "bronze.readings", 5, days(1, 5)) == {
+        5: "2013-03-05", 2: "2013-03-03", 1: "2013-03-01/2013-03-02, 2013-03-04",
+    }  # fmt: skip
+    assert owners(ledger, "bronze.readings", 3, days(4)) == {3: "2013-03-04"}
+    assert owners(ledger, "bronze.readings", 5, days(9)) == {}
+
+
+def test_what_was_before_a_table_was_made_anew_is_not_in_it(made: Made) -> None:
+    made.write("gold.features", "2013-03-01")
+    made._commit("gold.features", {})
+    made.commits["gold.features"][0]["operation"] = "CREATE OR REPLACE TABLE"
+    made.write("gold.features", "2013-03-02")
+    assert owners(made.ledger(), "gold.features", 3, None) == {3: "2013-03-02"}
+
+
+def test_a_build_rewrites_later_days_only_where_they_were_there(made: Made) -> None:
+    made.write("gold.features", "2013-03-01")
+    made.write("gold.features", "2013-03-03")
+    made.write("gold.features", "2013-03-02")
+    ledger = made.ledger()
+    assert owners(ledger, "gold.features", 3, None) == {3: "2013-03-02/2013-03-03", 1: "2013-03-01"}
+
+
+def test_a_table_without_days_comes_from_its_newest_write(made: Made) -> None:
+    made.write("gold.names", "2013-03-01")
+    made.write("gold.names", "2013-03-02")
+    assert owners(made.ledger(), "gold.names", 2, None) == {2: "all"}
+
+
+def chain_of_a_day(made: Made) -> None:
+    made.write("bronze.names", "2013-03-01")
+    made.write("gold.names", "2013-03-01", {"bronze.names": 1})
+    for number in range(1, 6):
+        made.write("bronze.readings", str(day(number)))
+    for number in range(3, 7):
+        version = made.write("gold.features", str(day(number)), {"bronze.readings": number - 1, "gold.names": 1})
+        made.write("ml.scores", str(day(number)), {"gold.features": version})
+
+
+def test_backward_from_a_prediction_to_what_was_landed(made: Made) -> None:
+    chain_of_a_day(made)
+    ledger = made.ledger()
+    [(scoring, _)] = ledger.owners("ml.scores", 4, days(6))
+    [(table, version, own)] = ledger.inputs(scoring, days(6))
+    assert (table, version, own) == ("gold.features", 4, days(6))
+    [(build, own)] = ledger.owners(table, version, own)
+    assert ledger.inputs(build, own) == [("bronze.readings", 5, days(4, 5)), ("gold.names", 1, None)]
+    assert owners(ledger, "bronze.readings", 5, days(4, 5)) == {5: "2013-03-05", 4: "2013-03-04"}
+
+
+def test_forward_from_a_landing_to_the_predictions(made: Made) -> None:
+    chain_of_a_day(made)
+    ledger = made.ledger()
+    assert affected(ledger, "bronze.readings", 3, days(3)) == {
+        "bronze.readings@3": "2013-03-03",
+        "gold.features@2": "2013-03-04", "ml.scores@2": "2013-03-04",
+        "gold.features@3": "2013-03-05", "ml.scores@3": "2013-03-05",
+    }  # fmt: skip
+    assert affected(ledger, "bronze.names", 1, None).keys() >= {"gold.names@1", "gold.features@1", "ml.scores@4"}
+
+
+def test_forward_through_the_models_of_one_build(made: Made) -> None:
+    made.write("bronze.names", "2013-03-01")
+    made.write("gold.features", "2013-03-01", {"gold.names": 1})
+    made.write("gold.names", "2013-03-01", {"bronze.names": 1})
+    for run in made.runs:
+        run["ended_at"] = made.runs[0]["ended_at"]
+    assert affected(made.ledger(), "bronze.names", 1, None).keys() == {
+        "bronze.names@1", "gold.names@1", "gold.features@1",
+    }  # fmt: skip
+
+
+def test_what_was_put_right_before_it_was_read_has_no_impact(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01")
+    made.write("bronze.readings", "2013-03-01")
+    made.write("gold.features", "2013-03-02", {"bronze.readings": 2})
+    ledger = made.ledger()
+    assert affected(ledger, "bronze.readings", 1, days(1)) == {"bronze.readings@1": "2013-03-01"}
+    assert affected(ledger, "bronze.readings", 2, days(1)).keys() == {"bronze.readings@2", "gold.features@1"}
+
+
+def test_what_was_taken_back_is_no_longer_visible(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01/2013-03-02")
+    made.release("bronze.readings", 1)
+    made.write("bronze.readings", "2013-03-02")
+    made.release("bronze.readings", 2)
+    made.release("bronze.readings", made.restore("bronze.readings", 1))
+    ledger = made.ledger()
+    first, second = ledger.writes()
+    seen = ledger.released_version("bronze.readings")
+    assert (seen, ledger.still(first, seen, days(1, 2)), ledger.still(second, seen, days(2))) == (
+        3, days(1, 2), frozenset(),
+    )  # fmt: skip
+    assert (ledger.shown_by(first, days(2)), ledger.shown_by(second, days(2))) == ([1, 3], [2])
+
+
+def test_a_write_without_a_record_is_followed_no_further(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01")
+    made.runs.clear()
+    [(write, own)] = made.ledger().owners("bronze.readings", 1, days(1))
+    assert write == Write("bronze.readings", 1, "land", Interval(day(1), day(1)), None)
+    assert made.ledger().inputs(write, own) == []
+
+
+def test_days_as_a_person_reads_them() -> None:
+    assert ranges(days(1, 3) | days(5)) == "2013-03-01/2013-03-03, 2013-03-05"
+    assert (ranges(None), ranges(frozenset())) == ("all", "")
