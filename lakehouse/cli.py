@@ -504,7 +504,7 @@ app.add_typer(new, name="new", rich_help_panel=DEVELOPMENT)
 
 @new.command("source")
 def new_source(
-    name: str, format_: Annotated[str, typer.Option("--format", help="csv, jsonl, parquet or jdbc.")] = "csv"
+    name: str, format_: Annotated[str, typer.Option("--format", help="csv, jsonl, parquet, avro or jdbc.")] = "csv"
 ) -> None:
     """A contract and its suite."""
     from lakehouse import scaffold
