@@ -137,7 +137,7 @@ def make_home() -> Path:
     if not marker.exists():
         if home.exists() and any(path.name != "secrets.json" for path in home.iterdir()):
             # What is made before the platform is first started.
-            ours = {"copies", "data_docs", "dbt", "drop", "logs", "profiles", "secrets.json", "warehouse"}
+            ours = {"copies", "data_docs", "dbt", "drop", "lineage", "logs", "profiles", "secrets.json", "warehouse"}
             foreign = [path.name for path in home.iterdir() if path.name not in ours]
             if foreign:
                 raise PlatformError(
