@@ -27,7 +27,8 @@ TYPES: dict[str, Any] = {
 }  # fmt: skip
 ROW = {
     "whole": -(2**31), "long": 2**63 - 1, "share": 0.5, "real": 1e300, "text": "Zoë 😀", "truth": True,
-    "raw": b"\0\xff",    "day": NOW.date(), "milli": NOW, "micro": NOW, "money": Decimal("-12.30"), "kind": "B", "maybe": None,
+    "raw": b"\0\xff", "day": NOW.date(), "milli": NOW, "micro": NOW, "money": Decimal("-12.30"), "kind": "B",
+    "maybe": None,
 }  # fmt: skip
 
 
