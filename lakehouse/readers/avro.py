@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lakehouse.contracts import Contract
     from lakehouse.interval import Interval
 
+MAGIC = b"Obj\x01"
 CODECS = ("null", "deflate")
 _TYPES = {
     "null": pa.null(),
@@ -85,6 +86,9 @@ def _schema(file: IO[bytes], path: str, contract: Contract) -> pa.Schema:
     import fastavro
 
     size = file.seek(0, 2)
+    file.seek(0)
+    if file.read(len(MAGIC)) != MAGIC:
+        raise SourceError(f"{path} does not begin like an Avro file. Ask its sender to deliver it again.", "not_avro")
     file.seek(0)
     try:
         header = fastavro.reader(file)

@@ -19,6 +19,7 @@ from lakehouse.interval import Interval
 from lakehouse.readers import SourceError
 from lakehouse.steps import job
 from lakehouse.suites import InvalidSuiteError
+from tests.spark.sources import BOUNDS
 from tests.spark.sources import new_source as new_source
 
 land = job("land")
@@ -201,6 +202,6 @@ def test_an_invalid_suite_is_named_and_nothing_changes(new_source: Any) -> None:
     with pytest.raises(InvalidSuiteError, match=r"suite_spoilt\.json.*expect_column_values_to_be_betwen"):
         source.land("2020-01-01")
     assert source.rows() == []
-    source.rules()
+    source.rules(BOUNDS)
     source.land("2020-01-01")
     assert [row["id"] for row in source.rows()] == [1]
