@@ -178,7 +178,7 @@ def verify(
 @app.command(rich_help_panel=STEPS)
 def reproduce(
     what: Annotated[
-        str, typer.Argument(metavar="MODEL@VERSION|MODEL", help="A registered version, or with --predictions a model.")
+        str, typer.Argument(metavar="MODEL[@VERSION]", help="A registered version; all of the model's without one.")
     ],
     predictions: Annotated[
         bool, typer.Option("--predictions", help="Score past predictions again, instead of training.")
@@ -200,9 +200,28 @@ def reproduce(
             raise typer.BadParameter("--predictions needs MODEL, without a version, and an --interval.")
         _report(job("reproduce_predictions")(model, interval, release))
         return
-    if not version.isdigit() or interval is not None or release is not None:
-        raise typer.BadParameter("Give MODEL@VERSION; --interval and --release go with --predictions.")
-    _report(job("reproduce_training")(model, int(version)))
+    if interval is not None or release is not None or (at and not version.isdigit()):
+        raise typer.BadParameter(
+            "Give MODEL@VERSION, or MODEL for all; --interval and --release go with --predictions."
+        )
+    from lakehouse import registry
+    from lakehouse.reproduction import NotReproducedError
+
+    if at:
+        _report(job("reproduce_training")(model, int(version)))
+        return
+    differ = []
+    for each in registry.versions(registry.load(model).name):
+        try:
+            outcome = job("reproduce_training")(model, each.version)
+        except NotReproducedError as error:
+            differ.append(each.version)
+            outcome = {"equal": False, "because": str(error)}
+        _report({"model_version": each.version, **outcome})
+    if differ:
+        raise NotReproducedError(
+            f"Of the versions of {model}, these come out otherwise: {', '.join(map(str, differ))}."
+        )
 
 
 @app.command(rich_help_panel=STEPS)
@@ -485,7 +504,7 @@ app.add_typer(new, name="new", rich_help_panel=DEVELOPMENT)
 
 @new.command("source")
 def new_source(
-    name: str, format_: Annotated[str, typer.Option("--format", help="csv, jsonl, parquet or jdbc.")] = "csv"
+    name: str, format_: Annotated[str, typer.Option("--format", help="csv, jsonl, parquet, avro or jdbc.")] = "csv"
 ) -> None:
     """A contract and its suite."""
     from lakehouse import scaffold

@@ -30,7 +30,7 @@ from lakehouse.settings import PROJECT_DIR
 SOURCES_DIR = PROJECT_DIR / "spark_jobs" / "sources"
 SUITES_DIR = PROJECT_DIR / "expectations" / "bronze"
 
-Format = Literal["csv", "jsonl", "parquet", "jdbc"]
+Format = Literal["csv", "jsonl", "parquet", "avro", "jdbc"]
 Load = Literal["full", "incremental"]
 Delivery = Literal["daily", "snapshot"]
 WarehouseTrigger = Literal["identity", "next_day", "none"]
@@ -43,7 +43,7 @@ TECHNICAL_COLUMNS = {
     "_source_row": ("BIGINT", "Place of the row in its file; the first row of data is 1."),
 }
 
-_FILE_FORMATS = ("csv", "jsonl", "parquet")
+_FILE_FORMATS = ("csv", "jsonl", "parquet", "avro")
 _FILE_SERVERS = {"local": "path", "s3": "location", "azure": "location", "custom": "location"}
 _DATABASE_SERVERS = ("postgres", "postgresql")
 _SPARK_TYPES = {
@@ -136,7 +136,7 @@ class Server:
     """Where a source is read from.
 
     Attributes:
-        format: The reader: ``csv``, ``jsonl``, ``parquet`` or ``jdbc``.
+        format: The reader: ``csv``, ``jsonl``, ``parquet``, ``avro`` or ``jdbc``.
         location: Path or URL of a day's file with the placeholders ``{drop}`` (the drop folder) and ``{interval}``
             (the day); None for a database.
         encoding: Character encoding of a text file.
@@ -206,7 +206,7 @@ class Contract:
 
     @property
     def format(self) -> Format:
-        """The reader: ``csv``, ``jsonl``, ``parquet`` or ``jdbc``."""
+        """The reader: ``csv``, ``jsonl``, ``parquet``, ``avro`` or ``jdbc``."""
         return self.server.format
 
     @property

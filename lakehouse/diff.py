@@ -161,7 +161,7 @@ def _dataset(table: str, version: int) -> ds.FileSystemDataset:
     tables.check_kept(stored, version)
     log = tables.delta(stored, version)
     assert log is not None
-    return log.to_pyarrow_dataset()
+    return log.to_pyarrow_dataset(filesystem=tables.filesystem(log))
 
 
 def _without(rows: ds.FileSystemDataset, paths: set[str]) -> ds.FileSystemDataset:

@@ -222,7 +222,7 @@ class Explainer:
             "decided_by": recorded["decided_by"],
             "registered_at": recorded["registered_at"],
             "candidate": recorded["candidate"],
-            "card": f"models:/{name}/{number} → run {version.run_id}, card.md",
+            "card": registry.card(version),
             "description": spec.description,
             "mlflow_run_id": version.run_id,
             "parameters": logged.parameters,

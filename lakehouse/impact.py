@@ -305,7 +305,7 @@ def _count(table: str, version: int | None, run_id: str, column: str, days: Days
     where = ds.field("run_id") == run_id
     if days is not None:
         where &= pc.is_in(ds.field(column), value_set=_dates(days))
-    return int(log.to_pyarrow_dataset().count_rows(filter=where))
+    return int(log.to_pyarrow_dataset(filesystem=tables.filesystem(log)).count_rows(filter=where))
 
 
 def _dates(days: Iterable[dt.date]) -> Any:

@@ -173,7 +173,7 @@ def _scored_on(stored: str, version: int) -> set[tuple[str, int]]:
     try:
         log = tables.delta(stored, version)
         assert log is not None
-        rows = log.to_pyarrow_dataset().to_table(columns=columns)
+        rows = log.to_pyarrow_dataset(filesystem=tables.filesystem(log)).to_table(columns=columns)
     except (DeltaError, OSError) as error:
         raise _unreadable(stored, version, error) from error
     return {(row["model_name"], row["release_id"]) for row in rows.group_by(columns).aggregate([]).to_pylist()}

@@ -241,7 +241,9 @@ def read(table: str, columns: list[str] | None = None) -> pa.Table:
     if log is None:
         return schema.empty_table()
     have = {field.name for field in log.schema().fields}
-    found = log.to_pyarrow_table(columns=[name for name in schema.names if name in have])
+    found = log.to_pyarrow_table(
+        columns=[name for name in schema.names if name in have], filesystem=tables.filesystem(log)
+    )
     for field in schema:
         if field.name not in have:
             found = found.append_column(field, pa.nulls(len(found), field.type))

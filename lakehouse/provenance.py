@@ -118,7 +118,7 @@ class Ledger:
             if run["step"] in WRITING and run["status"] == "success":
                 for stored, version in run["versions_out"] or ():
                     key = tables.reader_name(stored), version
-                    if key not in found or run["dataset"] == key[0]:
+                    if key not in found or found[key]["dataset"] != key[0] == run["dataset"]:
                         found[key] = run
         return found
 

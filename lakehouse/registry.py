@@ -380,6 +380,19 @@ def logged(version: ModelVersion) -> Logged:
     return Logged(dict(data.params), dict(data.metrics))
 
 
+def card(version: ModelVersion) -> str:
+    """The model card that was generated when a version was trained, as Markdown.
+
+    Args:
+        version: Which.
+    """
+    from mlflow.artifacts import load_text
+
+    connect()
+    text: str = load_text(f"runs:/{version.run_id}/card.md")
+    return text
+
+
 def parameters(spec: ModelSpec, trained: Trained, pins: Pins) -> dict[str, Any]:
     """What a training run was made with, as MLflow keeps it.
 

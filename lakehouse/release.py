@@ -266,7 +266,7 @@ def read(
     log = tables.delta(tables.next_table(table), version)
     if log is None:
         raise NotReleasedError(f"There is no table {table}.")
-    frame: pd.DataFrame = log.to_pandas(columns=columns, filters=where)
+    frame: pd.DataFrame = log.to_pandas(columns=columns, filesystem=tables.filesystem(log), filters=where)
     return frame
 
 

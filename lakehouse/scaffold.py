@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from lakehouse.errors import LakeError
 from lakehouse.settings import PROJECT_DIR
 
-Format = Literal["csv", "jsonl", "parquet", "jdbc"]
+Format = Literal["csv", "jsonl", "parquet", "avro", "jdbc"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 _FILE_SERVER = """\

@@ -38,7 +38,7 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
         escape(f"{model['reason']}; decided by {model['decided_by']} at {model['registered_at']:%Y-%m-%d %H:%M} UTC")
     )
     branch.add(", ".join(f"{name} {value:.4f}" for name, value in model["metrics"].items()))
-    branch.add(escape(f"card: {model['card']}"))
+    branch.add(f"card: card.md of run {model['mlflow_run_id']} in MLflow; --json and --html have it whole")
     training = model["training"]
     trained = branch.add(
         f"trained on {training['window']}, {training['rows']} rows of release {training['release_id']}, "

@@ -111,7 +111,8 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
                 f"{bronze} {interval}: {this.rows_in} rows were landed or in quarantine, but {this.rows_out} were "
                 f"written and {this.rows_quarantined} kept. Nothing is released; this is a fault of the platform."
             )
-        this.versions_out = {stored: version}
+        if version != head:
+            this.versions_in, this.versions_out = {stored: head}, {stored: version}
         this.say(
             "%s %s: %d quarantined rows replayed, %d stay in quarantine",
             source, interval, passing, this.rows_quarantined,

@@ -86,7 +86,9 @@ def _batches(stored: str, version: int, day: str, interval: Interval) -> list[tu
     log = tables.delta(stored, version)
     assert log is not None
     rows = log.to_pyarrow_table(
-        columns=[*LINEAGE, day], filters=[(day, ">=", interval.start), (day, "<=", interval.end)]
+        columns=[*LINEAGE, day],
+        filesystem=tables.filesystem(log),
+        filters=[(day, ">=", interval.start), (day, "<=", interval.end)],
     )
     found: dict[str, tuple[dict[str, Any], set[dt.date]]] = {}
     for row in rows.group_by([*LINEAGE, day]).aggregate([]).to_pylist():

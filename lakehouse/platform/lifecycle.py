@@ -142,6 +142,7 @@ def make_home() -> Path:
                 "data_docs",
                 "dbt",
                 "drop",
+                "lineage",
                 "logs",
                 "openlineage",
                 "profiles",

@@ -30,7 +30,7 @@ BOMB_BYTES, BOMB_RATIO = 100 << 20, 200
 """A file is a decompression bomb when it has more bytes than the one, and grows by more than the other."""
 
 _CHUNK = 1 << 20
-_COPIES_KEPT = 24 * 60 * 60  # seconds; longer than any landing takes
+COPIES_KEPT = 24 * 60 * 60  # seconds; longer than any landing takes
 
 
 def delivered(contract: Contract, interval: Interval) -> dict[str, dt.date]:
@@ -112,7 +112,7 @@ def _readable(path: str) -> str:
         cache_storage=str(settings().home / "copies" / folder),
         same_names=True,
         check_files=True,
-        expiry_time=_COPIES_KEPT,
+        expiry_time=COPIES_KEPT,
     )
     copies.clear_expired_cache()
     with copies.open(inner) as copy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import defaultdict
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -35,12 +36,38 @@ def read(contract: Contract, interval: Interval) -> Batch:
     paths = delivered(contract, interval)
     marks = stamps(paths)
     files = fingerprints(list(paths))
+    schemas = {path: _schema(path, contract) for path in paths}
+    local = dict(zip(paths, readable(paths), strict=True))
+    return batch(schemas, local, paths, contract, files, marks)
+
+
+def batch(
+    schemas: dict[str, pa.Schema],
+    local: dict[str, str],
+    paths: dict[str, dt.date],
+    contract: Contract,
+    files: dict[str, dict[str, str | int]],
+    marks: dict[str, tuple[object, ...]],
+) -> Batch:
+    """The records of Parquet files whose schemas have been checked.
+
+    Args:
+        schemas: Path of each delivered file to its columns.
+        local: The same to the Parquet file that Spark reads, which has the same name.
+        paths: The same to its day.
+        contract: The source's contract.
+        files: What is recorded of each delivered file.
+        marks: What tells each from a later one of its name.
+    """
     # Files of one schema are read together: Spark would take the types of one file for all of them.
     alike: defaultdict[pa.Schema, list[str]] = defaultdict(list)
-    for path in paths:
-        alike[_schema(path, contract)].append(path)
+    for path, schema in schemas.items():
+        alike[schema].append(path)
     added: dict[str, str] = {}
-    parts = [_read_alike(schema, group, contract, added) for schema, group in alike.items()]
+    parts = [
+        _read_alike(schema, group[0], [local[path] for path in group], contract, added)
+        for schema, group in alike.items()
+    ]
     df = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
     return Batch(with_position(df, paths, [df["_order"]]).drop("_order"), files, added, marks)
 
@@ -55,12 +82,14 @@ def reread(records: DataFrame, contract: Contract) -> Batch:
     return jsonl.reread(records, contract)
 
 
-def _read_alike(schema: pa.Schema, paths: list[str], contract: Contract, added: dict[str, str]) -> DataFrame:
+def _read_alike(
+    schema: pa.Schema, example: str, local: list[str], contract: Contract, added: dict[str, str]
+) -> DataFrame:
     from pyspark.sql import functions as F
 
-    alignment = align(schema.names, contract, paths[0])
+    alignment = align(schema.names, contract, example)
     # First of all the session: a column is made for the kind of session that there is.
-    frame = spark().read.parquet(*readable(paths))
+    frame = spark().read.parquet(*local)
     taken = [
         F.col(f"`{field}`").alias(name)
         for field, name in zip(schema.names, alignment.fields, strict=True)
@@ -96,6 +125,21 @@ def _schema(path: str, contract: Contract) -> pa.Schema:
         raise SourceError(
             f"{path} has {size} bytes and grows to {unpacked} of them: that is no data.", "decompression_bomb"
         )
+    check_columns(schema, contract, path)
+    return schema
+
+
+def check_columns(schema: pa.Schema, contract: Contract, path: str) -> None:
+    """Refuse a file whose columns cannot be the contract's.
+
+    Args:
+        schema: The file's columns.
+        contract: The source's contract.
+        path: The file.
+
+    Raises:
+        SourceError: A column is missing, too many, nested, or of a type that does not fit.
+    """
     alignment = align(schema.names, contract, path)
     declared = {column.name: column.spark_type for column in contract.columns}
     for field, name in zip(schema, alignment.fields, strict=True):
@@ -109,7 +153,6 @@ def _schema(path: str, contract: Contract) -> pa.Schema:
                 "file, or have its values judged one by one with schemaDrift ignore.",
                 "column_type",
             )
-    return schema
 
 
 def fits(found: pa.DataType, declared: str) -> bool:

@@ -121,3 +121,15 @@ def test_steps_hang_below_the_runs_that_the_openlineage_provider_names(monkeypat
     root = OpenLineageAdapter.build_dag_run_id("ingest_weather", at, 0)
     assert os.environ[openlineage.PARENT].endswith(f"/ingest_weather.land/{mine}")
     assert os.environ[openlineage.ROOT].endswith(f"/ingest_weather/{root}")
+
+
+def test_a_delivery_that_does_not_come_is_named_when_the_waiting_is_over() -> None:
+    from airflow.sdk.exceptions import AirflowSensorTimeout
+
+    from lakehouse.airflow.tasks import DeliverySensor
+
+    sensor = DeliverySensor(task_id="wait", source="planes", mode="poke", poke_interval=0.05, timeout=0.2)
+    with pytest.raises(
+        AirflowSensorTimeout, match=r"planes 2013-06-01: waited .* for .*planes_2013-06-01\.csv\. Clear"
+    ):
+        sensor.execute(context("2013-06-01"))

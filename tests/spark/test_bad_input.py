@@ -15,7 +15,7 @@ from lakehouse.batches import RejectedBatchError
 from lakehouse.interval import Interval
 from lakehouse.readers import SourceError
 from lakehouse.readers.files import check_text
-from tests.cases.bad_input.make import Case, cases, csv, jsonl, parquet
+from tests.cases.bad_input.make import Case, avro, cases, csv, jsonl, parquet
 from tests.spark.sources import BOUNDS, FIRST, Source, expect
 from tests.spark.sources import new_source as new_source
 
@@ -26,6 +26,7 @@ GOOD = {
     "jsonl": jsonl,
     "jsonl.gz": lambda: gzip.compress(jsonl()),
     "parquet": parquet,
+    "avro": avro,
 }
 UNIQUE_OF_A_DAY = expect("compound_columns_to_be_unique", column_list=["id", "_interval"], mostly=0.5)
 MEGABYTE = 1 << 20

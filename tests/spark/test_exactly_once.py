@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lakehouse import release, tables
+from lakehouse import ops, release, tables
 from lakehouse.audit import gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
@@ -245,6 +245,7 @@ def test_a_build_that_was_killed_changes_no_view_and_the_next_one_starts_from_re
     gold, stored = "gold.dim_planes", "gold_next.dim_planes"
     publish(DAY)
     warehouse.build(DAY, "+dim_planes")
+    assert gold in ops.read("ops.lineage_columns")["table_name"].to_pylist()
     gate([gold], DAY)
     release.release([gold], DAY)
     before = content(gold)

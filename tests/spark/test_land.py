@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +18,9 @@ from lakehouse.engine import spark
 from lakehouse.interval import Interval
 from lakehouse.readers import SourceError
 from lakehouse.steps import job
+from lakehouse.suites import InvalidSuiteError
+from tests.spark.sources import BOUNDS
+from tests.spark.sources import new_source as new_source
 
 land = job("land")
 DAY = Interval.parse("2013-01-05")
@@ -189,3 +193,15 @@ def test_a_json_line_with_an_unknown_key_is_quarantined(altered: Callable[..., P
     assert bad[0]["_reasons"] == ["malformed record: not in the contract: colour"]
     assert bad[1]["_reasons"] == ["malformed record: it is not a JSON object"]
     assert [row["_codes"] for row in bad] == [["unknown_key"], ["not_json"]]
+
+
+def test_an_invalid_suite_is_named_and_nothing_changes(new_source: Any) -> None:
+    source = new_source("suite_spoilt")
+    source.put("2020-01-01", "id,person,amount,pieces,day\n1,Ann,1,1,2020-01-01\n")
+    source.rules({"type": "expect_column_values_to_be_betwen", "kwargs": {"column": "amount"}})
+    with pytest.raises(InvalidSuiteError, match=r"suite_spoilt\.json.*expect_column_values_to_be_betwen"):
+        source.land("2020-01-01")
+    assert source.rows() == []
+    source.rules(BOUNDS)
+    source.land("2020-01-01")
+    assert [row["id"] for row in source.rows()] == [1]

@@ -86,6 +86,15 @@ def test_a_row_says_what_it_was_made_from() -> None:
     assert abs(row["scored_at"].to_pydatetime() - dt.datetime.now(row["scored_at"].tz)) < dt.timedelta(minutes=5)
 
 
+def test_training_has_recorded_what_the_columns_are_made_from(model: registry.ModelSpec) -> None:
+    found = sql(
+        "select source_table, source_column from ops.lineage_columns "
+        "where table_name = 'models.flight_delay' and column_name != 'score' and transformation = 'IDENTITY' "
+        "and recorded_at = (select max(recorded_at) from ops.lineage_columns)"
+    ).collect()
+    assert {tuple(row) for row in found} == {(FEATURES, name) for name in model.features.inputs}
+
+
 def test_a_second_run_leaves_the_same_rows() -> None:
     score("flight_delay", DAY)
     first = rows()

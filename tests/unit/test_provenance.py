@@ -161,6 +161,19 @@ def test_forward_through_the_models_of_one_build(made: Made) -> None:
     }  # fmt: skip
 
 
+def test_a_replay_carries_on_what_was_landed(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01/2013-03-02", files={"a": {}})
+    made.write("bronze.readings", "2013-03-01", {"bronze.readings": 1})
+    made.runs[-1]["step"] = made.commits["bronze.readings"][0]["userMetadata"]["step"] = "replay"
+    made.runs.append(made.runs[0] | {"run_id": "again", "step": "replay", "details": None})  # it has changed nothing
+    ledger = made.ledger()
+    assert affected(ledger, "bronze.readings", 1, days(1)) == {
+        "bronze.readings@1": "2013-03-01", "bronze.readings@2": "2013-03-01",
+    }  # fmt: skip
+    assert [write.step for write in ledger.chain("bronze.readings", 2)] == ["replay", "land"]
+    assert ledger.chain("bronze.readings", 1)[0].details == {"files": {"a": {}}}
+
+
 def test_what_was_put_right_before_it_was_read_has_no_impact(made: Made) -> None:
     made.write("bronze.readings", "2013-03-01")
     made.write("bronze.readings", "2013-03-01")

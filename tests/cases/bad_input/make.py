@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -77,6 +78,26 @@ def parquet(columns: dict[str, pa.Array] | None = None, drop: tuple[str, ...] = 
     return sink.getvalue()
 
 
+AVRO = {"id": "long", "person": ["null", "string"], "amount": ["null", "double"], "pieces": ["null", "int"],
+        "day": {"type": "int", "logicalType": "date"}}  # fmt: skip
+
+
+def avro(
+    records: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    codec: str = "null",
+    sync: bytes = b"sixteen bytes ok",
+    repeat: int = 1,
+    **types: Any,
+) -> bytes:
+    """The good rows as Avro, with types changed, added, or left out (None)."""
+    fields = [{"name": name, "type": type_} for name, type_ in (AVRO | types).items() if type_ is not None]
+    schema = fastavro.parse_schema({"type": "record", "name": "parcel", "fields": fields})
+    rows = [records(row | {"day": 18266}) for row in objects()] * repeat
+    sink = io.BytesIO()
+    fastavro.writer(sink, schema, rows, codec=codec, sync_marker=sync)
+    return sink.getvalue()
+
+
 def noise(size: int, seed: int = 7) -> bytes:
     return random.Random(seed).randbytes(size)
 
@@ -104,6 +125,7 @@ def cases() -> Iterator[Case]:
     yield from compressed_cases()
     yield from jsonl_cases()
     yield from parquet_cases()
+    yield from avro_cases()
 
 
 def text_cases() -> Iterator[Case]:
@@ -285,6 +307,81 @@ def parquet_cases() -> Iterator[Case]:
         lambda: parquet({"id": column([1, None, 3, 4], pa.int64())}),
         bad=(("required",),),
     )
+
+
+def avro_cases() -> Iterator[Case]:
+    def case(name: str, make: Callable[[], bytes], refused: str | None = None) -> Case:
+        return Case(f"avro_{name}", "avro", make, refused)
+
+    def changed(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        return lambda row: row | values
+
+    mark = b"sixteen bytes ok"
+    yield case("deflated", lambda: avro(codec="deflate"))
+    yield case("zero_bytes", lambda: b"", "empty_file")
+    yield case("wrong_magic", lambda: b"Obj\2" + avro()[4:], "not_avro")
+    yield case("only_magic", lambda: b"Obj\1", "not_avro")
+    yield case("csv_inside", csv, "not_avro")
+    yield case("parquet_inside", parquet, "not_avro")
+    yield case("header_of_noise", lambda: b"Obj\1" + noise(512), "not_avro")
+    yield case("schema_that_is_no_schema", lambda: avro().replace(b'"long"', b'"lung"'), "not_avro")
+    yield case("schema_of_numbers", lambda: _avro_of("long", [1, 2]), "not_avro")
+    yield case("truncated", lambda: avro()[:-20], "damaged")
+    yield case("half_a_block", lambda: avro(repeat=100)[:900], "damaged")
+    yield case("wrong_mark_at_the_end", lambda: avro()[:-16] + noise(16), "damaged")
+    yield case("flipped_length", lambda: avro().replace(mark, mark[:15] + b"!", 1), "damaged")
+    yield case("followed_by_noise", lambda: avro() + b"\x80" * 12, "damaged")
+    yield case("deflated_noise", lambda: _avro_deflated_noise(mark), "damaged")
+    yield case("foreign_schema", lambda: _avro_of(
+        {"type": "record", "name": "song", "fields": [{"name": "title", "type": "string"}]}, [{"title": "x"}]
+    ), "header_missing")  # fmt: skip
+    yield case("column_missing", lambda: avro(pieces=None), "column_missing")
+    yield case("column_more", lambda: avro(changed(extra=1), extra="int"), "column_unexpected")
+    yield case("text_for_a_number", lambda: avro(changed(amount="1"), amount="string"), "column_type")
+    yield case("bytes_for_a_text", lambda: avro(changed(person=b"Ann"), person="bytes"), "column_type")
+    yield case("wide_integer", lambda: avro(pieces="long"), "column_type")
+    yield case("of_several_types", lambda: avro(person=["null", "string", "long"]), "nested")
+    yield case("list", lambda: avro(changed(person=["a"]), person={"type": "array", "items": "string"}), "nested")
+    yield case("record", lambda: avro(changed(person={"a": 1}), person={
+        "type": "record", "name": "who", "fields": [{"name": "a", "type": "int"}]
+    }), "nested")  # fmt: skip
+    yield case("map", lambda: avro(changed(person={"a": 1}), person={"type": "map", "values": "int"}), "nested")
+    yield case("other_compression", lambda: avro(codec="bzip2"), "compression")
+    yield case("no_rows", lambda: avro(repeat=0), "no_rows")
+    yield case("bomb", lambda: avro(changed(person="x" * (120 * MEGABYTE)), codec="deflate"), "decompression_bomb")
+    yield case("millions_of_nothing", _avro_of_nothing, "header_missing")
+    yield Case(
+        "avro_not_a_number",
+        "avro",
+        lambda: avro(lambda row: row | {"amount": float("nan") if row["id"] == 2 else row["amount"]}),
+        bad=(("not_finite",),),
+    )
+    yield Case(
+        "avro_null_for_a_key",
+        "avro",
+        lambda: avro(lambda row: row | {"id": None if row["id"] == 3 else row["id"]}, id=["null", "long"]),
+        bad=(("required",),),
+    )
+
+
+def _avro_of(schema: Any, records: list[Any]) -> bytes:
+    sink = io.BytesIO()
+    fastavro.writer(sink, fastavro.parse_schema(schema), records)
+    return sink.getvalue()
+
+
+def _avro_deflated_noise(mark: bytes) -> bytes:
+    header, block, _ = avro(codec="deflate").split(mark)
+    lengths = 3  # a byte for the number of records, two for that of bytes
+    return header + mark + block[:lengths] + noise(len(block) - lengths) + mark
+
+
+def _avro_of_nothing() -> bytes:
+    """A block that says it holds a great many records of no bytes."""
+    sink = io.BytesIO()
+    schema = {"type": "record", "name": "none", "fields": [{"name": "nothing", "type": "null"}]}
+    fastavro.writer(sink, fastavro.parse_schema(schema), [], sync_marker=b"sixteen bytes ok")
+    return sink.getvalue() + b"\xfe" + b"\xff" * 7 + b"\x7f" + b"\0" + b"sixteen bytes ok"
 
 
 def pq_empty() -> bytes:
