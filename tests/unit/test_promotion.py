@@ -1,0 +1,124 @@
+"""A challenger wins when it is better beyond doubt, by enough, and harms nobody."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import brier_score_loss, log_loss, mean_absolute_error, mean_squared_error, roc_auc_score
+
+from lakehouse import metrics
+from lakehouse.promotion import ComparisonError, Policy, decide, difference
+
+DAYS = 30
+
+
+def rows(better: float, per_day: int = 60, seed: int = 1, harmed: str | None = None) -> pd.DataFrame:
+    """Flights whose risk the challenger knows better than the champion; harmed: an airport where it knows nothing."""
+    random = np.random.default_rng(seed)
+    size = DAYS * per_day
+    signal = random.normal(size=size) + np.repeat(random.normal(0, 0.3, DAYS), per_day)
+    risk = 1 / (1 + np.exp(1.5 - signal))
+    origin = random.choice(["EWR", "JFK", "LGA"], size)
+    known = np.where(origin == harmed, -1.5, better) if harmed else better
+    return pd.DataFrame(
+        {
+            "day": np.repeat([dt.date(2013, 3, 1) + dt.timedelta(day) for day in range(DAYS)], per_day),
+            "origin": origin,
+            "outcome": (random.random(size) < risk).astype(int),
+            "champion": 1 / (1 + np.exp(1.5 - 0.5 * signal)),
+            "challenger": 1 / (1 + np.exp(1.5 - (0.5 + known) * signal)),
+        }
+    )
+
+
+def test_a_better_challenger_wins_and_says_by_how_much() -> None:
+    found = decide(rows(0.5), Policy(guards={"auc": 0.01, "calibration_error": 0.02}, segments=("origin",)), seed=7)
+    assert found.promote
+    assert found.difference.high < 0 and found.difference.low < found.difference.value < found.difference.high
+    assert set(found.segments) == {"origin=EWR", "origin=JFK", "origin=LGA"} and set(found.guards) == {
+        "auc", "calibration_error",
+    }  # fmt: skip
+    assert "log_loss is lower" in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("better", "policy", "reason"),
+    [
+        (0.0, Policy(), "not lower beyond doubt"),
+        (-0.4, Policy(), "not lower beyond doubt"),
+        (0.5, Policy(min_effect=0.2), "lower by less than 0.2"),
+        (0.5, Policy(guards={"calibration_error": -1.0}), "calibration_error is worse by more than -1.0"),
+    ],
+)
+def test_a_challenger_that_is_not_better_enough_does_not_win(better: float, policy: Policy, reason: str) -> None:
+    found = decide(rows(better), policy, seed=7)
+    assert not found.promote and reason in " ".join(found.reasons)
+
+
+def test_a_challenger_that_harms_a_segment_does_not_win() -> None:
+    given = rows(0.5, harmed="LGA")
+    assert decide(given, Policy(), seed=7).promote is (difference(given, Policy(), 7).high < 0)
+    found = decide(given, Policy(segments=("origin",)), seed=7)
+    assert not found.promote and "higher where origin is LGA" in " ".join(found.reasons)
+    assert decide(given, Policy(segments=("origin",), segment_rows=10_000), seed=7).segments == {}
+
+
+def test_the_interval_is_that_of_days_and_not_of_rows() -> None:
+    """Rows of a day that are copies of one another are no more evidence than one row of it."""
+    few = rows(0.5, per_day=20)
+    many = pd.concat([few] * 25, ignore_index=True)
+    one, other = (difference(each, Policy(), 7) for each in (few, many))
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+def test_of_equal_models_as_many_intervals_miss_zero_as_they_say() -> None:
+    """The share of intervals of 90 % that miss the true difference, of models that are equally good by construction."""
+    missed = 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        noise = random.normal(0, 0.02, (2, DAYS * 20)) + np.repeat(random.normal(0, 0.02, (2, DAYS)), 20, axis=1)
+        given = pd.DataFrame(
+            {
+                "day": np.repeat(np.arange(DAYS), 20), "outcome": 0.0,
+                "champion": 1 + noise[0], "challenger": 1 + noise[1],
+            }
+        )  # fmt: skip
+        found = difference(given, Policy(metric="mean_absolute_error", confidence=0.9), seed)
+        missed += not found.low <= 0 <= found.high
+    assert 0.05 <= missed / 200 <= 0.17
+
+
+@pytest.mark.parametrize("column", ["outcome", "champion", "challenger"])
+def test_rows_that_only_one_was_measured_on_are_refused(column: str) -> None:
+    given = rows(0.5)
+    given.loc[3, column] = np.nan
+    with pytest.raises(ComparisonError, match=f"1 of 1800 rows have no {column}"):
+        decide(given, Policy(), seed=7)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    for given, policy, message in (
+        (rows(0.5).head(0), Policy(), "no rows"),
+        (rows(0.5).drop(columns="origin"), Policy(segments=("origin",)), "no origin"),
+        (rows(0.5), Policy(metric="auc"), "use it as a guard"),
+    ):
+        with pytest.raises(ComparisonError, match=message):
+            decide(given, policy, seed=7)
+    with pytest.raises(metrics.UnknownMetricError, match="log_loss"):
+        decide(rows(0.5), Policy(metric="accuracy"), seed=7)
+
+
+def test_metrics_are_those_of_scikit_learn() -> None:
+    given = rows(0.5)
+    outcomes, scores = given["outcome"].to_numpy(), given["challenger"].to_numpy()
+    for name, theirs in {
+        "log_loss": log_loss, "brier": brier_score_loss, "auc": roc_auc_score,
+        "mean_absolute_error": mean_absolute_error, "mean_squared_error": mean_squared_error,
+    }.items():  # fmt: skip
+        assert metrics.metric(name).of(outcomes, scores) == pytest.approx(theirs(outcomes, scores), abs=1e-12), name
+    assert metrics.metric("log_loss").of(np.array([1.0, 0.0]), np.array([0.0, 0.0])) == pytest.approx(
+        log_loss([1, 0], [0.0, 0.0], labels=[0, 1])
+    )
