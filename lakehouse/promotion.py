@@ -1,7 +1,7 @@
 """Promotion: a challenger and the champion on the same rows, and whether the one is to follow the other.
 
 The difference of two models on the same rows is far less uncertain than each one's own figure, so rows are drawn in
-pairs (Efron and Tibshirani, 1993, "An introduction to the bootstrap"). Rows of one day share its weather and its delays:
+pairs (Efron and Tibshirani, 1993, "An introduction to the bootstrap"). Rows of one day share its weather, its delays:
 whole days are drawn, or the interval would be too narrow (Cameron, Gelbach and Miller, 2008, "Bootstrap-based
 improvements for inference with clustered errors").
 """
