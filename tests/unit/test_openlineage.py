@@ -17,6 +17,7 @@ from openlineage.client.serde import Serde
 
 from lakehouse import openlineage
 from lakehouse.settings import settings
+from lakehouse.sql_lineage import LineageError
 from tests.openlineage_schema import faults
 
 NOW = dt.datetime(2013, 3, 2, 6, tzinfo=dt.UTC)
@@ -172,3 +173,16 @@ def test_without_a_backend_events_go_to_a_file(lake_home: Any) -> None:
     openlineage.send([openlineage.started(row())])
     event = json.loads((lake_home / "openlineage" / "events.jsonl").read_text().splitlines()[-1])
     assert faults(event) == []
+
+
+def test_an_event_that_cannot_be_made_costs_a_line_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> list[Any]:
+        raise LineageError("gold.x: line 3")
+
+    monkeypatch.setattr("lakehouse.column_lineage.edges", broken)
+    scored = row(step="score", dataset="ml.x", versions_out=[("ml_next.x", 1)])
+    with caplog.at_level(logging.WARNING, "lakehouse"):
+        openlineage.send(openlineage.ended(each, {}) for each in [scored])
+    assert any("gold.x: line 3" in record.getMessage() for record in caplog.records)
