@@ -155,12 +155,7 @@ def _of_writes(ledger: Ledger, result: Impact, origin: Origin) -> Impact:
         if write.step == "score":
             continue
         result.tables.append(_table(ledger, write, days))
-        result.edges += [
-            (_node(source, hit.version), _node(write.table, write.version))
-            for source, version in write.reads.items()
-            for hit, own in ledger.owners(source, version, None)
-            if (source, hit.version) in found and _meet(found[source, hit.version], own)
-        ]
+        result.edges += _edges_into(ledger, write, found)
     for trained, sources in models.items():
         result.models.append(_model(*trained, sources))
         result.edges += [(_node(table, version), _node(*trained)) for table, version in sources]
@@ -172,12 +167,7 @@ def _of_writes(ledger: Ledger, result: Impact, origin: Origin) -> Impact:
         days = affected.get(write)
         if write in affected:
             because.append("its features")
-            result.edges += [
-                (_node(source, hit.version), _node(write.table, write.version))
-                for source, version in write.reads.items()
-                for hit, own in ledger.owners(source, version, None)
-                if (source, hit.version) in found and _meet(found[source, hit.version], own)
-            ]
+            result.edges += _edges_into(ledger, write, found)
         if model is not None and model in models:
             because.append(f"its model {_node(*model)}")
             days = ledger.written(write)
@@ -186,6 +176,16 @@ def _of_writes(ledger: Ledger, result: Impact, origin: Origin) -> Impact:
             result.predictions.append(_predictions(ledger, write, days, " and ".join(because)))
     result.edges = list(dict.fromkeys(result.edges))
     return result
+
+
+def _edges_into(ledger: Ledger, write: Write, found: Origin) -> list[tuple[str, str]]:
+    """From the writes that were found to one that has read their rows."""
+    return [
+        (_node(source, hit.version), _node(write.table, write.version))
+        for source, version in write.reads.items()
+        for hit, own in ledger.owners(source, version, None)
+        if (source, hit.version) in found and _meet(found[source, hit.version], own)
+    ]
 
 
 def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:

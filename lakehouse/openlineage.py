@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from deltalake.exceptions import DeltaError
 
 from lakehouse import tables
+from lakehouse.errors import LakeError
 from lakehouse.settings import PROJECT_DIR, settings
 
 if TYPE_CHECKING:
@@ -28,24 +29,26 @@ if TYPE_CHECKING:
 
     from lakehouse.sql_lineage import Edge
 
-PRODUCER = f"https://pypi.org/project/lakehouse/{installed('lakehouse')}"
+PRODUCER = f"urn:lakehouse:{installed('lakehouse')}"
 PARENT, ROOT = "OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID"
 ENGINE_STEPS = ("land", "replay", "gate", "build", "score", "reproduce")
 
 log = logging.getLogger("lakehouse")
 
 
-def send(events: list[RunEvent]) -> None:
-    """Send events; a backend that does not take them costs a line in the log, and never a step.
+def send(events: Iterable[RunEvent]) -> None:
+    """Send events; one that cannot be made, or is not taken, costs a line in the log, and never a step.
 
     Args:
-        events: In the order of their times.
+        events: In the order of their times; they may be made while they are sent.
     """
     import requests
 
     try:
         for event in events:
             _client().emit(event)
+    except (LakeError, DeltaError) as error:
+        log.warning("OpenLineage: an event cannot be made: %s", error)
     except (requests.RequestException, RuntimeError, OSError) as error:
         log.warning("OpenLineage: %s does not take events: %s", _backend(), error)
 

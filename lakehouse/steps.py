@@ -142,17 +142,17 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
         }
         parts = [{**row, "run_id": str(uuid.uuid4()), **part} for part in run.parts]
         ops.append("ops.runs", [row, *parts])
-        _send_lineage(run, row, parts)
+        openlineage.send(_lineage(run, row, parts))
         if error is None:
             run.say("%s %s%s: done in %.1f s", name, dataset, where, seconds)
 
 
-def _send_lineage(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> None:
+def _lineage(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[Any]:
     whole = openlineage.job_name(run.step, run.dataset), run.run_id
-    events = []
     for part in parts:
-        events += [openlineage.started(part, whole), openlineage.ended(part, {}, parent=whole)]
-    openlineage.send([*events, openlineage.ended(row, run.details, run.assertions)])
+        yield openlineage.started(part, whole)
+        yield openlineage.ended(part, {}, parent=whole)
+    yield openlineage.ended(row, run.details, run.assertions)
 
 
 @cache

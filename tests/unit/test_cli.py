@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,10 +28,9 @@ def lake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A contract of its own, which can be spoilt."""
-    for name in ("planes.yaml",):
-        (tmp_path / name).write_text((contracts.SOURCES_DIR / name).read_text())
+    (tmp_path / "planes.yaml").write_text((contracts.SOURCES_DIR / "planes.yaml").read_text())
     monkeypatch.setattr(contracts, "SOURCES_DIR", tmp_path)
     contracts.load.cache_clear()
     yield tmp_path

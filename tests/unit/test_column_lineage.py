@@ -196,6 +196,7 @@ def test_lineage_is_recorded_only_when_it_has_changed(monkeypatch: pytest.Monkey
 
 
 def test_what_is_kept_is_read_without_dbt(monkeypatch: pytest.MonkeyPatch) -> None:
+    column_lineage._kept.cache_clear()  # another test may have left the lineage of another project in the folder
     before = column_lineage._project()
     column_lineage._kept.cache_clear()
     monkeypatch.setattr(warehouse, "compiled_models", _must_not_run)

@@ -17,6 +17,7 @@ from openlineage.client.serde import Serde
 
 from lakehouse import openlineage
 from lakehouse.settings import settings
+from lakehouse.sql_lineage import LineageError
 from tests.openlineage_schema import faults
 
 NOW = dt.datetime(2013, 3, 2, 6, tzinfo=dt.UTC)
@@ -146,7 +147,7 @@ def test_events_arrive_at_a_backend(receiver: Receiver, caplog: pytest.LogCaptur
     openlineage.send([openlineage.started(facts), openlineage.ended(facts, {})])
     assert [event["eventType"] for event in receiver.events] == ["START", "COMPLETE"]
     assert {event["run"]["runId"] for event in receiver.events} == {facts["run_id"]}
-    assert not caplog.records
+    assert [record for record in caplog.records if record.name == "lakehouse"] == []
 
 
 @pytest.mark.parametrize("fault", ["hangs", "refuses", "is gone"])
@@ -164,7 +165,7 @@ def test_a_backend_that_does_not_work_costs_a_line_in_the_log(
     with caplog.at_level(logging.WARNING, "lakehouse"):
         openlineage.send([openlineage.started(row()), openlineage.started(row())])
     [record] = [record for record in caplog.records if record.name == "lakehouse"]
-    assert url in record.message
+    assert url in record.getMessage()
 
 
 def test_without_a_backend_events_go_to_a_file(lake_home: Any) -> None:
@@ -172,3 +173,16 @@ def test_without_a_backend_events_go_to_a_file(lake_home: Any) -> None:
     openlineage.send([openlineage.started(row())])
     event = json.loads((lake_home / "openlineage" / "events.jsonl").read_text().splitlines()[-1])
     assert faults(event) == []
+
+
+def test_an_event_that_cannot_be_made_costs_a_line_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> list[Any]:
+        raise LineageError("gold.x: line 3")
+
+    monkeypatch.setattr("lakehouse.column_lineage.edges", broken)
+    scored = row(step="score", dataset="ml.x", versions_out=[("ml_next.x", 1)])
+    with caplog.at_level(logging.WARNING, "lakehouse"):
+        openlineage.send(openlineage.ended(each, {}) for each in [scored])
+    assert any("gold.x: line 3" in record.getMessage() for record in caplog.records)
