@@ -161,6 +161,39 @@ def score(model: Annotated[str, typer.Argument(help="Name of a model folder.")],
 
 
 @app.command(rich_help_panel=STEPS)
+def promote(
+    what: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="A version; the newest one without a number.")],
+    reason: Annotated[
+        str | None, typer.Option(help="Make it champion by your word, without a comparison; this is kept with it.")
+    ] = None,
+) -> None:
+    """Compare a version with the champion on the same frozen rows, and make it champion if it wins."""
+    from lakehouse.steps import job
+
+    model, version = _version(what)
+    _report(job("promote")(model, version, reason))
+
+
+@app.command("rollback-model", rich_help_panel=STEPS)
+def rollback_model(
+    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the model's history.")],
+    to: Annotated[int | None, typer.Option(metavar="VERSION", help="Without it, the champion before this one.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="DAY", help="Champion of this day and later ones; without it, of all it may.")
+    ] = None,
+    rescore: Annotated[
+        bool, typer.Option("--rescore", help="Score, gate and release again what the withdrawn version has scored.")
+    ] = False,
+) -> None:
+    """Make an earlier champion score again."""
+    from lakehouse.steps import job
+
+    first = _interval(since).start if since else None
+    _report(job("rollback_model")(model, reason, to, first, rescore))
+
+
+@app.command(rich_help_panel=STEPS)
 def verify(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as gold.fct_flights; all without it.")
@@ -273,6 +306,29 @@ def sql(
         _prompt(limit, release)
         return
     print_rows(query, as_csv, as_json, limit, release)
+
+
+@app.command(rich_help_panel=QUERIES)
+def models(
+    model: Annotated[str | None, typer.Argument(help="Only this one, with everything that was decided.")] = None,
+) -> None:
+    """List the models and their champions; of one model, each decision about its versions and why."""
+    from lakehouse import registry, roles
+
+    if model is not None:
+        log = roles.events(registry.load(model).name)
+        for event in log:
+            event["at"] = f"{event['at']:%Y-%m-%d %H:%M:%S}"
+        _table(["at", "model_version", "event", "champion_before", "serves_from", "reason", "decided_by"], log)
+        return
+    shown = []
+    for spec in map(registry.load, registry.models()):
+        log = roles.events(spec.name)
+        office = roles.in_office(log) or dict.fromkeys(["model_version", "serves_from", "reason"])
+        versions = len({event["model_version"] for event in log})
+        shown.append({"model": spec.name, "owner": spec.owner, "task": spec.task, "versions": versions, **office})
+        shown[-1]["champion"] = office["model_version"]
+    _table(["model", "owner", "task", "versions", "champion", "serves_from", "reason"], shown)
 
 
 @app.command(rich_help_panel=QUERIES)
@@ -526,6 +582,13 @@ def new_model(name: str) -> None:
     from lakehouse import scaffold
 
     _made(scaffold.new_model(name))
+
+
+def _version(what: str) -> tuple[str, int | None]:
+    model, at, version = what.partition("@")
+    if at and not version.isdigit():
+        raise typer.BadParameter("Give MODEL or MODEL@VERSION, such as flight_delay@2.")
+    return model, int(version) if at else None
 
 
 def _made(paths: list[Path]) -> None:

@@ -24,6 +24,7 @@ import sqlglot
 
 from lakehouse import contracts, ops, registry, sql_lineage, warehouse
 from lakehouse.errors import LakeError
+from lakehouse.model_spec import ModelSpec
 from lakehouse.scoring import LINEAGE, SCORE
 from lakehouse.settings import settings
 from lakehouse.sql_lineage import (
@@ -300,7 +301,7 @@ def _read() -> Project:
     return Project(known, tuple(sorted(found)), tuple(sorted(decisive)))
 
 
-def _columns_of_model(spec: registry.ModelSpec) -> dict[str, tuple[str, ...]]:
+def _columns_of_model(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
     features = spec.features
     return {
         f"models.{spec.name}": (*features.inputs, SCORE),
@@ -308,7 +309,7 @@ def _columns_of_model(spec: registry.ModelSpec) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _edges_of_model(spec: registry.ModelSpec) -> list[Edge]:
+def _edges_of_model(spec: ModelSpec) -> list[Edge]:
     model, predictions, features = f"models.{spec.name}", spec.predictions_table, spec.features
     identity = (*features.entity_key, features.interval_column)
     return [
@@ -321,7 +322,7 @@ def _edges_of_model(spec: registry.ModelSpec) -> list[Edge]:
     ]
 
 
-def _check_features(spec: registry.ModelSpec, known: dict[str, tuple[str, ...]]) -> None:
+def _check_features(spec: ModelSpec, known: dict[str, tuple[str, ...]]) -> None:
     features = spec.features
     used = tuple(dict.fromkeys([*features.kept, *features.inputs]))
     # A table that neither landing nor dbt makes is where the lineage begins.

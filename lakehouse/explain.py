@@ -14,6 +14,7 @@ import lakehouse
 from lakehouse import attribution, contracts, ops, registry, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
+from lakehouse.model_spec import ModelSpec
 from lakehouse.provenance import Days, Ledger, Write, ranges
 from lakehouse.readers import files
 from lakehouse.release import released
@@ -116,7 +117,7 @@ class Explainer:
             "model": self._model(row["model_name"], int(row["model_version"])),
         }
 
-    def _reasons(self, spec: registry.ModelSpec, row: dict[str, Any]) -> dict[str, Any]:
+    def _reasons(self, spec: ModelSpec, row: dict[str, Any]) -> dict[str, Any]:
         day = row[spec.features.interval_column]
         served = self._served(row["model_name"], int(row["model_version"]))
         features, given = self._features(spec, served, int(row["release_id"]), day)
@@ -155,7 +156,7 @@ class Explainer:
         return served
 
     def _features(
-        self, spec: registry.ModelSpec, served: ServedModel, release_id: int, day: dt.date
+        self, spec: ModelSpec, served: ServedModel, release_id: int, day: dt.date
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The day's rows of the features, by entity key, and what the model makes of them."""
         key = "features", served.name, served.version, release_id, day
@@ -174,7 +175,7 @@ class Explainer:
         found: tuple[pd.DataFrame, dict[str, Any]] = self._cache[key]
         return found
 
-    def _background(self, spec: registry.ModelSpec, served: ServedModel) -> pd.DataFrame:
+    def _background(self, spec: ModelSpec, served: ServedModel) -> pd.DataFrame:
         """The rows that a version was fitted on."""
         version = registry.version(served.name, served.version)
         days = Interval.parse(registry.logged(version).parameters["train_days"])

@@ -150,6 +150,25 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("metrics", pa.map_(pa.string(), pa.float64())),
         ]
     ),
+    "ops.model_events": pa.schema(
+        [
+            ("at", _UTC),
+            ("model_name", pa.string()),
+            ("model_version", pa.int32()),
+            ("event", pa.string()),
+            ("champion_before", pa.int32()),
+            ("serves_from", pa.date32()),
+            ("reason", pa.string()),
+            ("decided_by", pa.string()),
+            ("run_id", pa.string()),
+            ("release_id", pa.int64()),
+            ("evaluation_start", pa.date32()),
+            ("evaluation_end", pa.date32()),
+            ("evaluation_rows", pa.int64()),
+            ("evaluation_sha256", pa.string()),
+            ("evidence", pa.string()),
+        ]
+    ),
     "ops.fingerprints": pa.schema(
         [
             ("recorded_at", _UTC),

@@ -1,50 +1,22 @@
 """Promotion: a challenger and the champion on the same rows, and whether the one is to follow the other.
 
 The difference of two models on the same rows is far less uncertain than each one's own figure, so rows are drawn in
-pairs (Efron and Tibshirani, 1993, "An introduction to the bootstrap"). Rows of one day share its weather, its delays:
-whole days are drawn, or the interval would be too narrow (Cameron, Gelbach and Miller, 2008, "Bootstrap-based
-improvements for inference with clustered errors").
+pairs (Efron and Tibshirani, 1993, "An introduction to the bootstrap"), and whole days of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from lakehouse.errors import LakeError
-from lakehouse.metrics import metric
-
-RESAMPLES = 2000
+from lakehouse.metrics import interval_of_mean, metric
+from lakehouse.model_spec import ModelSpec
 
 
 class ComparisonError(LakeError, ValueError):
     """Two models cannot be compared fairly."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """When a challenger becomes champion.
-
-    Attributes:
-        metric: Metric with a loss per row that it has to win by.
-        min_effect: How much lower its mean loss has to be at least.
-        confidence: Of the intervals.
-        guards: Metric to how much worse than the champion's it may be.
-        segments: Columns in whose values it must not be worse, by the same metric.
-        segment_tolerance: How much worse it may be in one segment, beyond doubt.
-        segment_rows: Segments of fewer rows are not looked at.
-    """
-
-    metric: str = "log_loss"
-    min_effect: float = 0.0
-    confidence: float = 0.95
-    guards: Mapping[str, float] = field(default_factory=dict)
-    segments: tuple[str, ...] = ()
-    segment_tolerance: float = 0.0
-    segment_rows: int = 200
 
 
 @dataclass(frozen=True)
@@ -97,29 +69,32 @@ class Decision:
     segments: dict[str, Difference]
 
 
-def decide(rows: pd.DataFrame, policy: Policy, seed: int) -> Decision:
+def decide(rows: pd.DataFrame, spec: ModelSpec) -> Decision:
     """Compare a challenger with the champion on one frozen set of rows.
 
     Args:
         rows: One per entity and day, with ``outcome``, ``champion`` and ``challenger`` (scores), ``day``, and the
-            columns of the policy's segments.
-        policy: When the challenger wins.
-        seed: Of the draws.
+            columns of the segments to watch.
+        spec: The model, whose ``promotion`` says when the challenger wins.
 
     Raises:
         ComparisonError: There are no rows, or a score or an outcome is missing: both have to be measured on all rows.
     """
-    _check(rows, policy)
-    overall = difference(rows, policy, seed)
+    policy, loss = spec.promotion, spec.metrics.optimize
+    _check(rows, policy.segments)
+    overall = difference(rows, spec)
     reasons = []
     if overall.high >= 0:
-        reasons.append(f"{policy.metric} is not lower beyond doubt: {overall}")
+        reasons.append(f"{loss} is not lower beyond doubt: {overall}")
     elif -overall.value < policy.min_effect:
-        reasons.append(f"{policy.metric} is lower by less than {policy.min_effect}: {overall}")
+        reasons.append(f"{loss} is lower by less than {policy.min_effect}: {overall}")
     outcomes = rows["outcome"].to_numpy("float64")
     guards = {}
     for name, tolerance in policy.guards.items():
-        theirs, ours = (metric(name).of(outcomes, rows[who].to_numpy("float64")) for who in ("champion", "challenger"))
+        theirs, ours = (
+            metric(name).of(outcomes, rows[who].to_numpy("float64"), spec.decision_threshold)
+            for who in ("champion", "challenger")
+        )
         guards[name] = theirs, ours
         if metric(name).worse_by(ours, theirs) > tolerance:
             reasons.append(f"{name} is worse by more than {tolerance}: {ours:.4f} against {theirs:.4f}")
@@ -127,45 +102,35 @@ def decide(rows: pd.DataFrame, policy: Policy, seed: int) -> Decision:
     for column in policy.segments:
         for value, part in rows.groupby(column, sort=True):
             if len(part) >= policy.segment_rows:
-                found = segments[f"{column}={value}"] = difference(part, policy, seed)
+                found = segments[f"{column}={value}"] = difference(part, spec)
                 if found.low > policy.segment_tolerance:
-                    reasons.append(f"{policy.metric} is higher where {column} is {value}: {found}")
+                    reasons.append(f"{loss} is higher where {column} is {value}: {found}")
     if not reasons:
-        return Decision(True, (f"{policy.metric} is lower: {overall}",), overall, guards, segments)
+        return Decision(True, (f"{loss} is lower: {overall}",), overall, guards, segments)
     return Decision(False, tuple(reasons), overall, guards, segments)
 
 
-def difference(rows: pd.DataFrame, policy: Policy, seed: int) -> Difference:
+def difference(rows: pd.DataFrame, spec: ModelSpec) -> Difference:
     """The difference in mean loss, with its interval by drawing whole days in pairs.
 
     Args:
         rows: As :func:`decide` takes them.
-        policy: Names the metric and the confidence.
-        seed: Of the draws.
+        spec: The model.
     """
-    loss = metric(policy.metric).loss_per_row
+    loss = metric(spec.metrics.optimize).loss_per_row
     assert loss is not None
     outcomes = rows["outcome"].to_numpy("float64")
     theirs, ours = (loss(outcomes, rows[who].to_numpy("float64")) for who in ("champion", "challenger"))
-    by_day = pd.DataFrame({"day": rows["day"].to_numpy(), "difference": ours - theirs}).groupby("day")["difference"]
-    sums, counts = by_day.sum().to_numpy(), by_day.count().to_numpy()
-    drawn = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    tail = (1 - policy.confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Difference(len(rows), float(theirs.mean()), float(ours.mean()), float(low), float(high))
+    low, high = interval_of_mean(ours - theirs, rows["day"].to_numpy(), spec.promotion.confidence, spec.training.seed)
+    return Difference(len(rows), float(theirs.mean()), float(ours.mean()), low, high)
 
 
-def _check(rows: pd.DataFrame, policy: Policy) -> None:
-    needed = ["outcome", "champion", "challenger", "day", *policy.segments]
+def _check(rows: pd.DataFrame, segments: list[str]) -> None:
+    needed = ["outcome", "champion", "challenger", "day", *segments]
     if missing := [name for name in needed if name not in rows]:
         raise ComparisonError(f"The rows to compare on have no {', '.join(missing)}.")
     if rows.empty:
         raise ComparisonError("There are no rows to compare on.")
-    if metric(policy.metric).loss_per_row is None:
-        raise ComparisonError(
-            f"{policy.metric} is no mean over rows, so no interval of it is known: use it as a guard."
-        )
     for name in ("outcome", "champion", "challenger"):
         if gone := int(rows[name].isna().sum()):
             raise ComparisonError(

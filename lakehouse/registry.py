@@ -1,6 +1,6 @@
-"""Models: what their folders declare, their versions in the MLflow registry, and which one is champion.
+"""Models: what their folders declare, and their versions in the MLflow registry.
 
-A model is a folder ``models/<name>/`` with ``model.yaml`` (read here into :class:`ModelSpec`), ``pipeline.py``
+A model is a folder ``models/<name>/`` with ``model.yaml`` (see :mod:`lakehouse.model_spec`), ``pipeline.py``
 (its candidate pipelines) and ``README.md`` (its card). MLflow is imported only by the functions that talk to
 it, because DAG files import this module.
 """
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
+from lakehouse.model_spec import InvalidModelError, ModelSpec, read_spec
 from lakehouse.scoring import TRUSTED, ServedModel, check
 from lakehouse.settings import PROJECT_DIR, settings
 
@@ -43,89 +43,12 @@ _MLFLOW_ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
+_BASELINE = "baseline.skops"
 _PACKAGES = ("scikit-learn", "skops", "numpy", "scipy", "pandas")
-
-
-class InvalidModelError(LakeError, ValueError):
-    """A model's folder is missing, or its ``model.yaml`` is wrong."""
-
-
-class NoChampionError(LakeError, LookupError):
-    """No version of a model has the alias ``champion``."""
 
 
 class UnknownVersionError(LakeError, LookupError):
     """A model has no such version."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Features(_Part):
-    """Where a model's input comes from, and which of its columns the model sees."""
-
-    table: str = Field(description="Released table with one row per entity and interval.")
-    entity_key: list[str] = Field(min_length=1, description="Columns that name the entity a prediction is about.")
-    interval_column: str = Field(description="DATE column that tells the interval of a row.")
-    carried: list[str] = Field([], description="Columns copied to the predictions for their readers.")
-    numeric: list[str] = Field(description="Input columns that are numbers or booleans.")
-    categorical: list[str] = Field([], description="Input columns that are names.")
-
-    @property
-    def inputs(self) -> list[str]:
-        """The columns that the model sees, in order."""
-        return [*self.numeric, *self.categorical]
-
-    @property
-    def kept(self) -> list[str]:
-        """The columns that a prediction keeps of its input row."""
-        return list(dict.fromkeys([*self.entity_key, self.interval_column, *self.carried]))
-
-
-class Label(_Part):
-    """Where the outcome is, which is joined by entity key and interval column."""
-
-    table: str = Field(description="Released table with the outcomes.")
-    column: str = Field(description="Boolean column; rows where it is null are not trained on.")
-
-
-class Training(_Part):
-    """How the model is trained and selected."""
-
-    window_days: int = Field(gt=0, description="Length of the training window when none is given.")
-    test_days: int = Field(gt=0, description="Last days of the window: only measured, never fitted or selected on.")
-    folds: int = Field(gt=0, description="Number of time-ordered validation folds.")
-    fold_days: int = Field(gt=0, description="Days per fold.")
-    seed: int = Field(description="Seed of everything random.")
-    schedule: str | None = Field(None, description="Cron expression of the training DAG; null trains on demand.")
-
-
-class ModelSpec(_Part):
-    """What ``model.yaml`` declares."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="The name of the folder.")
-    owner: str
-    description: str
-    features: Features
-    label: Label
-    decision_threshold: float = Field(gt=0, lt=1, description="From this score on the decision is true.")
-    training: Training
-
-    @property
-    def predictions_table(self) -> str:
-        """Released table of the model's predictions."""
-        return f"ml.predictions_{self.name}"
-
-    @model_validator(mode="after")
-    def _inputs_are_sound(self) -> ModelSpec:
-        inputs = self.features.inputs
-        twice = sorted({column for column in inputs if inputs.count(column) > 1})
-        if twice:
-            raise ValueError(f"features: listed twice: {', '.join(twice)}")
-        if self.label.column in [*inputs, *self.features.kept]:
-            raise ValueError(f"features: {self.label.column} is the label and cannot be an input")
-        return self
 
 
 def models() -> list[str]:
@@ -146,31 +69,6 @@ def load(name: str) -> ModelSpec:
     if not path.is_file():
         raise InvalidModelError(f"There is no model {name!r}. Models: {', '.join(models()) or 'none yet'}.")
     return read_spec(path)
-
-
-def read_spec(path: Path) -> ModelSpec:
-    """Read and check one ``model.yaml``.
-
-    Args:
-        path: The file, in a folder of the model's name.
-
-    Raises:
-        InvalidModelError: The file is not YAML, a key is unknown, missing or of the wrong type.
-    """
-    try:
-        document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise InvalidModelError(f"{path}: is not YAML: {error}") from error
-    try:
-        spec = ModelSpec.model_validate(document)
-    except ValidationError as error:
-        faults = "; ".join(
-            ": ".join(filter(None, [".".join(map(str, fault["loc"])), fault["msg"]])) for fault in error.errors()
-        )
-        raise InvalidModelError(f"{path}: {faults}") from error
-    if spec.name != path.parent.name:
-        raise InvalidModelError(f"{path}: name: is {spec.name!r}, but the folder is {path.parent.name!r}")
-    return spec
 
 
 def candidates(spec: ModelSpec) -> dict[str, Pipeline]:
@@ -313,24 +211,6 @@ def connect() -> MlflowClient:
     return mlflow.MlflowClient()
 
 
-def champion(name: str) -> ModelVersion:
-    """The version that scores, looked up now. Call once per run and keep the answer: the alias can move.
-
-    Args:
-        name: The model.
-
-    Raises:
-        NoChampionError: The model has not been trained, or no version was good enough.
-    """
-    found = _by_alias(name, CHAMPION)
-    if found is None:
-        raise NoChampionError(
-            f"The model {name} has no champion. Train it first: lake train {name} --interval FIRST/LAST; "
-            "a version that does not beat the base rate does not become champion."
-        )
-    return found
-
-
 def versions(name: str) -> list[ModelVersion]:
     """All registered versions of a model, oldest first.
 
@@ -413,11 +293,12 @@ def parameters(spec: ModelSpec, trained: Trained, pins: Pins) -> dict[str, Any]:
     }
 
 
-def fetch(version: ModelVersion) -> ServedModel:
+def fetch(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
     """Bring a version's bytes and input columns here, without loading the model.
 
     Args:
         version: Which.
+        baseline: The baseline that was fitted beside it, on the same rows, and not the version itself.
 
     Raises:
         lakehouse.scoring.UntrustedModelError: The stored model names types that are not known to be harmless.
@@ -430,7 +311,8 @@ def fetch(version: ModelVersion) -> ServedModel:
     with tempfile.TemporaryDirectory() as folder:
         local = Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder))
         metadata = yaml.safe_load((local / "MLmodel").read_text())["metadata"]
-        payload = (local / "model.skops").read_bytes()
+        path = download_artifacts(f"runs:/{version.run_id}/{_BASELINE}", dst_path=folder) if baseline else ""
+        payload = Path(path or local / "model.skops").read_bytes()
     model = ServedModel(
         name=version.name,
         version=version.version,
@@ -438,17 +320,17 @@ def fetch(version: ModelVersion) -> ServedModel:
         categorical=tuple(metadata["categorical"]),
         threshold=metadata["decision_threshold"],
         payload=payload,
+        task=metadata.get("task", "classification"),
     )
     check(model)
     return model
 
 
 def register(spec: ModelSpec, trained: Trained, pins: Pins, step_run_id: str) -> ModelVersion:
-    """Log a training run to MLflow, register its model, and give it its role.
+    """Log a training run to MLflow, and register its model, which has no role yet.
 
     The same training again (same data, code of the model, environment and outcome) registers nothing new and
-    returns the version that there is. A version becomes champion when it beats the base rate in log loss on
-    the test days and, where there is a champion, beats it on the same days; otherwise it is the challenger.
+    returns the version that there is.
 
     Args:
         spec: The model.
@@ -460,33 +342,40 @@ def register(spec: ModelSpec, trained: Trained, pins: Pins, step_run_id: str) ->
     fingerprint = pins.fingerprint(trained.predictions_sha256)
     known = client.search_model_versions(f"name='{spec.name}' and tags.fingerprint='{fingerprint}'")
     if known:
-        version = _model_version(known[0])
-    else:
-        version = _log(client, spec, trained, pins, {"fingerprint": fingerprint, "step_run_id": step_run_id})
-    if "role_reason" not in version.tags:
-        _assign_role(client, spec, trained, version)
-    return _model_version(client.get_model_version(spec.name, str(version.version)))
+        return version(spec.name, int(known[0].version))
+    return _log(client, spec, trained, pins, {"fingerprint": fingerprint, "step_run_id": step_run_id})
 
 
-def _assign_role(client: MlflowClient, spec: ModelSpec, trained: Trained, version: ModelVersion) -> None:
-    current = _by_alias(spec.name, CHAMPION)
-    ours, base, days = trained.test_log_loss, trained.baseline_test_log_loss, trained.split.test
-    if ours >= base:
-        role, reason = CHALLENGER, f"log loss {ours:.4f} is not below the base rate's {base:.4f} on {days}"
-    elif current is None or current.version == version.version:
-        role, reason = CHAMPION, f"first version; log loss {ours:.4f} is below the base rate's {base:.4f} on {days}"
-    else:
-        theirs = trained.test_log_loss_of(fetch(current))
-        role = CHAMPION if ours < theirs else CHALLENGER
-        relation = "below" if ours < theirs else "not below"
-        reason = f"log loss {ours:.4f} is {relation} version {current.version}'s {theirs:.4f} on {days}"
-    client.set_registered_model_alias(spec.name, role, str(version.version))
-    # Last, so that a run that was killed before it decides again.
-    client.set_model_version_tag(spec.name, str(version.version), "role_reason", reason)
+def set_alias(name: str, alias: str, number: int | None) -> None:
+    """Show a version's role in MLflow.
+
+    Args:
+        name: The model.
+        alias: ``champion`` or ``challenger``.
+        number: The version that has the role now; None for no version.
+    """
+    if number is not None:
+        connect().set_registered_model_alias(name, alias, str(number))
+    elif _by_alias(name, alias) is not None:
+        connect().delete_registered_model_alias(name, alias)
+
+
+def set_reason(name: str, number: int, reason: str) -> None:
+    """Show in MLflow why a version has its role.
+
+    Args:
+        name: The model.
+        number: The version.
+        reason: Why.
+    """
+    connect().set_model_version_tag(name, str(number), "role_reason", reason)
 
 
 def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, tags: dict[str, str]) -> ModelVersion:
+    import tempfile
+
     import mlflow
+    import skops.io
     from mlflow.data.delta_dataset_source import DeltaDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.exceptions import MlflowException
@@ -498,6 +387,7 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
     # Says for every model that there is no pip; an environment made by uv has none.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     example = trained.example
+    predict = "predict_proba" if spec.task == "classification" else "predict"
     tags = {**pins.tags(), **tags, "candidate": trained.selected, "predictions_sha256": trained.predictions_sha256}
     mlflow.set_experiment(spec.name)
     with mlflow.start_run(run_name=f"{spec.name} {pins.window}", tags={**tags, "owner": spec.owner}) as run:
@@ -509,20 +399,24 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
             mlflow.log_input(dataset, context="training")
         mlflow.log_dict(trained.figures(), "metrics.json")
         mlflow.log_text(card(spec, trained, pins.tags()), "card.md")
+        with tempfile.TemporaryDirectory() as folder:
+            skops.io.dump(trained.baseline_pipeline, Path(folder) / _BASELINE)
+            mlflow.log_artifact(str(Path(folder) / _BASELINE))
         info = mlflow.sklearn.log_model(
             trained.pipeline,
             name=spec.name,
             serialization_format="skops",
             skops_trusted_types=TRUSTED,
-            signature=infer_signature(example, trained.pipeline.predict_proba(example)),
+            signature=infer_signature(example, getattr(trained.pipeline, predict)(example)),
             input_example=example,
-            pyfunc_predict_fn="predict_proba",
+            pyfunc_predict_fn=predict,
             # Given, because MLflow would start a process to find them out.
             pip_requirements=[f"{package}=={_installed(package)}" for package in _PACKAGES],
             metadata={
                 "numeric": list(spec.features.numeric),
                 "categorical": list(spec.features.categorical),
                 "decision_threshold": spec.decision_threshold,
+                "task": spec.task,
             },
         )
         run_id = run.info.run_id

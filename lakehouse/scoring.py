@@ -46,16 +46,18 @@ class ServedModel:
         version: Number in the registry.
         numeric: Input columns that are numbers.
         categorical: Input columns that are names.
-        threshold: From this score on the decision is true.
+        threshold: From this score on the decision is true; None for a model without decisions.
         payload: The skops file.
+        task: Whether a score is a probability (``classification``) or a number (``regression``).
     """
 
     name: str
     version: int
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
-    threshold: float
+    threshold: float | None
     payload: bytes = field(repr=False)
+    task: str = "classification"
 
     @property
     def inputs(self) -> list[str]:
@@ -121,14 +123,25 @@ def pipeline(model: ServedModel) -> Pipeline:
 
 
 def score(frame: pd.DataFrame, model: ServedModel) -> Any:
-    """Probability of the positive class for each row, as a float64 array.
+    """The score of each row, as a float64 array.
 
     Args:
         frame: Rows of the features table.
         model: The version that scores.
     """
     inputs = model_input(frame, list(model.numeric), list(model.categorical))
-    return pipeline(model).predict_proba(inputs)[:, 1]
+    return predict(pipeline(model), inputs, model.task)
+
+
+def predict(fitted: Pipeline, inputs: pd.DataFrame, task: str) -> Any:
+    """The score of each row: the probability of the positive class, or the number that a regression predicts.
+
+    Args:
+        fitted: A fitted pipeline.
+        inputs: Outcome of :func:`model_input`.
+        task: ``classification`` or ``regression``.
+    """
+    return fitted.predict_proba(inputs)[:, 1] if task == "classification" else fitted.predict(inputs)
 
 
 def score_batches(batches: Iterator[pa.RecordBatch], model: ServedModel, kept: list[str]) -> Iterator[pa.RecordBatch]:

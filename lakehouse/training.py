@@ -11,23 +11,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from sklearn.base import clone
-from sklearn.metrics import brier_score_loss, log_loss, precision_score, recall_score, roc_auc_score
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.scoring import ServedModel, model_input, score
+from lakehouse.metrics import calibration_bins, interval_of_mean, metric
+from lakehouse.scoring import model_input, predict
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-    from lakehouse.registry import ModelSpec, Training
+    from lakehouse.model_spec import ModelSpec, Training
 
 LABEL = "label"
-CALIBRATION_BINS = 10
 
 
 class NotEnoughDataError(LakeError, ValueError):
@@ -54,23 +52,19 @@ class Figures:
     """How good a candidate is.
 
     Attributes:
-        validation_log_loss: Mean over the folds.
-        log_loss: On the test days, like all that follows.
-        auc: Area under the ROC curve.
-        brier: Brier score.
-        calibration_error: Mean distance of score and outcome over bins of the score, weighted by rows.
-        precision: Of the decision.
-        recall: Of the decision.
-        calibration: Per bin of the score (deciles): rows, mean score, share of positives.
+        validation: Mean over the folds of the metric that decides.
+        test: Metric to its value on the test days; the one that decides comes first.
+        low: Lower end of the 95 % interval of the one that decides, by days.
+        high: Upper end.
+        segments: ``column=value`` to the rows there and the metric that decides.
+        calibration: Per bin of the score (deciles): rows, mean score, mean outcome.
     """
 
-    validation_log_loss: float
-    log_loss: float
-    auc: float
-    brier: float
-    calibration_error: float
-    precision: float
-    recall: float
+    validation: float
+    test: dict[str, float]
+    low: float
+    high: float
+    segments: dict[str, tuple[int, float]]
     calibration: tuple[tuple[int, float, float], ...]
 
 
@@ -79,13 +73,15 @@ class Trained:
     """A finished training: the selected pipeline, fitted, and the figures of all candidates.
 
     Attributes:
-        selected: Name of the candidate with the lowest log loss on the folds, the baseline aside.
+        selected: Name of the candidate that is best on the folds, the baseline aside.
         baseline: Name of the baseline.
+        optimize: The metric that decides.
         pipeline: The selected candidate, fitted on the train days. The figures are of this very fit.
+        baseline_pipeline: The baseline, fitted on the same days.
         candidates: Figures by candidate.
         split: How the window was cut.
         rows: Number of rows: ``train``, ``test``, ``unlabelled``.
-        positive_rate: Share of positives in the train days.
+        mean_outcome: Mean label of the train days; of a classification, the share of positives.
         test: Labelled rows of the test days, with every column of the features table.
         predictions_sha256: Hash of the selected candidate's scores on the test days.
         example: A few rows of input.
@@ -93,57 +89,33 @@ class Trained:
 
     selected: str
     baseline: str
+    optimize: str
     pipeline: Pipeline
+    baseline_pipeline: Pipeline
     candidates: dict[str, Figures]
     split: Split
     rows: dict[str, int]
-    positive_rate: float
+    mean_outcome: float
     test: pd.DataFrame
     predictions_sha256: str
     example: pd.DataFrame
-
-    @property
-    def test_log_loss(self) -> float:
-        """Log loss of the selected candidate on the test days."""
-        return self.candidates[self.selected].log_loss
-
-    @property
-    def baseline_test_log_loss(self) -> float:
-        """Log loss of the baseline on the test days."""
-        return self.candidates[self.baseline].log_loss
-
-    def test_log_loss_of(self, model: ServedModel) -> float:
-        """Log loss of another model on the same test days.
-
-        Args:
-            model: Which.
-        """
-        return float(log_loss(self.test[LABEL], score(self.test, model)))
 
     def headline(self) -> dict[str, float]:
         """The figures that a version is known by."""
         figures = self.candidates[self.selected]
         return {
-            "test_log_loss": figures.log_loss,
-            "test_log_loss_baseline": self.baseline_test_log_loss,
-            "test_auc": figures.auc,
-            "test_brier": figures.brier,
-            "test_calibration_error": figures.calibration_error,
+            **{f"test_{name}": value for name, value in figures.test.items()},
+            f"test_{self.optimize}_low": figures.low,
+            f"test_{self.optimize}_high": figures.high,
+            f"test_{self.optimize}_baseline": self.candidates[self.baseline].test[self.optimize],
         }
 
     def metrics(self) -> dict[str, float]:
         """Every figure of every candidate, by a flat name."""
         flat = dict(self.headline())
         for name, figures in self.candidates.items():
-            flat |= {
-                f"{name}/validation_log_loss": figures.validation_log_loss,
-                f"{name}/test_log_loss": figures.log_loss,
-                f"{name}/test_auc": figures.auc,
-                f"{name}/test_brier": figures.brier,
-                f"{name}/test_calibration_error": figures.calibration_error,
-                f"{name}/test_precision": figures.precision,
-                f"{name}/test_recall": figures.recall,
-            }
+            flat[f"{name}/validation_{self.optimize}"] = figures.validation
+            flat |= {f"{name}/test_{metric}": value for metric, value in figures.test.items()}
         return flat
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -159,7 +131,7 @@ class Trained:
             "test_days": str(self.split.test),
             "folds": [{"fitted": str(fitted), "validated": str(validated)} for fitted, validated in self.split.folds],
             "rows": self.rows,
-            "positive_rate": self.positive_rate,
+            "mean_outcome": self.mean_outcome,
             "candidates": {name: vars(figures) for name, figures in self.candidates.items()},
         }
 
@@ -209,7 +181,7 @@ def training_frame(features: pd.DataFrame, labels: pd.DataFrame, spec: ModelSpec
         spec: The model.
 
     Returns:
-        The features with a column ``label``: true, false, or null where the outcome is not known.
+        The features with a column ``label``, which is null where the outcome is not known.
     """
     key = list(dict.fromkeys([*spec.features.entity_key, spec.features.interval_column]))
     outcomes = labels[[*key, spec.label.column]].rename(columns={spec.label.column: LABEL})
@@ -236,7 +208,7 @@ def content_sha256(frame: pd.DataFrame) -> str:
 # machine take many times longer than one.
 @threadpool_limits.wrap(limits=1)
 def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec, window: Interval) -> Trained:
-    """Select by log loss on time-ordered folds, fit on the train days, measure every candidate on the test days.
+    """Select on time-ordered folds, fit on the train days, measure every candidate on the test days.
 
     Args:
         frame: Outcome of :func:`training_frame`.
@@ -245,26 +217,26 @@ def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec,
         window: The days to train, select and measure on.
 
     Raises:
-        NotEnoughDataError: Some part of the window lacks labelled rows of both outcomes.
+        NotEnoughDataError: Some part of the window lacks labelled rows, or its outcomes are all the same.
     """
     plan = split(window, spec.training)
     inside = frame[_within(frame, window, spec)]
     known = inside[inside[LABEL].notna()].copy()
-    known[LABEL] = known[LABEL].astype("int8")
+    known[LABEL] = known[LABEL].astype("int8" if spec.task == "classification" else "float64")
     parts = {str(part): known[_within(known, part, spec)] for part in _parts(plan)}
     for name, part in parts.items():
         if part[LABEL].nunique() < 2:
             raise NotEnoughDataError(
-                f"{spec.name}: {len(part)} labelled rows of {spec.features.table} in {name}, and not of both outcomes. "
-                f"Are {spec.features.table} and {spec.label.table} built and released for those days?"
+                f"{spec.name}: {len(part)} labelled rows of {spec.features.table} in {name}, and no two different "
+                f"outcomes. Are {spec.features.table} and {spec.label.table} built and released for those days?"
             )
 
+    optimize = metric(spec.metrics.optimize)
     validation = dict.fromkeys(candidates, 0.0)
     for fitted, validated in plan.folds:
         for name, candidate in candidates.items():
-            fold = _fit(candidate, parts[str(fitted)], spec)
-            scores = _score(fold, parts[str(validated)], spec)
-            validation[name] += float(log_loss(parts[str(validated)][LABEL], scores)) / len(plan.folds)
+            fold, part = _fit(candidate, parts[str(fitted)], spec), parts[str(validated)]
+            validation[name] += optimize.of(_outcomes(part), _score(fold, part, spec), None) / len(plan.folds)
     baseline, *contenders = candidates
     selected = min(contenders, key=lambda name: validation[name])
 
@@ -274,57 +246,44 @@ def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec,
     return Trained(
         selected=selected,
         baseline=baseline,
+        optimize=optimize.name,
         pipeline=pipelines[selected],
-        candidates={
-            name: measure(test_part[LABEL].to_numpy(), scores[name], spec.decision_threshold, validation[name])
-            for name in candidates
-        },
+        baseline_pipeline=pipelines[baseline],
+        candidates={name: measure(test_part, scores[name], spec, validation[name]) for name in candidates},
         split=plan,
         rows={"train": len(train_part), "test": len(test_part), "unlabelled": len(inside) - len(known)},
-        positive_rate=float(train_part[LABEL].mean()),
+        mean_outcome=float(train_part[LABEL].mean()),
         test=test_part,
         predictions_sha256=hashlib.sha256(scores[selected].tobytes()).hexdigest(),
         example=_inputs(train_part.head(3), spec),
     )
 
 
-def measure(outcomes: Any, scores: Any, threshold: float, validation_log_loss: float) -> Figures:
+def measure(part: pd.DataFrame, scores: Any, spec: ModelSpec, validation: float) -> Figures:
     """Figures of one candidate.
 
     Args:
-        outcomes: 0 or 1 per row.
-        scores: Probability of 1 per row.
-        threshold: From this score on the decision is 1.
-        validation_log_loss: Mean log loss on the folds.
+        part: Labelled rows.
+        scores: One per row.
+        spec: The model.
+        validation: Mean over the folds of the metric that decides.
     """
-    bins = calibration(outcomes, scores)
-    error = sum(rows * abs(mean - share) for rows, mean, share in bins) / len(scores)
-    decisions = scores >= threshold
+    outcomes, names = _outcomes(part), dict.fromkeys([spec.metrics.optimize, *spec.metrics.watch])
+    loss = metric(spec.metrics.optimize).loss_per_row
+    assert loss is not None
+    losses = pd.Series(loss(outcomes, scores), index=part.index)
+    low, high = interval_of_mean(losses, part[spec.features.interval_column].to_numpy(), 0.95, spec.training.seed)
     return Figures(
-        validation_log_loss=validation_log_loss,
-        log_loss=float(log_loss(outcomes, scores)),
-        auc=float(roc_auc_score(outcomes, scores)),
-        brier=float(brier_score_loss(outcomes, scores)),
-        calibration_error=error,
-        precision=float(precision_score(outcomes, decisions, zero_division=0)),
-        recall=float(recall_score(outcomes, decisions)),
-        calibration=bins,
-    )
-
-
-def calibration(outcomes: Any, scores: Any) -> tuple[tuple[int, float, float], ...]:
-    """Rows, mean score and share of positives per decile of the score; equal scores share a bin.
-
-    Args:
-        outcomes: 0 or 1 per row.
-        scores: Probability of 1 per row.
-    """
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
-    place = np.searchsorted(edges, scores, side="right")
-    return tuple(
-        (int(inside.sum()), float(scores[inside].mean()), float(outcomes[inside].mean()))
-        for inside in (place == number for number in range(len(edges) + 1))
-        if inside.any()
+        validation=validation,
+        test={name: metric(name).of(outcomes, scores, spec.decision_threshold) for name in names},
+        low=low,
+        high=high,
+        segments={
+            f"{column}={value}": (len(group), float(group.mean()))
+            for column in spec.promotion.segments
+            for value, group in losses.groupby(part[column], sort=True)
+        },
+        calibration=tuple(calibration_bins(outcomes, scores)),
     )
 
 
@@ -336,41 +295,58 @@ def card(spec: ModelSpec, trained: Trained, pins: dict[str, str]) -> str:
         trained: Its training.
         pins: What it was made from.
     """
-    plan = trained.split
+    plan, figures = trained.split, trained.candidates[trained.selected]
+    measured = list(figures.test)
+    names = ["candidate", f"validation {trained.optimize}", *(f"test {name}" for name in measured)]
     lines = [
         f"# {spec.name}",
         "",
         spec.description,
         "",
-        f"Selected: **{trained.selected}**, by mean log loss over {len(plan.folds)} time-ordered folds. "
-        f"Fitted on {plan.train} ({trained.rows['train']} rows, {trained.positive_rate:.1%} positive), measured on the "
-        f"untouched days {plan.test} ({trained.rows['test']} rows).",
+        f"**Intended use.** {spec.intended_use}",
         "",
-        "| candidate | validation log loss | test log loss | AUC | Brier | calibration error | precision | recall |",
-        "|---|---|---|---|---|---|---|---|",
-        *(
-            f"| {name} | {f.validation_log_loss:.4f} | {f.log_loss:.4f} | {f.auc:.3f} | {f.brier:.4f} "
-            f"| {f.calibration_error:.3f} | {f.precision:.3f} | {f.recall:.3f} |"
-            for name, f in trained.candidates.items()
+        f"Selected: **{trained.selected}**, by mean {trained.optimize} over {len(plan.folds)} time-ordered folds. "
+        f"Fitted on {plan.train} ({trained.rows['train']} rows, mean outcome {trained.mean_outcome:.4g}), measured on "
+        f"the untouched days {plan.test} ({trained.rows['test']} rows).",
+        "",
+        *_table(
+            names,
+            [
+                [name, *(f"{value:.4f}" for value in (each.validation, *each.test.values()))]
+                for name, each in trained.candidates.items()
+            ],
         ),
         "",
-        f"Precision and recall are of the decision at a score of {spec.decision_threshold}.",
+        f"The 95 % interval of {trained.selected}'s {trained.optimize}, by days: {figures.low:.4f} to "
+        f"{figures.high:.4f}.",
         "",
+        *([f"Decisions are made at a score of {spec.decision_threshold}.", ""] if spec.decision_threshold else []),
         f"Calibration of {trained.selected} on the test days:",
         "",
-        "| rows | mean score | share of positives |",
-        "|---|---|---|",
-        *(
-            f"| {rows} | {mean:.3f} | {share:.3f} |"
-            for rows, mean, share in trained.candidates[trained.selected].calibration
+        *_table(
+            ["rows", "mean score", "mean outcome"],
+            [[str(rows), f"{score:.3f}", f"{outcome:.3f}"] for rows, score, outcome in figures.calibration],
         ),
         "",
-        "| pinned | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in pins.items()),
+        *(
+            [
+                *_table(
+                    ["segment", "rows", trained.optimize],
+                    [[name, str(rows), f"{value:.4f}"] for name, (rows, value) in figures.segments.items()],
+                ),
+                "",
+            ]
+            if figures.segments
+            else []
+        ),
+        *_table(["pinned", "value"], [[name, value] for name, value in pins.items()]),
         "",
     ]
     return "\n".join(lines)
+
+
+def _table(names: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows)]
 
 
 def _parts(plan: Split) -> Iterator[Interval]:
@@ -394,4 +370,8 @@ def _fit(candidate: Pipeline, part: pd.DataFrame, spec: ModelSpec) -> Pipeline:
 
 
 def _score(fitted: Pipeline, part: pd.DataFrame, spec: ModelSpec) -> Any:
-    return fitted.predict_proba(_inputs(part, spec))[:, 1]
+    return predict(fitted, _inputs(part, spec), spec.task)
+
+
+def _outcomes(part: pd.DataFrame) -> Any:
+    return part[LABEL].to_numpy("float64")

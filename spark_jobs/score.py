@@ -6,7 +6,7 @@ import datetime as dt
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import registry, tables
+from lakehouse import registry, roles, tables
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, released, withdraw
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from lakehouse.interval import Interval
-    from lakehouse.registry import ModelSpec
+    from lakehouse.model_spec import ModelSpec
     from lakehouse.release import Released
     from lakehouse.scoring import ServedModel
 
 BATCH_ROWS = 50_000
 COMMENTS = {
     "prediction_id": "Hash of model, entity key and day: the same whenever the entity is scored again.",
-    SCORE: "Probability that the label is true.",
+    SCORE: "Probability that the label is true, or the predicted number.",
     "decision": "Whether the score reaches the model version's threshold.",
     "model_name": "Model in the registry.",
     "model_version": "Version in the registry, resolved from the alias once per run.",
@@ -50,14 +50,14 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         ``rows`` written, ``version`` of the predictions table, ``model_version``, ``release_id``.
 
     Raises:
-        lakehouse.registry.NoChampionError: No version of the model may score.
+        lakehouse.roles.NoChampionError: No version of the model may score the first day of the interval.
         lakehouse.release.NotReleasedError: The features have never been released.
         NothingToScoreError: They have no rows for the interval.
     """
     spec = registry.load(model)
     table, stored = spec.predictions_table, tables.next_table(spec.predictions_table)
     with step("score", table, interval, writes=stored) as this:
-        champion = registry.champion(model)
+        champion = roles.champion(model, interval.start)
         served = registry.fetch(champion)
         source = released().get(spec.features.table)
         if source is None:
@@ -67,7 +67,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         features, kept = select_features(spec, served, source, interval.sql(spec.features.interval_column))
         tables.create(
             stored,
-            {"prediction_id": "string", **kept, SCORE: "double", "decision": "boolean", **LINEAGE},
+            {"prediction_id": "string", **kept, SCORE: "double", **_decision_type(served), **LINEAGE},
             statistics=[spec.features.interval_column, "model_version"],
             comments=COMMENTS,
         )
@@ -169,6 +169,13 @@ def predictions(
         F.substring(F.sha2(F.concat_ws("|", *identity), 256), 1, 32).alias("prediction_id"),
         *kept,
         SCORE,
-        (F.col(SCORE) >= F.lit(served.threshold)).alias("decision"),
+        *(
+            (F.col(SCORE) >= F.lit(served.threshold)).cast(type_).alias(name)
+            for name, type_ in _decision_type(served).items()
+        ),
         *(F.lit(facts[name]).cast(type_).alias(name) for name, type_ in LINEAGE.items()),
     )
+
+
+def _decision_type(served: ServedModel) -> dict[str, str]:
+    return {} if served.threshold is None else {"decision": "boolean"}

@@ -6,8 +6,9 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import lakehouse
-from lakehouse import column_lineage, ops, registry, tables, training
+from lakehouse import column_lineage, ops, registry, roles, tables, training
 from lakehouse.interval import Interval
+from lakehouse.model_spec import ModelSpec
 from lakehouse.release import NotReleasedError, released, user
 from lakehouse.steps import code_version, step
 
@@ -51,14 +52,23 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
         trained = training.train(frame, registry.candidates(spec), spec, window)
         for name, figures in trained.candidates.items():
             this.say(
-                "%s: %s: log loss %.4f on the folds, %.4f on the test days, AUC %.3f",
-                spec.name, name, figures.validation_log_loss, figures.log_loss, figures.auc,
+                "%s: %s: %s %.4f on the folds, %.4f on the test days",
+                spec.name, name, trained.optimize, figures.validation, figures.test[trained.optimize],
             )  # fmt: skip
 
         pins = registry.Pins.of(spec, window, versions, release_id, code_version(), training.content_sha256(frame))
         version = registry.register(spec, trained, pins, this.run_id)
         this.versions_out = {f"models.{spec.name}": version.version}
-        record(version, pins, trained.headline(), by or user())
+        by = by or user()
+        roles.show(spec.name)
+        # The same training again, or one that was killed on its way here.
+        if not any(event["model_version"] == version.version for event in roles.events(spec.name)):
+            if spec.promotion.policy == "auto":
+                roles.contest(spec, version, trained.test, this, by)
+            else:
+                roles.register(spec, version, by, this)
+        version = registry.version(spec.name, version.version)
+        record(version, pins, trained.headline(), by)
         outcome = {
             "model_version": version.version,
             "roles": list(version.aliases),
@@ -125,7 +135,7 @@ def record(version: registry.ModelVersion, pins: registry.Pins, metrics: dict[st
     )
 
 
-def read_outcomes(spec: registry.ModelSpec, release_id: int) -> pd.DataFrame:
+def read_outcomes(spec: ModelSpec, release_id: int) -> pd.DataFrame:
     """The label table as it was right after a release.
 
     Args:
@@ -136,7 +146,7 @@ def read_outcomes(spec: registry.ModelSpec, release_id: int) -> pd.DataFrame:
     return lakehouse.read(spec.label.table, release_id=release_id, columns=columns)
 
 
-def read_frame(spec: registry.ModelSpec, release_id: int, window: Interval, outcomes: pd.DataFrame) -> pd.DataFrame:
+def read_frame(spec: ModelSpec, release_id: int, window: Interval, outcomes: pd.DataFrame) -> pd.DataFrame:
     """The rows to train on, as they were right after a release.
 
     Args:
@@ -150,7 +160,7 @@ def read_frame(spec: registry.ModelSpec, release_id: int, window: Interval, outc
     return training.training_frame(features, outcomes, spec)
 
 
-def last_labelled(outcomes: Any, spec: registry.ModelSpec) -> dt.date:
+def last_labelled(outcomes: Any, spec: ModelSpec) -> dt.date:
     """The last day of which outcomes are known.
 
     Args:

@@ -15,6 +15,7 @@ from lakehouse import fingerprints, maintain, ops, registry, tables
 from lakehouse import release as releases
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
+from lakehouse.model_spec import ModelSpec
 from lakehouse.release import release, released
 from lakehouse.reproduction import NotReproducedError, content_sha256
 from lakehouse.rollback import rollback
@@ -46,7 +47,7 @@ def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "load", lambda _name: spec)
-        patch.setattr(registry.ModelSpec, "predictions_table", TABLE)
+        patch.setattr(ModelSpec, "predictions_table", TABLE)
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{path}/mlflow.sqlite")
         registry.connect.cache_clear()
         client = registry.connect()

@@ -17,6 +17,7 @@ from lakehouse import ops, registry, tables
 from lakehouse.audit import gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
+from lakehouse.model_spec import ModelSpec
 from lakehouse.release import NotReleasedError, release, released
 from lakehouse.settings import settings
 from lakehouse.steps import job
@@ -31,7 +32,7 @@ DAY, NEXT_DAY = Interval.parse("2013-03-01"), Interval.parse("2013-03-02")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def model(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[registry.ModelSpec]:
+def model(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelSpec]:
     """flight_delay, reading made-up tables of the warehouse, registered in an MLflow of its own."""
     folder = tmp_path_factory.mktemp("model")
     spec = SPEC.model_copy(
@@ -58,7 +59,7 @@ def rows(where: str = "true") -> pd.DataFrame:
     return frame
 
 
-def test_every_row_has_the_score_that_the_model_gives_here(model: registry.ModelSpec) -> None:
+def test_every_row_has_the_score_that_the_model_gives_here(model: ModelSpec) -> None:
     outcome = score("flight_delay", DAY)
     stored = rows(f"flight_date = date'{DAY}'")
     features = lakehouse.read(FEATURES, where=[("flight_date", "=", DAY.start)]).sort_values("flight_id")
@@ -86,7 +87,7 @@ def test_a_row_says_what_it_was_made_from() -> None:
     assert abs(row["scored_at"].to_pydatetime() - dt.datetime.now(row["scored_at"].tz)) < dt.timedelta(minutes=5)
 
 
-def test_training_has_recorded_what_the_columns_are_made_from(model: registry.ModelSpec) -> None:
+def test_training_has_recorded_what_the_columns_are_made_from(model: ModelSpec) -> None:
     found = sql(
         "select source_table, source_column from ops.lineage_columns "
         "where table_name = 'models.flight_delay' and column_name != 'score' and transformation = 'IDENTITY' "
@@ -178,9 +179,7 @@ def test_workers_tell_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(second["model_version"]) == {2}
 
 
-def test_without_champion_or_release_it_says_what_to_do(
-    model: registry.ModelSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_champion_or_release_it_says_what_to_do(model: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     other = model.model_copy(update={"features": model.features.model_copy(update={"table": "gold.never_built"})})
     monkeypatch.setattr(registry, "load", lambda _name: other)
     with pytest.raises(NotReleasedError, match=r"gold\.never_built has no released version"):

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from skops import io
 
 from lakehouse import registry, scoring, training
+from lakehouse.model_spec import InvalidModelError, read_spec
 from lakehouse.settings import settings
 from tests.made_up_flights import SPEC, WINDOW, flights, train
 
@@ -95,16 +96,16 @@ def test_every_folder_declares_a_model_and_has_a_card() -> None:
 def test_a_wrong_model_yaml_is_refused_by_file_and_field(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(registry.InvalidModelError, match=message):
-        registry.read_spec(edited(tmp_path, **changes))
+    with pytest.raises(InvalidModelError, match=message):
+        read_spec(edited(tmp_path, **changes))
 
 
 def test_what_is_not_yaml_and_what_is_not_there(tmp_path: Path) -> None:
     file = edited(tmp_path)
     file.write_text("name: [")
-    with pytest.raises(registry.InvalidModelError, match=r"model\.yaml: is not YAML"):
-        registry.read_spec(file)
-    with pytest.raises(registry.InvalidModelError, match=r"no model 'fligth_delay'. Models: .*flight_delay"):
+    with pytest.raises(InvalidModelError, match=r"model\.yaml: is not YAML"):
+        read_spec(file)
+    with pytest.raises(InvalidModelError, match=r"no model 'fligth_delay'. Models: .*flight_delay"):
         registry.load("fligth_delay")
 
 

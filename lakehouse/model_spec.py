@@ -1,0 +1,223 @@
+"""What a model's folder declares: ``model.yaml``, checked strictly, with errors that name the line.
+
+DAG files read it, so it imports no library of the models.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lakehouse.errors import LakeError
+
+LOSSES = {
+    "classification": ("log_loss", "brier"),
+    "regression": ("mean_squared_error", "mean_absolute_error"),
+}
+"""Kind of model to the metrics that it can be selected and promoted by: means over rows, lower is better."""
+
+WATCHED = {
+    "classification": ("brier", "auc", "calibration_error", "precision", "recall"),
+    "regression": ("mean_absolute_error", "bias"),
+}
+"""Kind of model to the other metrics that are measured when ``model.yaml`` names none."""
+
+_METRICS = {kind: sorted({*LOSSES[kind], *WATCHED[kind]}) for kind in LOSSES}
+
+
+class InvalidModelError(LakeError, ValueError):
+    """A model's folder is missing, or its ``model.yaml`` is wrong."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Features(_Part):
+    """Where a model's input comes from, and which of its columns the model sees."""
+
+    table: str = Field(description="Released table with one row per entity and interval.")
+    entity_key: list[str] = Field(min_length=1, description="Columns that name the entity a prediction is about.")
+    interval_column: str = Field(description="DATE column that tells the interval of a row.")
+    carried: list[str] = Field([], description="Columns copied to the predictions for their readers.")
+    numeric: list[str] = Field(description="Input columns that are numbers or booleans.")
+    categorical: list[str] = Field([], description="Input columns that are names.")
+
+    @property
+    def inputs(self) -> list[str]:
+        """The columns that the model sees, in order."""
+        return [*self.numeric, *self.categorical]
+
+    @property
+    def kept(self) -> list[str]:
+        """The columns that a prediction keeps of its input row."""
+        return list(dict.fromkeys([*self.entity_key, self.interval_column, *self.carried]))
+
+
+class Label(_Part):
+    """Where the outcome is, which is joined by entity key and interval column, and when it becomes known."""
+
+    table: str = Field(description="Released table with the outcomes.")
+    column: str = Field(description="Boolean column, or a number for a regression; rows where it is null are left out.")
+    known_after_days: int = Field(
+        1, ge=0, description="Days from an interval to the day on which its outcomes are known."
+    )
+
+
+class Metrics(_Part):
+    """What good means."""
+
+    optimize: str = Field(description="Mean loss over rows that decides in selection and promotion; lower is better.")
+    watch: list[str] = Field([], description="Metrics that are measured beside it.")
+
+
+class Training(_Part):
+    """How the model is trained and selected."""
+
+    window_days: int = Field(gt=0, description="Length of the training window when none is given.")
+    test_days: int = Field(gt=0, description="Last days of the window: only measured, never fitted or selected on.")
+    folds: int = Field(gt=0, description="Number of time-ordered validation folds.")
+    fold_days: int = Field(gt=0, description="Days per fold.")
+    seed: int = Field(description="Seed of everything random.")
+    schedule: str | None = Field(None, description="Cron expression of the training DAG; null trains on demand.")
+
+
+class Promotion(_Part):
+    """When a challenger becomes champion."""
+
+    policy: Literal["auto", "approve"] = Field(
+        "auto", description="`auto`: by the comparison alone; `approve`: a person confirms it in Airflow."
+    )
+    min_effect: float = Field(0.0, ge=0, description="By how much the mean loss has to be lower at least.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the intervals of the differences.")
+    guards: dict[str, float] = Field({}, description="Metric to how much worse than the champion's it may be.")
+    segments: list[str] = Field([], description="Columns of the features in whose values the loss must not rise.")
+    segment_tolerance: float = Field(0.0, ge=0, description="How much it may rise in one of them, beyond doubt.")
+    segment_rows: int = Field(200, gt=0, description="Segments of fewer rows are not looked at.")
+
+
+class ModelSpec(_Part):
+    """What ``model.yaml`` declares."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="The name of the folder.")
+    owner: str = Field(description="Who answers for it.")
+    description: str = Field(description="What a score means.")
+    intended_use: str = Field(description="Who may decide what by it, and what it is not for.")
+    task: Literal["classification", "regression"] = Field(
+        "classification", description="Whether a score is a probability or a number in the label's unit."
+    )
+    features: Features
+    label: Label
+    metrics: Metrics = Field(description="Of the task's own without it: `log_loss` or `mean_squared_error` decides.")
+    decision_threshold: float | None = Field(
+        None, description="From this score on the decision is true; without it, predictions have no decision."
+    )
+    training: Training
+    promotion: Promotion = Field(Promotion(), description="Without it, a challenger that is better beyond doubt wins.")
+
+    @property
+    def predictions_table(self) -> str:
+        """Released table of the model's predictions."""
+        return f"ml.predictions_{self.name}"
+
+    def serves_from(self, window_end: dt.date) -> dt.date:
+        """The first day that a version may score without knowing of its future.
+
+        Args:
+            window_end: Last day of its training window, whose outcomes have to be known.
+        """
+        return window_end + dt.timedelta(days=max(self.label.known_after_days, 1))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_task(cls, document: object) -> object:
+        if not isinstance(document, dict) or document.get("task", "classification") not in LOSSES:
+            return document
+        task = document.get("task", "classification")
+        given = document.get("metrics", {})
+        if not isinstance(given, dict):
+            return document
+        return {**document, "metrics": {"optimize": LOSSES[task][0], "watch": list(WATCHED[task]), **given}}
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> ModelSpec:
+        inputs = self.features.inputs
+        twice = sorted({column for column in inputs if inputs.count(column) > 1})
+        if twice:
+            raise ValueError(f"features: listed twice: {', '.join(twice)}")
+        if self.label.column in [*inputs, *self.features.kept]:
+            raise ValueError(f"features: {self.label.column} is the label and cannot be an input")
+        if self.metrics.optimize not in LOSSES[self.task]:
+            raise ValueError(
+                f"metrics.optimize: a {self.task} is selected by {' or '.join(LOSSES[self.task])}, and not by "
+                f"{self.metrics.optimize}"
+            )
+        strange = [name for name in [*self.metrics.watch, *self.promotion.guards] if name not in _METRICS[self.task]]
+        if strange:
+            raise ValueError(
+                f"metrics: {', '.join(strange)} is none of a {self.task}; there are {', '.join(_METRICS[self.task])}"
+            )
+        threshold = self.decision_threshold
+        if self.task == "classification" and threshold is not None and not 0 < threshold < 1:
+            raise ValueError("decision_threshold: is a probability: more than 0 and less than 1")
+        if self.decision_threshold is None and {"precision", "recall"} & {*self.metrics.watch, *self.promotion.guards}:
+            raise ValueError("metrics: precision and recall need a decision_threshold")
+        return self
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read and check one ``model.yaml``.
+
+    Args:
+        path: The file, in a folder of the model's name.
+
+    Raises:
+        InvalidModelError: The file is not YAML, a key is unknown, missing or of the wrong type; the message names
+            the line.
+    """
+    text = path.read_text()
+    try:
+        document = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise InvalidModelError(f"{path}, line {mark.line + 1 if mark else 1}: is not YAML: {error}") from error
+    try:
+        spec = ModelSpec.model_validate(document)
+    except ValidationError as error:
+        faults = "\n".join(_fault(path, root, fault["loc"], fault["msg"]) for fault in error.errors())
+        raise InvalidModelError(faults) from error
+    if spec.name != path.parent.name:
+        raise InvalidModelError(
+            f"{path}, line {_line(root, ['name'])}: name: is {spec.name!r}, but the folder is {path.parent.name!r}"
+        )
+    return spec
+
+
+def _fault(path: Path, root: yaml.Node | None, where: Sequence[str | int], message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    # A fault that concerns several fields names the one to look at first, before the colon.
+    place = where or message.split(":")[0].split(".")
+    field = "".join(f"{'.'.join(map(str, where))}: " for _ in range(bool(where)))
+    return f"{path}, line {_line(root, place)}: {field}{message}"
+
+
+def _line(node: yaml.Node | None, path: Sequence[str | int]) -> int:
+    """Line of a field, or of the nearest field around it that the document has."""
+    line = 1
+    for part in path:
+        children: list[tuple[object, yaml.Node, int]] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [(key.value, value, key.start_mark.line + 1) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            children = [(place, value, value.start_mark.line + 1) for place, value in enumerate(node.value)]
+        found = next((child for child in children if child[0] == part), None)
+        if found is None:
+            break
+        _, node, line = found
+    return line

@@ -1,0 +1,251 @@
+"""Roles: which version of a model is champion on which day, who decided it, and on what evidence.
+
+``ops.model_events`` is what counts, and is only ever added to; the aliases in MLflow show it. A version serves from
+the first day that it could have known of: the day after its training window. So a past interval is scored by the
+version that served then, and never by one that has seen its outcome.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import ops, registry
+from lakehouse.errors import LakeError
+from lakehouse.interval import Interval
+from lakehouse.registry import CHALLENGER, CHAMPION, ModelVersion
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lakehouse.model_spec import ModelSpec
+    from lakehouse.promotion import Decision
+    from lakehouse.steps import Run
+
+PROMOTED, KEPT, ROLLED_BACK, REGISTERED = "promoted", "kept out", "rolled back", "registered"
+APPOINTMENTS = (PROMOTED, ROLLED_BACK)
+"""Events after which the version of the event is champion."""
+
+
+class NoChampionError(LakeError, LookupError):
+    """No version of a model may score an interval."""
+
+
+class RoleError(LakeError):
+    """A role cannot be given as asked; nothing has changed."""
+
+
+def events(name: str) -> list[dict[str, Any]]:
+    """What has happened to the roles of a model's versions, oldest first.
+
+    Args:
+        name: The model.
+    """
+    rows = [row for row in ops.read("ops.model_events").to_pylist() if row["model_name"] == name]
+    return sorted(rows, key=lambda row: row["at"])
+
+
+def in_office(log: Sequence[dict[str, Any]], day: dt.date | None = None) -> dict[str, Any] | None:
+    """The event that made the champion of a day.
+
+    Args:
+        log: Outcome of :func:`events`.
+        day: A day that is scored; the present without it.
+    """
+    found = [row for row in log if row["event"] in APPOINTMENTS and (day is None or row["serves_from"] <= day)]
+    return found[-1] if found else None
+
+
+def champion(name: str, day: dt.date | None = None) -> ModelVersion:
+    """The version that scores a day. Call once per run and keep the answer: it can change.
+
+    Args:
+        name: The model.
+        day: The day; the present without it.
+
+    Raises:
+        NoChampionError: The model has not been trained, no version was good enough, or all have seen later data.
+    """
+    log = events(name)
+    event = in_office(log, day)
+    if event is not None:
+        return registry.version(name, event["model_version"])
+    present = in_office(log)
+    if present is not None:
+        first = min(row["serves_from"] for row in log if row["event"] in APPOINTMENTS)
+        raise NoChampionError(
+            f"No version of {name} may score {day}: the champion, version {present['model_version']}, was trained on "
+            f"data up to the day before {present['serves_from']}, and no version served before {first}. Train one on "
+            f"earlier days: lake train {name} --interval FIRST/LAST."
+        )
+    raise NoChampionError(
+        f"The model {name} has no champion. Train it first: lake train {name} --interval FIRST/LAST; "
+        "a version that does not beat the baseline does not become champion."
+    )
+
+
+def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: Run, by: str) -> dict[str, Any]:
+    """Compare a version with the champion, or with its baseline where there is none, and act on the outcome.
+
+    Args:
+        spec: The model.
+        challenger: The version.
+        rows: Its test days: the features table's columns and ``label``; every one with an outcome.
+        run: The step that does it, which holds the model's lock.
+        by: Who wants it.
+
+    Returns:
+        The event.
+
+    Raises:
+        lakehouse.promotion.ComparisonError: There are no days that neither of the two was fitted on.
+    """
+    from lakehouse import promotion, training
+    from lakehouse.scoring import score
+
+    office = in_office(events(spec.name))
+    before = office and int(office["model_version"])
+    if before == challenger.version:
+        raise RoleError(f"{spec.name} version {before} is the champion.")
+    rows = rows.sort_values([spec.features.interval_column, *spec.features.entity_key], kind="stable")
+    if before is None:
+        rival = registry.fetch(challenger, baseline=True)
+    else:
+        theirs = registry.version(spec.name, before)
+        fitted = Interval.parse(registry.logged(theirs).parameters["train_days"])
+        rows = rows[rows[spec.features.interval_column] > fitted.end]
+        if rows.empty:
+            raise promotion.ComparisonError(
+                f"The test days of {spec.name} version {challenger.version} are all among the days that the champion, "
+                f"version {before}, was fitted on (up to {fitted.end}): no comparison on them is fair. Train on a "
+                "window that ends later."
+            )
+        rival = registry.fetch(theirs)
+    compared = rows.assign(
+        day=rows[spec.features.interval_column],
+        outcome=rows[training.LABEL].astype("float64"),
+        champion=score(rows, rival),
+        challenger=score(rows, registry.fetch(challenger)),
+    )
+    decision = promotion.decide(compared, spec)
+    days = compared["day"]
+    against = "the baseline" if before is None else f"version {before}"
+    reason = f"against {against} on {Interval(days.min(), days.max())}: {'; '.join(decision.reasons)}"
+    return _record(
+        spec, challenger, PROMOTED if decision.promote else KEPT, reason, by, run, before,
+        evaluation_start=days.min(), evaluation_end=days.max(), evaluation_rows=len(rows),
+        evaluation_sha256=training.content_sha256(rows.reset_index(drop=True)), evidence=_evidence(decision),
+    )  # fmt: skip
+
+
+def appoint(
+    spec: ModelSpec, version: ModelVersion, event: str, reason: str, by: str, run: Run, since: dt.date | None = None
+) -> dict[str, Any]:
+    """Make a version champion by a person's word.
+
+    Args:
+        spec: The model.
+        version: The version.
+        event: ``promoted`` or ``rolled back``.
+        reason: Why.
+        by: Who says so.
+        run: The step that does it, which holds the model's lock.
+        since: First day that it is champion of; the first that it may score without it.
+
+    Raises:
+        RoleError: There is no reason, it is the champion already, or it has seen the day ``since``.
+    """
+    if not reason.strip():
+        raise RoleError("This needs a reason: it is kept with the model's history.")
+    first = _serves_from(spec, version)
+    if since is not None and since < first:
+        raise RoleError(
+            f"{spec.name} version {version.version} was trained on data of {since}: it serves from {first}."
+        )
+    office = in_office(events(spec.name))
+    before = office and int(office["model_version"])
+    if before == version.version:
+        raise RoleError(f"{spec.name} version {before} is the champion already.")
+    return _record(spec, version, event, reason.strip(), by, run, before, serves_from=since or first)
+
+
+def register(spec: ModelSpec, version: ModelVersion, by: str, run: Run) -> dict[str, Any]:
+    """Note that a version waits for a person to promote it.
+
+    Args:
+        spec: The model.
+        version: The version.
+        by: Who has trained it.
+        run: The step that does it.
+    """
+    office = in_office(events(spec.name))
+    reason = f"waits for an approval: lake promote {spec.name}@{version.version}"
+    return _record(spec, version, REGISTERED, reason, by, run, office and int(office["model_version"]))
+
+
+def show(name: str) -> None:
+    """Make the aliases in MLflow say what ``ops.model_events`` says; a run that was killed may have left them behind.
+
+    Args:
+        name: The model.
+    """
+    log = events(name)
+    office = in_office(log)
+    registry.set_alias(name, CHAMPION, office and int(office["model_version"]))
+    last = log[-1] if log else None
+    waits = last is not None and last["event"] not in APPOINTMENTS
+    registry.set_alias(name, CHALLENGER, int(last["model_version"]) if last and waits else None)
+
+
+def previous(name: str) -> ModelVersion:
+    """The version that was champion before the present one.
+
+    Args:
+        name: The model.
+
+    Raises:
+        RoleError: There was none.
+    """
+    log = events(name)
+    office = in_office(log)
+    before = office and office["champion_before"]
+    if office is None or before is None:
+        raise RoleError(
+            f"{name} has no champion before the present one to go back to. `lake models {name}` lists them."
+        )
+    return registry.version(name, int(before))
+
+
+def _record(
+    spec: ModelSpec, version: ModelVersion, event: str, reason: str, by: str, run: Run, before: int | None, **facts: Any
+) -> dict[str, Any]:
+    row = {
+        "at": dt.datetime.now(dt.UTC),
+        "model_name": spec.name,
+        "model_version": version.version,
+        "event": event,
+        "champion_before": before,
+        "serves_from": _serves_from(spec, version),
+        "reason": reason,
+        "decided_by": by,
+        "run_id": run.run_id,
+        "release_id": int(version.tags["release_id"]),
+        **facts,
+    }
+    run.check_lock()
+    ops.append("ops.model_events", [row])
+    registry.set_reason(spec.name, version.version, f"{event} {reason}")
+    show(spec.name)
+    run.say("%s version %d: %s, %s", spec.name, version.version, event, reason)
+    return row
+
+
+def _serves_from(spec: ModelSpec, version: ModelVersion) -> dt.date:
+    return spec.serves_from(Interval.parse(version.tags["training_window"]).end)
+
+
+def _evidence(decision: Decision) -> str:
+    return json.dumps(asdict(decision))

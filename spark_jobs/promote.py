@@ -1,0 +1,67 @@
+"""Promote: compare a registered version with the champion on its frozen test days, or appoint one by a person's word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lakehouse import registry, roles, tables
+from lakehouse.interval import Interval
+from lakehouse.release import released, user
+from lakehouse.steps import step
+from lakehouse.training import LABEL
+from spark_jobs.train import read_frame, read_outcomes
+
+
+def run(model: str, version: int | None = None, reason: str | None = None, by: str | None = None) -> dict[str, Any]:
+    """Compare a version with the champion, and make it champion if it wins; with a reason, without a comparison.
+
+    Args:
+        model: Name of a model folder.
+        version: Number in the registry; the newest without it.
+        reason: Why it becomes champion whatever a comparison would say.
+        by: Who wants it; the user of the process without it.
+
+    Returns:
+        ``model_version``, ``event``, ``champion``, ``reason``.
+
+    Raises:
+        lakehouse.registry.UnknownVersionError: There is no such version.
+        lakehouse.roles.RoleError: It is the champion already.
+        lakehouse.promotion.ComparisonError: No day is left that neither of the two was fitted on.
+        lakehouse.tables.VersionGoneError: The rows of its test days are no longer kept.
+    """
+    spec = registry.load(model)
+    known = registry.versions(model)
+    number = version or (known[-1].version if known else 0)
+    with step("promote", f"{model}@{number}", None, writes=f"models.{model}") as this:
+        challenger = registry.version(model, number)
+        by = by or user()
+        if reason is not None:
+            event = roles.appoint(spec, challenger, roles.PROMOTED, reason, by, this)
+        else:
+            release_id = int(challenger.tags["release_id"])
+            state = released(release_id)
+            for table in (spec.features.table, spec.label.table):
+                tables.check_kept(tables.next_table(table), state[table].version)
+            this.versions_in = {tables.next_table(t): state[t].version for t in (spec.features.table, spec.label.table)}
+            days = Interval.parse(registry.logged(challenger).parameters["test_days"])
+            rows = read_frame(spec, release_id, days, read_outcomes(spec, release_id))
+            event = roles.contest(spec, challenger, rows[rows[LABEL].notna()], this, by)
+            this.rows_in = event["evaluation_rows"]
+        this.details = {"event": event["event"], "reason": event["reason"], "champion_before": event["champion_before"]}
+        return outcome(event)
+
+
+def outcome(event: dict[str, Any]) -> dict[str, Any]:
+    """What a person wants to know of an event.
+
+    Args:
+        event: A row of ``ops.model_events``.
+    """
+    won = event["event"] in roles.APPOINTMENTS
+    return {
+        "model_version": event["model_version"],
+        "event": event["event"],
+        "champion": event["model_version"] if won else event["champion_before"],
+        "reason": event["reason"],
+    }

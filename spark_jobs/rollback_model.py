@@ -1,0 +1,59 @@
+"""Roll back a model: make an earlier champion score again, and score again what the withdrawn one has scored."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import lakehouse
+from lakehouse import registry, roles
+from lakehouse.audit import gate
+from lakehouse.interval import Interval
+from lakehouse.release import release, released, user
+from lakehouse.steps import job, step
+from spark_jobs.promote import outcome
+
+
+def run(
+    model: str,
+    reason: str,
+    to: int | None = None,
+    since: dt.date | None = None,
+    rescore: bool = False,
+    by: str | None = None,
+) -> dict[str, Any]:
+    """Make an earlier version champion again.
+
+    Args:
+        model: Name of a model folder.
+        reason: Why.
+        to: The version; the champion before the present one without it.
+        since: First day that it is champion of again; every day that it may score without it.
+        rescore: Also score, gate and release again the days whose visible predictions are the withdrawn version's.
+        by: Who wants it; the user of the process without it.
+
+    Returns:
+        ``model_version``, ``event``, ``champion``, ``reason``, ``rescored`` (intervals).
+
+    Raises:
+        lakehouse.roles.RoleError: There is no such champion to go back to, or no reason.
+    """
+    spec = registry.load(model)
+    with step("rollback_model", model, None, writes=f"models.{model}") as this:
+        version = roles.previous(model) if to is None else registry.version(model, to)
+        event = roles.appoint(spec, version, roles.ROLLED_BACK, reason, by or user(), this, since)
+        this.details = {"event": event["event"], "reason": reason, "champion_before": event["champion_before"]}
+    rescored = []
+    if rescore and spec.predictions_table in released():
+        for interval in _scored_by(spec.predictions_table, spec.features.interval_column, event):
+            job("score")(model, interval)
+            gate([spec.predictions_table], interval)
+            release([spec.predictions_table], interval)
+            rescored.append(str(interval))
+    return {**outcome(event), "rescored": rescored}
+
+
+def _scored_by(table: str, column: str, event: dict[str, Any]) -> list[Interval]:
+    rows = lakehouse.read(table, columns=[column, "model_version"])
+    withdrawn = (rows["model_version"] == event["champion_before"]) & (rows[column] >= event["serves_from"])
+    return [Interval(day, day) for day in sorted(set(rows.loc[withdrawn, column]))]
