@@ -14,7 +14,8 @@ for model in registry.models():
 {spec.description}
 
 Reads the released `{spec.features.table}` and `{spec.label.table}`, selects among the candidates by time-ordered
-validation inside the window, registers the winner in MLflow and makes it `champion`.
+validation inside the window, registers the winner in MLflow, and compares it with the champion on the same days;
+`lake models {model}` shows what was decided and why.
 Its card: `models/{model}/README.md`.
 
 **By hand:** *Trigger* with a window, `2013-01-01/2013-02-28`, or without one for the last

@@ -1,4 +1,6 @@
-"""Attribution: how much each input of a model has moved a score away from that of an average row, in log-odds.
+"""Attribution: how much each input of a model has moved a score away from that of an average row.
+
+Of a probability in log-odds, of a regression in the unit of its label.
 
 Exact for the kinds of model that the platform knows: the contributions of a row and the base add up to its score.
 
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 TOLERANCE = 1e-6
-"""In log-odds; sums of floats in another order differ by about 1e-12."""
+"""Sums of floats in another order differ by about 1e-12."""
+
+UNITS = {"classification": "log-odds", "regression": "units of the label"}
+"""Kind of model to what contributions are counted in."""
 
 
 class AttributionError(LakeError):
@@ -38,14 +43,16 @@ class Attribution:
     """The reasons of some scores.
 
     Attributes:
-        base: Log-odds of an average row.
-        contributions: Per row and input of the model, in log-odds; rows and index are those of the input.
+        base: What an average row has, in ``unit``.
+        contributions: Per row and input of the model, in ``unit``; rows and index are those of the input.
         method: How they were found.
+        unit: One of ``UNITS``.
     """
 
     base: float
     contributions: pd.DataFrame
     method: str
+    unit: str
 
 
 def attribute(model: ServedModel, rows: pd.DataFrame, background: Callable[[], pd.DataFrame]) -> Attribution:
@@ -63,9 +70,10 @@ def attribute(model: ServedModel, rows: pd.DataFrame, background: Callable[[], p
     final = fitted[-1]
     if hasattr(final, "coef_"):
         encoded, mean = _encoded(fitted, model, rows), _encoded(fitted, model, background()).mean(axis=0)
-        values, base = (encoded - mean) * final.coef_[0], float(final.intercept_[0] + mean @ final.coef_[0])
+        weights, intercept = np.ravel(final.coef_), np.ravel(final.intercept_)[0]
+        values, base = (encoded - mean) * weights, float(intercept + mean @ weights)
         method = "linear model: coefficient times distance from the mean"
-    elif type(final).__name__ == "HistGradientBoostingClassifier":
+    elif type(final).__name__.startswith("HistGradientBoosting"):
         import shap
 
         explainer = shap.TreeExplainer(final)
@@ -80,7 +88,7 @@ def attribute(model: ServedModel, rows: pd.DataFrame, background: Callable[[], p
     for place, name in enumerate(_inputs_of(fitted)):
         contributions[name] += values[:, place]
     _check_sum(base, contributions, fitted, model, rows)
-    return Attribution(base, contributions, method)
+    return Attribution(base, contributions, method, UNITS[model.task])
 
 
 def _encoded(fitted: Pipeline, model: ServedModel, rows: pd.DataFrame) -> Any:
@@ -105,9 +113,10 @@ def _check_sum(
     base: float, contributions: pd.DataFrame, fitted: Pipeline, model: ServedModel, rows: pd.DataFrame
 ) -> None:
     inputs = model_input(rows, list(model.numeric), list(model.categorical))
-    off = np.abs(base + contributions.sum(axis=1).to_numpy() - fitted.decision_function(inputs)).max(initial=0.0)
+    scores = fitted.decision_function(inputs) if model.task == "classification" else fitted.predict(inputs)
+    off = np.abs(base + contributions.sum(axis=1).to_numpy() - scores).max(initial=0.0)
     if off > TOLERANCE:
         raise AttributionError(
             f"{model.name} version {model.version}: the contributions of the inputs miss the score by {off:g} "
-            "log-odds. This is a fault of the platform."
+            f"{UNITS[model.task]}. This is a fault of the platform."
         )

@@ -138,7 +138,7 @@ class Explainer:
         contributions = found.contributions.iloc[place].to_dict()
         values = features.iloc[place].to_dict()
         return {
-            "unit": "log-odds",
+            "unit": found.unit,
             "method": found.method,
             "base": found.base,
             "contributions": [

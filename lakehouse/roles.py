@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from lakehouse.steps import Run
 
 PROMOTED, KEPT, ROLLED_BACK, REGISTERED = "promoted", "kept out", "rolled back", "registered"
+Event = dict[str, Any]
+"""A row of ``ops.model_events``."""
+
 APPOINTMENTS = (PROMOTED, ROLLED_BACK)
 """Events after which the version of the event is champion."""
 
@@ -48,7 +51,7 @@ def events(name: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["at"])
 
 
-def in_office(log: Sequence[dict[str, Any]], day: dt.date | None = None) -> dict[str, Any] | None:
+def in_office(log: Sequence[Event], day: dt.date | None = None) -> Event | None:
     """The event that made the champion of a day.
 
     Args:
@@ -106,8 +109,7 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
     from lakehouse import promotion, training
     from lakehouse.scoring import score
 
-    office = in_office(events(spec.name))
-    before = office and int(office["model_version"])
+    before = _number(in_office(events(spec.name)))
     if before == challenger.version:
         raise RoleError(f"{spec.name} version {before} is the champion.")
     rows = rows.sort_values([spec.features.interval_column, *spec.features.entity_key], kind="stable")
@@ -165,8 +167,7 @@ def appoint(
         raise RoleError(
             f"{spec.name} version {version.version} was trained on data of {since}: it serves from {first}."
         )
-    office = in_office(events(spec.name))
-    before = office and int(office["model_version"])
+    before = _number(in_office(events(spec.name)))
     if before == version.version:
         raise RoleError(f"{spec.name} version {before} is the champion already.")
     return _record(spec, version, event, reason.strip(), by, run, before, serves_from=since or first)
@@ -181,9 +182,8 @@ def register(spec: ModelSpec, version: ModelVersion, by: str, run: Run) -> dict[
         by: Who has trained it.
         run: The step that does it.
     """
-    office = in_office(events(spec.name))
     reason = f"waits for an approval: lake promote {spec.name}@{version.version}"
-    return _record(spec, version, REGISTERED, reason, by, run, office and int(office["model_version"]))
+    return _record(spec, version, REGISTERED, reason, by, run, _number(in_office(events(spec.name))))
 
 
 def show(name: str) -> None:
@@ -193,11 +193,9 @@ def show(name: str) -> None:
         name: The model.
     """
     log = events(name)
-    office = in_office(log)
-    registry.set_alias(name, CHAMPION, office and int(office["model_version"]))
-    last = log[-1] if log else None
-    waits = last is not None and last["event"] not in APPOINTMENTS
-    registry.set_alias(name, CHALLENGER, int(last["model_version"]) if last and waits else None)
+    if log:
+        registry.set_alias(name, CHAMPION, _number(in_office(log)))
+        registry.set_alias(name, CHALLENGER, None if log[-1]["event"] in APPOINTMENTS else _number(log[-1]))
 
 
 def previous(name: str) -> ModelVersion:
@@ -241,6 +239,10 @@ def _record(
     show(spec.name)
     run.say("%s version %d: %s, %s", spec.name, version.version, event, reason)
     return row
+
+
+def _number(event: Event | None) -> int | None:
+    return None if event is None else int(event["model_version"])
 
 
 def _serves_from(spec: ModelSpec, version: ModelVersion) -> dt.date:

@@ -1,4 +1,4 @@
-"""Promote: compare a registered version with the champion on its frozen test days, or appoint one by a person's word."""
+"""Promote: compare a version with the champion on its frozen test days, or appoint one by a person's word."""
 
 from __future__ import annotations
 

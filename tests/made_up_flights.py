@@ -44,7 +44,7 @@ def flights(
     return features, labels
 
 
-def train(features: pd.DataFrame, labels: pd.DataFrame) -> training.Trained:
+def train(features: pd.DataFrame, labels: pd.DataFrame, window: Interval = WINDOW) -> training.Trained:
     """Train flight_delay on made-up flights."""
     frame = training.training_frame(features, labels, SPEC)
-    return training.train(frame, registry.candidates(SPEC), SPEC, WINDOW)
+    return training.train(frame, registry.candidates(SPEC), SPEC, window)

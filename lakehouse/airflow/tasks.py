@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.exceptions import InvalidPartitionKeyError
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, BaseSensorOperator, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow.sdk.execution_time.hitl import HITLUser
 
 from lakehouse import contracts, readers
@@ -299,7 +299,7 @@ def gate_warehouse() -> dict[str, int]:
 
 @task(pool=ENGINE_POOL)
 def train(model: str) -> dict[str, Any]:
-    """Train the candidates on the released features of the window, register the best one and make it champion.
+    """Train the candidates on the released features of the window, register the best, and compare it with the champion.
 
     By hand: `lake train MODEL --interval DAYS`.
     """
@@ -318,10 +318,14 @@ def train(model: str) -> dict[str, Any]:
 def score(model: str) -> dict[str, Any]:
     """Score the interval's features with the champion, which is resolved to one version for the whole run.
 
-    By hand: `lake score MODEL --interval DAYS`.
+    A model that has never been trained is skipped. By hand: `lake score MODEL --interval DAYS`.
     """
     interval = run_interval(get_current_context())
+    from lakehouse import roles
     from lakehouse.steps import job
+
+    if not roles.events(model):
+        raise AirflowSkipException(f"{model} has not been trained: trigger train_{model} first.")
 
     with no_retry():
         return job("score")(model, interval)

@@ -13,6 +13,7 @@ from skops import io
 
 from lakehouse import registry, training
 from lakehouse.interval import Interval
+from lakehouse.metrics import calibration_bins
 from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
 from tests.made_up_flights import SPEC, WINDOW, flights, train
 
@@ -38,6 +39,11 @@ def fitted() -> dict[str, ServedModel]:
         )
         for name, candidate in registry.candidates(SPEC).items()
     }
+
+
+def on_test_days(trained: training.Trained) -> dict[str, float]:
+    """What the selected candidate has on the test days."""
+    return trained.candidates[trained.selected].test
 
 
 def test_the_window_is_cut_by_time() -> None:
@@ -70,10 +76,10 @@ def test_days_without_labels_are_named() -> None:
 def test_the_best_on_the_folds_is_selected_and_beats_the_base_rate(trained: training.Trained) -> None:
     contenders = {name: f for name, f in trained.candidates.items() if name != "base_rate"}
     assert trained.baseline == "base_rate"
-    assert trained.selected == min(contenders, key=lambda name: contenders[name].validation_log_loss)
-    assert trained.test_log_loss < trained.baseline_test_log_loss
-    assert trained.candidates[trained.selected].auc > 0.7
-    assert trained.candidates["base_rate"].auc == 0.5
+    assert trained.selected == min(contenders, key=lambda name: contenders[name].validation)
+    assert on_test_days(trained)["log_loss"] < trained.candidates["base_rate"].test["log_loss"]
+    assert on_test_days(trained)["auc"] > 0.7
+    assert trained.candidates["base_rate"].test["auc"] == 0.5
 
 
 def test_the_same_rows_in_any_order_train_the_same_model(trained: training.Trained) -> None:
@@ -90,7 +96,7 @@ def test_the_test_days_have_no_say_in_selection_or_fit(trained: training.Trained
     turned = train(features, labels)
     assert turned.selected == trained.selected
     assert turned.predictions_sha256 == trained.predictions_sha256
-    assert turned.test_log_loss != trained.test_log_loss
+    assert on_test_days(turned)["log_loss"] != on_test_days(trained)["log_loss"]
 
 
 def test_rows_outside_of_the_window_change_nothing(trained: training.Trained) -> None:
@@ -124,13 +130,18 @@ def test_figures_add_up(trained: training.Trained) -> None:
 
 def test_calibration_by_hand() -> None:
     scores = np.array([0.1, 0.1, 0.1, 0.9])
-    assert training.calibration(np.array([0, 0, 1, 1]), scores) == (
+    assert calibration_bins(np.array([0, 0, 1, 1]), scores) == [
         (3, pytest.approx(0.1), pytest.approx(1 / 3)),
         (1, 0.9, 1.0),
-    )
-    even = training.measure(np.array([0, 1]), np.array([0.5, 0.5]), 0.3, 0.7)
-    assert (even.log_loss, even.brier, even.auc, even.calibration_error) == (pytest.approx(np.log(2)), 0.25, 0.5, 0)
-    assert (even.precision, even.recall) == (0.5, 1.0)
+    ]
+    part = pd.DataFrame({"label": [0, 1], "flight_date": [dt.date(2013, 2, 28)] * 2, "origin": ["EWR", "LGA"]})
+    even = training.measure(part, np.array([0.5, 0.5]), SPEC, 0.7)
+    assert even.test == {
+        "log_loss": pytest.approx(np.log(2)), "brier": 0.25, "auc": 0.5, "calibration_error": 0,
+        "precision": 0.5, "recall": 1.0,
+    }  # fmt: skip
+    assert even.segments == {f"origin={name}": (1, pytest.approx(np.log(2))) for name in ("EWR", "LGA")}
+    assert even.low == even.high == pytest.approx(np.log(2))
 
 
 def test_the_card_shows_every_candidate(trained: training.Trained) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,16 @@ import pytest
 from sklearn.metrics import brier_score_loss, log_loss, mean_absolute_error, mean_squared_error, roc_auc_score
 
 from lakehouse import metrics
-from lakehouse.promotion import ComparisonError, Policy, decide, difference
+from lakehouse.model_spec import Metrics, ModelSpec, Promotion
+from lakehouse.promotion import ComparisonError, decide, difference
+from tests.made_up_flights import SPEC
 
 DAYS = 30
+
+
+def spec(optimize: str = "log_loss", **policy: Any) -> ModelSpec:
+    """flight_delay with another policy."""
+    return SPEC.model_copy(update={"promotion": Promotion(**policy), "metrics": Metrics(optimize=optimize)})
 
 
 def rows(better: float, per_day: int = 60, seed: int = 1, harmed: str | None = None) -> pd.DataFrame:
@@ -35,7 +43,7 @@ def rows(better: float, per_day: int = 60, seed: int = 1, harmed: str | None = N
 
 
 def test_a_better_challenger_wins_and_says_by_how_much() -> None:
-    found = decide(rows(0.5), Policy(guards={"auc": 0.01, "calibration_error": 0.02}, segments=("origin",)), seed=7)
+    found = decide(rows(0.5), spec(guards={"auc": 0.01, "calibration_error": 0.02}, segments=["origin"]))
     assert found.promote
     assert found.difference.high < 0 and found.difference.low < found.difference.value < found.difference.high
     assert set(found.segments) == {"origin=EWR", "origin=JFK", "origin=LGA"} and set(found.guards) == {
@@ -47,30 +55,30 @@ def test_a_better_challenger_wins_and_says_by_how_much() -> None:
 @pytest.mark.parametrize(
     ("better", "policy", "reason"),
     [
-        (0.0, Policy(), "not lower beyond doubt"),
-        (-0.4, Policy(), "not lower beyond doubt"),
-        (0.5, Policy(min_effect=0.2), "lower by less than 0.2"),
-        (0.5, Policy(guards={"calibration_error": -1.0}), "calibration_error is worse by more than -1.0"),
+        (0.0, spec(), "not lower beyond doubt"),
+        (-0.4, spec(), "not lower beyond doubt"),
+        (0.5, spec(min_effect=0.2), "lower by less than 0.2"),
+        (0.5, spec(guards={"calibration_error": -1.0}), "calibration_error is worse by more than -1.0"),
     ],
 )
-def test_a_challenger_that_is_not_better_enough_does_not_win(better: float, policy: Policy, reason: str) -> None:
-    found = decide(rows(better), policy, seed=7)
+def test_a_challenger_that_is_not_better_enough_does_not_win(better: float, policy: ModelSpec, reason: str) -> None:
+    found = decide(rows(better), policy)
     assert not found.promote and reason in " ".join(found.reasons)
 
 
 def test_a_challenger_that_harms_a_segment_does_not_win() -> None:
     given = rows(0.5, harmed="LGA")
-    assert decide(given, Policy(), seed=7).promote is (difference(given, Policy(), 7).high < 0)
-    found = decide(given, Policy(segments=("origin",)), seed=7)
+    assert decide(given, spec()).promote is (difference(given, spec()).high < 0)
+    found = decide(given, spec(segments=["origin"]))
     assert not found.promote and "higher where origin is LGA" in " ".join(found.reasons)
-    assert decide(given, Policy(segments=("origin",), segment_rows=10_000), seed=7).segments == {}
+    assert decide(given, spec(segments=["origin"], segment_rows=10_000)).segments == {}
 
 
 def test_the_interval_is_that_of_days_and_not_of_rows() -> None:
     """Rows of a day that are copies of one another are no more evidence than one row of it."""
     few = rows(0.5, per_day=20)
     many = pd.concat([few] * 25, ignore_index=True)
-    one, other = (difference(each, Policy(), 7) for each in (few, many))
+    one, other = (difference(each, spec()) for each in (few, many))
     assert (one.low, one.high) == pytest.approx((other.low, other.high))
 
 
@@ -86,7 +94,7 @@ def test_of_equal_models_as_many_intervals_miss_zero_as_they_say() -> None:
                 "champion": 1 + noise[0], "challenger": 1 + noise[1],
             }
         )  # fmt: skip
-        found = difference(given, Policy(metric="mean_absolute_error", confidence=0.9), seed)
+        found = difference(given, spec("mean_absolute_error", confidence=0.9))
         missed += not found.low <= 0 <= found.high
     assert 0.05 <= missed / 200 <= 0.17
 
@@ -96,19 +104,18 @@ def test_rows_that_only_one_was_measured_on_are_refused(column: str) -> None:
     given = rows(0.5)
     given.loc[3, column] = np.nan
     with pytest.raises(ComparisonError, match=f"1 of 1800 rows have no {column}"):
-        decide(given, Policy(), seed=7)
+        decide(given, spec())
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
     for given, policy, message in (
-        (rows(0.5).head(0), Policy(), "no rows"),
-        (rows(0.5).drop(columns="origin"), Policy(segments=("origin",)), "no origin"),
-        (rows(0.5), Policy(metric="auc"), "use it as a guard"),
+        (rows(0.5).head(0), spec(), "no rows"),
+        (rows(0.5).drop(columns="origin"), spec(segments=["origin"]), "no origin"),
     ):
         with pytest.raises(ComparisonError, match=message):
-            decide(given, policy, seed=7)
+            decide(given, policy)
     with pytest.raises(metrics.UnknownMetricError, match="log_loss"):
-        decide(rows(0.5), Policy(metric="accuracy"), seed=7)
+        metrics.metric("accuracy")
 
 
 def test_metrics_are_those_of_scikit_learn() -> None:
@@ -118,7 +125,9 @@ def test_metrics_are_those_of_scikit_learn() -> None:
         "log_loss": log_loss, "brier": brier_score_loss, "auc": roc_auc_score,
         "mean_absolute_error": mean_absolute_error, "mean_squared_error": mean_squared_error,
     }.items():  # fmt: skip
-        assert metrics.metric(name).of(outcomes, scores) == pytest.approx(theirs(outcomes, scores), abs=1e-12), name
-    assert metrics.metric("log_loss").of(np.array([1.0, 0.0]), np.array([0.0, 0.0])) == pytest.approx(
+        assert metrics.metric(name).of(outcomes, scores, None) == pytest.approx(theirs(outcomes, scores), abs=1e-12), (
+            name
+        )
+    assert metrics.metric("log_loss").of(np.array([1.0, 0.0]), np.array([0.0, 0.0]), None) == pytest.approx(
         log_loss([1, 0], [0.0, 0.0], labels=[0, 1])
     )

@@ -1,0 +1,166 @@
+"""Which version is champion on which day, decided on evidence or by a person's word: real MLflow, real Delta."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lakehouse import ops, registry, roles, tables, training
+from lakehouse.interval import Interval
+from lakehouse.model_spec import ModelSpec, Promotion
+from lakehouse.promotion import ComparisonError
+from lakehouse.registry import ModelVersion
+from lakehouse.settings import settings
+from lakehouse.steps import Run
+from tests.made_up_flights import SPEC, flights, train
+
+NAME = SPEC.name
+STEP = Run("promote", NAME, None)
+FIRST, LATER = Interval.parse("2013-01-01/2013-02-28"), Interval.parse("2013-01-01/2013-03-07")
+
+
+@pytest.fixture(autouse=True)
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An MLflow and a lake with nothing in them."""
+    monkeypatch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{tmp_path}/mlflow.sqlite")
+    monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / "lake" / stored))
+    registry.connect.cache_clear()
+    registry.connect().create_experiment(NAME, artifact_location=(tmp_path / "artifacts").as_uri())
+    yield
+    registry.connect.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def weak() -> training.Trained:
+    """Learnt where outcomes depend on the features only a little."""
+    return train(*flights(per_day=150, signal=0.8))
+
+
+@pytest.fixture(scope="module")
+def good() -> training.Trained:
+    """Learnt from outcomes that depend on them, on days up to a week later."""
+    return train(*flights(LATER, per_day=150), LATER)
+
+
+def registered(trained: training.Trained, window: Interval, version: int) -> ModelVersion:
+    pins = registry.Pins.of(SPEC, window, {SPEC.features.table: version}, version, "0123abc", "4f0c")
+    return registry.register(SPEC, trained, pins, f"run-{version}")
+
+
+def contest(trained: training.Trained, window: Interval, version: int, spec: ModelSpec = SPEC) -> ModelVersion:
+    challenger = registered(trained, window, version)
+    roles.contest(spec, challenger, trained.test, STEP, "ada")
+    return registry.version(NAME, challenger.version)
+
+
+def aliases() -> dict[int, tuple[str, ...]]:
+    return {one.version: registry.version(NAME, one.version).aliases for one in registry.versions(NAME)}
+
+
+def test_without_training_there_is_no_champion() -> None:
+    with pytest.raises(roles.NoChampionError, match="lake train flight_delay"):
+        roles.champion(NAME)
+
+
+def test_the_first_version_has_to_beat_its_baseline(weak: training.Trained) -> None:
+    version = contest(weak, FIRST, 1)
+    assert version.aliases == ("champion",)
+    assert version.tags["role_reason"].startswith("promoted against the baseline on 2013-02-22/2013-02-28: log_loss is")
+
+
+def test_what_does_not_beat_its_baseline_does_not_score(weak: training.Trained) -> None:
+    useless = dataclasses.replace(weak, pipeline=weak.baseline_pipeline)
+    version = contest(useless, FIRST, 1)
+    assert version.aliases == ("challenger",)
+    assert "not lower beyond doubt" in version.tags["role_reason"]
+    with pytest.raises(roles.NoChampionError):
+        roles.champion(NAME)
+
+
+def test_a_better_version_takes_over_and_an_equal_one_does_not(weak: training.Trained, good: training.Trained) -> None:
+    contest(weak, FIRST, 1)
+    better = contest(good, LATER, 2)
+    assert better.aliases == ("champion",) and "against version 1" in better.tags["role_reason"]
+    equal = contest(dataclasses.replace(good, predictions_sha256="other"), LATER, 3)
+    assert equal.aliases == ("challenger",)
+    assert aliases() == {1: (), 2: ("champion",), 3: ("challenger",)}
+    assert [row["event"] for row in roles.events(NAME)] == ["promoted", "promoted", "kept out"]
+
+
+def test_the_evidence_is_kept(weak: training.Trained, good: training.Trained) -> None:
+    contest(weak, FIRST, 1)
+    contest(good, LATER, 2)
+    row = roles.events(NAME)[-1]
+    assert (row["champion_before"], row["decided_by"], row["release_id"]) == (1, "ada", 2)
+    # The last seven days of the second; the first was fitted up to 21 February.
+    assert (row["evaluation_start"], row["evaluation_end"]) == (dt.date(2013, 3, 1), dt.date(2013, 3, 7))
+    assert row["evaluation_rows"] == len(good.test) and len(row["evaluation_sha256"]) == 64
+    evidence = json.loads(row["evidence"])
+    assert evidence["difference"]["rows"] == len(good.test)
+    assert evidence["difference"]["high"] < 0 and set(evidence["guards"]) == {"calibration_error"}
+
+
+def test_days_that_the_champion_was_fitted_on_do_not_count(weak: training.Trained, good: training.Trained) -> None:
+    contest(good, LATER, 1)  # fitted up to 28 February
+    with pytest.raises(ComparisonError, match=r"fitted on \(up to 2013-02-28\)"):
+        contest(weak, FIRST, 2)
+    assert roles.champion(NAME).version == 1
+
+
+def test_a_day_is_scored_by_who_could_have_scored_it(weak: training.Trained, good: training.Trained) -> None:
+    contest(weak, FIRST, 1)
+    contest(good, LATER, 2)
+    served = {day: roles.champion(NAME, dt.date(2013, 3, day)).version for day in (1, 7, 8, 20)}
+    assert served == {1: 1, 7: 1, 8: 2, 20: 2}
+    with pytest.raises(roles.NoChampionError, match=r"may score 2013-02-28.*before 2013-03-01"):
+        roles.champion(NAME, dt.date(2013, 2, 28))
+
+
+def test_a_rollback_gives_all_days_to_the_earlier_one(weak: training.Trained, good: training.Trained) -> None:
+    contest(weak, FIRST, 1)
+    contest(good, LATER, 2)
+    roles.appoint(SPEC, roles.previous(NAME), roles.ROLLED_BACK, "wrong at JFK", "eve", STEP)
+    assert aliases() == {1: ("champion",), 2: ()}
+    assert {roles.champion(NAME, dt.date(2013, 3, day)).version for day in (1, 8, 20)} == {1}
+    with pytest.raises(roles.RoleError, match="rolled back already, from version 2 to 1"):
+        roles.previous(NAME)
+
+
+def test_a_rollback_can_leave_the_past_as_it_was(weak: training.Trained, good: training.Trained) -> None:
+    contest(weak, FIRST, 1)
+    contest(good, LATER, 2)
+    since = dt.date(2013, 3, 15)
+    roles.appoint(SPEC, roles.previous(NAME), roles.ROLLED_BACK, "wrong at JFK", "eve", STEP, since)
+    assert [roles.champion(NAME, dt.date(2013, 3, day)).version for day in (7, 14, 15)] == [1, 2, 1]
+
+
+def test_a_person_appoints_only_with_a_reason_and_for_days_the_version_has_not_seen(weak: training.Trained) -> None:
+    version = contest(weak, FIRST, 1)
+    with pytest.raises(roles.RoleError, match="needs a reason"):
+        roles.appoint(SPEC, version, roles.PROMOTED, " ", "eve", STEP)
+    with pytest.raises(roles.RoleError, match="champion already"):
+        roles.appoint(SPEC, version, roles.PROMOTED, "because", "eve", STEP)
+    with pytest.raises(roles.RoleError, match="has seen data of 2013-02-20: it serves from 2013-03-01"):
+        roles.appoint(SPEC, version, roles.PROMOTED, "because", "eve", STEP, dt.date(2013, 2, 20))
+    assert len(roles.events(NAME)) == 1
+
+
+def test_an_alias_that_was_left_behind_is_put_right(weak: training.Trained) -> None:
+    version = contest(weak, FIRST, 1)
+    registry.set_alias(NAME, registry.CHAMPION, None)
+    registry.set_alias(NAME, registry.CHALLENGER, version.version)
+    roles.show(NAME)
+    assert aliases() == {1: ("champion",)}
+
+
+def test_the_policy_of_the_model_decides(weak: training.Trained, good: training.Trained) -> None:
+    contest(weak, FIRST, 1)
+    strict = SPEC.model_copy(update={"promotion": Promotion(min_effect=10.0)})
+    kept = contest(good, LATER, 2, strict)
+    assert kept.aliases == ("challenger",) and "lower by less than 10.0" in kept.tags["role_reason"]
+    assert ops.read("ops.model_events").num_rows == 2
