@@ -113,8 +113,12 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
     if before == challenger.version:
         raise RoleError(f"{spec.name} version {before} is the champion.")
     rows = rows.sort_values([spec.features.interval_column, *spec.features.entity_key], kind="stable")
+    rules = spec
     if before is None:
         rival = registry.fetch(challenger, baseline=True)
+        # A constant is perfectly calibrated and harms nobody more than another: guards are against a champion.
+        bare = spec.promotion.model_copy(update={"guards": {}, "segments": []})
+        rules = spec.model_copy(update={"promotion": bare})
     else:
         theirs = registry.version(spec.name, before)
         fitted = Interval.parse(registry.logged(theirs).parameters["train_days"])
@@ -132,7 +136,7 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
         champion=score(rows, rival),
         challenger=score(rows, registry.fetch(challenger)),
     )
-    decision = promotion.decide(compared, spec)
+    decision = promotion.decide(compared, rules)
     days = compared["day"]
     against = "the baseline" if before is None else f"version {before}"
     reason = f"against {against} on {Interval(days.min(), days.max())}: {'; '.join(decision.reasons)}"
@@ -164,9 +168,7 @@ def appoint(
         raise RoleError("This needs a reason: it is kept with the model's history.")
     first = _serves_from(spec, version)
     if since is not None and since < first:
-        raise RoleError(
-            f"{spec.name} version {version.version} was trained on data of {since}: it serves from {first}."
-        )
+        raise RoleError(f"{spec.name} version {version.version} has seen data of {since}: it serves from {first}.")
     before = _number(in_office(events(spec.name)))
     if before == version.version:
         raise RoleError(f"{spec.name} version {before} is the champion already.")
@@ -207,14 +209,16 @@ def previous(name: str) -> ModelVersion:
     Raises:
         RoleError: There was none.
     """
-    log = events(name)
-    office = in_office(log)
+    office = in_office(events(name))
     before = office and office["champion_before"]
-    if office is None or before is None:
+    if office is None or not isinstance(before, int):
+        raise RoleError(f"{name} has no champion before the present one to go back to. See `lake models {name}`.")
+    if office["event"] == ROLLED_BACK:
         raise RoleError(
-            f"{name} has no champion before the present one to go back to. `lake models {name}` lists them."
+            f"{name} has been rolled back already, from version {before} to {office['model_version']}. "
+            "Say with --to which version it shall be."
         )
-    return registry.version(name, int(before))
+    return registry.version(name, before)
 
 
 def _record(
