@@ -305,8 +305,12 @@ def _columns_of_model(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
     features = spec.features
     return {
         f"models.{spec.name}": (*features.inputs, SCORE),
-        spec.predictions_table: ("prediction_id", *features.kept, SCORE, "decision", *LINEAGE),
+        spec.predictions_table: ("prediction_id", *features.kept, SCORE, *_decision(spec), *LINEAGE),
     }
+
+
+def _decision(spec: ModelSpec) -> tuple[str, ...]:
+    return () if spec.decision_threshold is None else ("decision",)
 
 
 def _edges_of_model(spec: ModelSpec) -> list[Edge]:
@@ -317,7 +321,7 @@ def _edges_of_model(spec: ModelSpec) -> list[Edge]:
         *(Edge(model, SCORE, model, name, "direct", "TRANSFORMATION") for name in features.inputs),
         *_copies(predictions, features.table, features.kept),
         *_copies(predictions, model, [SCORE]),
-        Edge(predictions, "decision", model, SCORE, "direct", "TRANSFORMATION"),
+        *(Edge(predictions, name, model, SCORE, "direct", "TRANSFORMATION") for name in _decision(spec)),
         *(Edge(predictions, "prediction_id", features.table, name, "direct", "TRANSFORMATION") for name in identity),
     ]
 

@@ -112,27 +112,24 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
     before = _number(in_office(events(spec.name)))
     if before == challenger.version:
         raise RoleError(f"{spec.name} version {before} is the champion.")
-    rows = rows.sort_values([spec.features.interval_column, *spec.features.entity_key], kind="stable")
     rules = spec
     if before is None:
-        rival = registry.fetch(challenger, baseline=True)
+        rival, fitted = registry.fetch(challenger, baseline=True), None
         # A constant is perfectly calibrated and harms nobody more than another: guards are against a champion.
         bare = spec.promotion.model_copy(update={"guards": {}, "segments": []})
         rules = spec.model_copy(update={"promotion": bare})
     else:
         theirs = registry.version(spec.name, before)
-        fitted = Interval.parse(registry.logged(theirs).parameters["train_days"])
-        rows = rows[rows[spec.features.interval_column] > fitted.end]
-        if rows.empty:
-            raise promotion.ComparisonError(
-                f"The test days of {spec.name} version {challenger.version} are all among the days that the champion, "
-                f"version {before}, was fitted on (up to {fitted.end}): no comparison on them is fair. Train on a "
-                "window that ends later."
-            )
-        rival = registry.fetch(theirs)
+        rival, fitted = registry.fetch(theirs), Interval.parse(registry.logged(theirs).parameters["train_days"]).end
+    rows, digest = evaluation_set(rows, spec, fitted)
+    if rows.empty:
+        raise promotion.ComparisonError(
+            f"The test days of {spec.name} version {challenger.version} have no outcomes that the champion, version "
+            f"{before}, was not fitted on (up to {fitted}): no comparison is fair. Train on a window that ends later."
+        )
     compared = rows.assign(
         day=rows[spec.features.interval_column],
-        outcome=rows[training.LABEL].astype("float64"),
+        outcome=rows[training.LABEL],
         champion=score(rows, rival),
         challenger=score(rows, registry.fetch(challenger)),
     )
@@ -143,8 +140,28 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
     return _record(
         spec, challenger, PROMOTED if decision.promote else KEPT, reason, by, run, before,
         evaluation_start=days.min(), evaluation_end=days.max(), evaluation_rows=len(rows),
-        evaluation_sha256=training.content_sha256(rows.reset_index(drop=True)), evidence=_evidence(decision),
+        evaluation_sha256=digest, evidence=_evidence(decision),
     )  # fmt: skip
+
+
+def evaluation_set(rows: pd.DataFrame, spec: ModelSpec, fitted: dt.date | None) -> tuple[pd.DataFrame, str]:
+    """The rows that two versions are compared on, and their hash: the same from the same release, whenever it is asked.
+
+    Args:
+        rows: Test days: the features table's columns and ``label``.
+        spec: The model.
+        fitted: Last day that the champion was fitted on; such rows are left out.
+
+    Returns:
+        The rows with an outcome, in the order of day and entity; the hash of their names and values.
+    """
+    from lakehouse import training
+
+    day = spec.features.interval_column
+    rows = rows[rows[training.LABEL].notna() & ((rows[day] > fitted) if fitted else True)]
+    rows = rows.assign(**{training.LABEL: rows[training.LABEL].astype("float64")})
+    rows = rows.sort_values([day, *spec.features.entity_key], kind="stable").reset_index(drop=True)
+    return rows, training.content_sha256(rows)
 
 
 def appoint(

@@ -8,7 +8,6 @@ from lakehouse import registry, roles, tables
 from lakehouse.interval import Interval
 from lakehouse.release import released, user
 from lakehouse.steps import step
-from lakehouse.training import LABEL
 from spark_jobs.train import read_frame, read_outcomes
 
 
@@ -46,7 +45,7 @@ def run(model: str, version: int | None = None, reason: str | None = None, by: s
             this.versions_in = {tables.next_table(t): state[t].version for t in (spec.features.table, spec.label.table)}
             days = Interval.parse(registry.logged(challenger).parameters["test_days"])
             rows = read_frame(spec, release_id, days, read_outcomes(spec, release_id))
-            event = roles.contest(spec, challenger, rows[rows[LABEL].notna()], this, by)
+            event = roles.contest(spec, challenger, rows, this, by)
             this.rows_in = event["evaluation_rows"]
         this.details = {"event": event["event"], "reason": event["reason"], "champion_before": event["champion_before"]}
         return outcome(event)

@@ -20,6 +20,8 @@ DAG_IDS = {
     "build_warehouse",
     "train_flight_delay",
     "score_flight_delay",
+    "train_flight_delay_minutes",
+    "score_flight_delay_minutes",
     "rollback",
     "override_gate",
     "escalate_alerts",

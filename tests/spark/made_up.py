@@ -25,3 +25,10 @@ def put(table: str, frame: pd.DataFrame, folder: Path, *, visible: bool = True) 
         ops.append("ops.gate_results", [verdict])
         release([table], None)
     return version
+
+
+def forget(model: str) -> None:
+    """Have it that nothing was ever decided about a model: its registry is a new one."""
+    log = tables.delta("ops.model_events")
+    if log is not None:
+        log.delete(f"model_name = '{model}'")

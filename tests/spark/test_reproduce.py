@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import fingerprints, maintain, ops, registry, tables
+from lakehouse import fingerprints, maintain, ops, registry, roles, tables
 from lakehouse import release as releases
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
@@ -24,7 +24,7 @@ from lakehouse.steps import job
 from lakehouse.tables import VersionGoneError
 from lakehouse.verify import DamagedError, verify
 from tests.made_up_flights import SPEC, WINDOW, flights
-from tests.spark.made_up import put
+from tests.spark.made_up import forget, put
 
 train, score = job("train"), job("score")
 train_again, score_again = job("reproduce_training"), job("reproduce_predictions")
@@ -50,18 +50,20 @@ def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         patch.setattr(ModelSpec, "predictions_table", TABLE)
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{path}/mlflow.sqlite")
         registry.connect.cache_clear()
-        client = registry.connect()
-        client.create_experiment(spec.name, artifact_location=(path / "artifacts").as_uri())
+        forget(MODEL)
+        registry.connect().create_experiment(spec.name, artifact_location=(path / "artifacts").as_uri())
         for seed, windows, scored in ((1, WINDOWS[:2], SCORED[:2]), (2, WINDOWS[2:], SCORED[2:])):
             features, outcomes = flights(Interval(WINDOW.start, ALL.end), seed=seed)
             put(FEATURES, features, path)
             put(OUTCOMES, outcomes, path)
             for window in windows:
                 version = train(MODEL, window)["model_version"]
-            client.set_registered_model_alias(MODEL, registry.CHAMPION, str(version))
+            if roles.champion(MODEL).version != version:
+                job("promote")(MODEL, version, "it is the newest")
             for interval in scored:
                 publish(score(MODEL, interval)["version"], interval)
         yield path
+        forget(MODEL)
     registry.connect.cache_clear()
 
 

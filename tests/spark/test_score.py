@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import ops, registry, tables
+from lakehouse import ops, registry, roles, tables
 from lakehouse.audit import gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
@@ -21,8 +21,9 @@ from lakehouse.model_spec import ModelSpec
 from lakehouse.release import NotReleasedError, release, released
 from lakehouse.settings import settings
 from lakehouse.steps import job
+from spark_jobs.train import read_frame, read_outcomes
 from tests.made_up_flights import SPEC, WINDOW, flights
-from tests.spark.made_up import put
+from tests.spark.made_up import forget, put
 
 train, score = job("train"), job("score")
 TABLE = "ml.predictions_flight_delay"
@@ -49,8 +50,10 @@ def model(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mo
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{folder}/mlflow.sqlite")
         registry.connect.cache_clear()
         registry.connect().create_experiment(spec.name, artifact_location=(folder / "artifacts").as_uri())
+        forget(spec.name)
         train(spec.name, WINDOW)
         yield spec
+        forget(spec.name)
     registry.connect.cache_clear()
 
 
@@ -63,7 +66,7 @@ def test_every_row_has_the_score_that_the_model_gives_here(model: ModelSpec) -> 
     outcome = score("flight_delay", DAY)
     stored = rows(f"flight_date = date'{DAY}'")
     features = lakehouse.read(FEATURES, where=[("flight_date", "=", DAY.start)]).sort_values("flight_id")
-    champion = registry.champion("flight_delay")
+    champion = roles.champion("flight_delay")
     from lakehouse.scoring import score as score_here
 
     assert outcome["rows"] == len(stored) == len(features)
@@ -121,9 +124,9 @@ def test_only_its_own_interval_is_replaced() -> None:
 def test_a_range_has_the_scores_of_its_days() -> None:
     score("flight_delay", DAY)
     alone = rows(f"flight_date = date'{DAY}'").set_index("prediction_id")["score"]
-    outcome = score("flight_delay", Interval(WINDOW.start, NEXT_DAY.end))
+    outcome = score("flight_delay", Interval(DAY.start, NEXT_DAY.end))
     together = rows().set_index("prediction_id")["score"]
-    assert outcome["rows"] == 61 * 60 == together.index.nunique()
+    assert outcome["rows"] == 2 * 60 == together.index.nunique()
     assert np.array_equal(together[alone.index].to_numpy(), alone.to_numpy())
 
 
@@ -148,15 +151,15 @@ def test_features_that_are_not_released_are_not_scored(tmp_path: Path) -> None:
 
 def test_the_champion_is_resolved_once_and_its_version_is_on_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    first = registry.champion("flight_delay")
+    first = roles.champion("flight_delay")
 
-    def champion(name: str) -> registry.ModelVersion:
-        asked.append(name)
+    def champion(name: str, day: dt.date) -> registry.ModelVersion:
+        asked.append((name, day))
         return first
 
-    monkeypatch.setattr(registry, "champion", champion)
+    monkeypatch.setattr(roles, "champion", champion)
     assert score("flight_delay", DAY)["model_version"] == first.version
-    assert asked == ["flight_delay"]
+    assert asked == [("flight_delay", DAY.start)]
     assert set(rows(f"flight_date = date'{DAY}'")["model_version"]) == {first.version}
 
 
@@ -164,14 +167,14 @@ def test_workers_tell_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that has one version loaded does not score with it when another is asked for."""
     score("flight_delay", DAY)
     first = rows(f"flight_date = date'{DAY}'")["score"]
-    champion = registry.champion("flight_delay")
+    champion = roles.champion("flight_delay")
     served = registry.fetch(champion)
     from skops import io
 
     pipeline = io.loads(served.payload, trusted=["numpy.dtype"])
     pipeline[-1].intercept_ += 1.0
     other = dataclasses.replace(served, version=2, payload=io.dumps(pipeline))
-    monkeypatch.setattr(registry, "champion", lambda _name: dataclasses.replace(champion, version=2))
+    monkeypatch.setattr(roles, "champion", lambda _name, _day: dataclasses.replace(champion, version=2))
     monkeypatch.setattr(registry, "fetch", lambda _version: other)
     score("flight_delay", DAY)
     second = rows(f"flight_date = date'{DAY}'")
@@ -187,8 +190,28 @@ def test_without_champion_or_release_it_says_what_to_do(model: ModelSpec, monkey
     with pytest.raises(NotReleasedError, match=r"gold\.never_built not released"):
         train("flight_delay", WINDOW)
     monkeypatch.setattr(registry, "load", lambda _name: model.model_copy(update={"name": "untrained"}))
-    with pytest.raises(registry.NoChampionError, match="lake train untrained"):
+    with pytest.raises(roles.NoChampionError, match="lake train untrained"):
         score("untrained", DAY)
+
+
+def test_days_that_the_champion_has_seen_are_not_scored() -> None:
+    score("flight_delay", DAY)
+    before = rows()
+    with pytest.raises(roles.NoChampionError, match=r"may score 2013-02-28.*before 2013-03-01"):
+        score("flight_delay", Interval(WINDOW.end, DAY.end))
+    pd.testing.assert_frame_equal(rows(), before)
+
+
+def test_the_comparison_is_made_again_on_the_same_frozen_rows() -> None:
+    """What is compared when a version is trained, and when a person asks for it later, are the same rows."""
+    first = roles.events("flight_delay")[0]
+    assert first["event"] == "promoted" and first["evaluation_rows"] > 300
+    spec = registry.load("flight_delay")
+    version = registry.version("flight_delay", 1)
+    days = Interval.parse(registry.logged(version).parameters["test_days"])
+    release_id = int(version.tags["release_id"])
+    frozen = read_frame(spec, release_id, days, read_outcomes(spec, release_id))
+    assert roles.evaluation_set(frozen, spec, None)[1] == first["evaluation_sha256"]
 
 
 def test_training_again_on_the_same_release_is_the_same_version() -> None:
@@ -201,3 +224,24 @@ def test_training_without_a_window_ends_on_the_last_labelled_day() -> None:
     outcome = train("flight_delay")
     assert outcome["window"] == "2013-01-11/2013-03-03"
     assert outcome["model_version"] == 2
+
+
+def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again() -> None:
+    """Follows the training before it: version 2 is there, and serves from the day after its window."""
+    day = Interval.parse("2013-03-04")
+    features, outcomes = flights(Interval(WINDOW.start, day.end))
+    folder = Path(settings().home)
+    put(FEATURES, features, folder)
+    put(OUTCOMES, outcomes, folder)
+    in_office = roles.champion("flight_delay").version
+    if in_office == 1:
+        assert job("promote")("flight_delay", 2, "the airline asked for it", "ada")["champion"] == 2
+    assert score("flight_delay", DAY)["model_version"] == 1
+    assert score("flight_delay", day)["model_version"] == 2
+    gate([TABLE], day)
+    release([TABLE], day)
+    outcome = job("rollback_model")("flight_delay", "too many false alarms", None, None, True, "eve")
+    assert (outcome["champion"], outcome["rescored"]) == (1, ["2013-03-04"])
+    seen = lakehouse.read(TABLE, where=[("flight_date", "=", day.start)])
+    assert set(seen["model_version"]) == {1} and len(seen) == 60
+    assert [row["decided_by"] for row in roles.events("flight_delay")][-1] == "eve"

@@ -29,11 +29,17 @@ WITHOUT_SOURCE = {
     "gold.dim_planes.valid_to": "made of the interval, which landing writes",
     "gold.dim_planes.is_current": "made of the interval, which landing writes",
     "ml.predictions_flight_delay.model_name": "written by the scoring step",
+    "ml.predictions_flight_delay_minutes.model_name": "written by the scoring step",
     "ml.predictions_flight_delay.model_version": "written by the scoring step",
+    "ml.predictions_flight_delay_minutes.model_version": "written by the scoring step",
     "ml.predictions_flight_delay.role": "written by the scoring step",
+    "ml.predictions_flight_delay_minutes.role": "written by the scoring step",
     "ml.predictions_flight_delay.run_id": "written by the scoring step",
+    "ml.predictions_flight_delay_minutes.run_id": "written by the scoring step",
     "ml.predictions_flight_delay.release_id": "written by the scoring step",
+    "ml.predictions_flight_delay_minutes.release_id": "written by the scoring step",
     "ml.predictions_flight_delay.scored_at": "written by the scoring step",
+    "ml.predictions_flight_delay_minutes.scored_at": "written by the scoring step",
 }
 
 
@@ -267,6 +273,7 @@ def test_the_command_prints_a_tree_of_columns_or_of_tables() -> None:
         "gold.dim_planes",
         "gold.flight_delay_features",
         "ml.predictions_flight_delay",
+        "ml.predictions_flight_delay_minutes",
         "models.flight_delay",
         "ml.predictions_flight_delay",
     ]
