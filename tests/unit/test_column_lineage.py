@@ -276,6 +276,8 @@ def test_the_command_prints_a_tree_of_columns_or_of_tables() -> None:
         "ml.predictions_flight_delay_minutes",
         "models.flight_delay",
         "ml.predictions_flight_delay",
+        "models.flight_delay_minutes",
+        "ml.predictions_flight_delay_minutes",
     ]
     # What is reached twice is followed once.
     shown = _lake("lineage", "ml.predictions_flight_delay", "--up")
