@@ -10,7 +10,8 @@ with DAG(
     description="Sends the alerts that nobody has acknowledged to the routes that wait for that.",
     doc_md="""
 A gate and a late source raise and send alerts by themselves. This DAG sends what has become due since: by the routes
-of the setting `alerts` with `after_minutes`, and what could not be sent before. Without a route it has no schedule.
+of the setting `alerts` with `after_minutes`, and what could not be sent before. It also raises an alert for each owner
+who has spent more than the setting `budgets` allows. Without a route it has no schedule.
 
 `lake alerts list` shows the alerts, `lake alerts ack ID` ends the escalation of one.
 """,

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ from rich.tree import Tree
 
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
-from lakehouse.settings import PROJECT_DIR, UnknownSettingError
+from lakehouse.settings import PROJECT_DIR, UnknownSettingError, settings
 
 app = typer.Typer(
     name="lake",
@@ -467,6 +467,56 @@ def lineage(
     # Piped into another program, a line is not cut to the width of a terminal that is not there.
     console = Console(width=None if sys.stdout.isatty() else 1000)
     console.print(lineage_tree.tree(name, up=up or both, down=down or both))
+
+
+@app.command(rich_help_panel=QUERIES)
+def cost(
+    by: Annotated[Literal["table", "model", "owner", "step"], typer.Option(help="What to add up by.")] = "table",
+    interval: Annotated[
+        Interval | None,
+        typer.Option(
+            "--interval",
+            "-i",
+            parser=_interval,
+            metavar="DAY|FIRST/LAST",
+            help="Days on which the steps ran; the last 30 without it.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Add up what the steps have used, and what that costs; warn of budgets that are exceeded."""
+    from lakehouse import cost as costs
+
+    days = interval or costs.last_days(dt.datetime.now(dt.UTC).date())
+    runs = costs.read(days)
+    charged = costs.charges(runs)
+    found = costs.totals(costs.owned(charged) if by == "owner" else charged, by, settings())
+    warnings = list(costs.warnings(days.end).values())
+    advice = costs.advice(runs, *costs.granted())
+    if as_json:
+        rows = [asdict(total) | {"per_1000_predictions": total.per_1000_predictions} for total in found]
+        facts = {"days": str(days), "by": by, "currency": settings().currency, "totals": rows}
+        print(json.dumps(facts | {"warnings": warnings, "advice": advice}, indent=2))
+        return
+    amount = f"cost in {settings().currency}"
+    shown = [
+        {
+            by: total.name,
+            "runs": total.runs,
+            "seconds": f"{total.seconds:.1f}",
+            "CPU s": f"{total.cpu_seconds:.1f}",
+            "engine's CPU s": f"{total.engine_cpu_seconds:.1f}",
+            "cores": f"{total.cores:.1f}",
+            "bytes in": total.bytes_in,
+            amount: f"{total.cost:.4f}",
+            "per 1000 predictions": None if (each := total.per_1000_predictions) is None else f"{each:.4f}",
+        }
+        for total in found
+    ]
+    columns = [by, "runs", "seconds", "CPU s", "engine's CPU s", "cores", "bytes in", amount]
+    _table([*columns, "per 1000 predictions"] if by == "model" else columns, shown)
+    for line in [*warnings, *advice]:
+        print(line)
 
 
 @app.command("data-docs", rich_help_panel=QUERIES)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
@@ -48,6 +53,60 @@ def sql(statement: str, commit: dict[str, Any] | None = None) -> DataFrame:
         return session.sql(statement)
     finally:
         session.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
+
+
+class Meter:
+    """What the engine on this machine uses from now on; knows nothing when its work is done elsewhere."""
+
+    def __init__(self) -> None:
+        self._process = process()
+        self._before = None if self._process is None else _cpu_seconds(self._process)
+
+    def cpu_seconds(self) -> float | None:
+        """Processor time since the meter was made, Python workers included; None when it is not known."""
+        after = _cpu_seconds(self._process) if self._process else None
+        return None if after is None or self._before is None else after - self._before
+
+    def peak_memory(self) -> int | None:
+        """The most bytes that the engine's JVM has had in memory since it was started; None when it is not known."""
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text() if self._process else ""
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        peak = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(peak[1]) * 1024 if peak else None
+
+
+def process() -> psutil.Process | None:
+    """The JVM of the engine, if all that it does is done on this machine."""
+    if settings().spark_remote or not settings().spark_master.startswith("local"):
+        return None
+    try:
+        record = json.loads(process_record().read_text())
+        found = psutil.Process(record["pid"])
+        # A number can be given to another process.
+        return found if abs(found.create_time() - record["started"]) < 1 else None
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return None
+
+
+def process_record() -> Path:
+    """Where the engine that runs here notes which process it is."""
+    return settings().home / "engine" / "process.json"
+
+
+def _cpu_seconds(root: psutil.Process) -> float | None:
+    try:
+        family = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return None
+    seconds = 0.0
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = member.cpu_times()
+            # Those of children are of such as have ended: a worker's time is not lost with it.
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
 
 
 def lost(error: BaseException) -> bool:

@@ -29,6 +29,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("ended_at", _UTC),
             ("seconds", pa.float64()),
             ("cpu_seconds", pa.float64()),
+            ("engine_cpu_seconds", pa.float64()),
+            ("engine_peak_memory", pa.int64()),
             ("status", pa.string()),
             ("error", pa.string()),
             ("rows_in", pa.int64()),
@@ -197,7 +199,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 
 VIEWS = {
-    # A view: it costs no commit, and cannot disagree with the runs.
+    # Views: they cost no commit, and cannot disagree with the runs.
     "ops.lineage_tables": """
 with written as (
     select *, explode(versions_out) as (stored, version)
@@ -221,7 +223,56 @@ select
     interval_start,
     interval_end,
     ended_at
-from edges"""
+from edges""",
+    "ops.table_costs": """
+with parts as (
+    select dataset, seconds, get_json_object(details, '$.build_run_id') as build_run_id
+    from ops.runs
+    where step = 'build' and dataset <> 'warehouse'
+),
+steps as (
+    select *, explode(split(dataset, ', ')) as name
+    from ops.runs
+    where get_json_object(details, '$.build_run_id') is null
+),
+shared as (
+    select
+        steps.*,
+        case
+            when parts.dataset is not null then parts.dataset
+            when contains(name, '.') or name in ('warehouse', 'nothing') then name
+            else concat('models.', substring_index(name, '@', 1))
+        end as table_name,
+        coalesce(
+            parts.seconds / sum(parts.seconds) over (partition by run_id),
+            1 / count(*) over (partition by run_id)
+        ) as share
+    from steps left join parts on parts.build_run_id = steps.run_id
+)
+select
+    to_date(started_at) as day,
+    table_name,
+    step,
+    count(*) as runs,
+    sum(seconds * share) as seconds,
+    sum(cpu_seconds * share) as cpu_seconds,
+    sum(engine_cpu_seconds * share) as engine_cpu_seconds,
+    sum(bytes_in) as bytes_in,
+    sum(if(step = 'score' and status = 'success', rows_out, 0)) as predictions
+from shared
+group by all""",
+    "ops.model_costs": """
+select
+    day,
+    regexp_extract(table_name, '^(models[.]|ml[.]predictions_)(.+)$', 2) as model_name,
+    sum(runs) as runs,
+    sum(seconds) as seconds,
+    sum(cpu_seconds) as cpu_seconds,
+    sum(engine_cpu_seconds) as engine_cpu_seconds,
+    sum(predictions) as predictions
+from ops.table_costs
+where table_name rlike '^(models[.]|ml[.]predictions_)'
+group by all""",
 }
 """Views over the platform's tables, by name."""
 

@@ -13,7 +13,7 @@ import os
 import secrets
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -140,6 +140,19 @@ class Settings(BaseSettings):
             "How many days `lake maintain` keeps what a release has replaced, so that one can go back to it. What "
             "readers see, and what models and predictions were made from, is kept anyway."
         ),
+    )
+    cost_per_cpu_hour: float = Field(
+        0,
+        ge=0,
+        description="What an hour of one core costs, for `lake cost`: of the steps' processes and the engine's.",
+    )
+    cost_per_gib: float = Field(
+        0, ge=0, description="What it costs to read a GiB of a source's files, for `lake cost`."
+    )
+    currency: str = Field("EUR", description="What those two are in; `lake cost` prints it behind amounts.")
+    budgets: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="What each owner may spend in 30 days; `lake cost` warns of more, and so does an alert.",
     )
     openlineage: dict[str, Any] = Field(
         default_factory=dict,

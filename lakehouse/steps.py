@@ -93,6 +93,7 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
     """
     run = Run(name, dataset, interval)
     started, clock, cpu = dt.datetime.now(dt.UTC), time.monotonic(), time.process_time()
+    meter = engine.Meter()
     where = f" {interval}" if interval else ""
     run.say("%s %s%s: started", name, dataset, where)
     error: str | None = None
@@ -128,6 +129,8 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
             "ended_at": dt.datetime.now(dt.UTC),
             "seconds": seconds,
             "cpu_seconds": time.process_time() - cpu,
+            "engine_cpu_seconds": meter.cpu_seconds(),
+            "engine_peak_memory": meter.peak_memory(),
             "status": "failed" if error else "success",
             "error": error,
             "rows_in": run.rows_in,

@@ -315,6 +315,7 @@ def _describe(run: Run, seconds: dict[str, float]) -> None:
                 "dataset": table,
                 "seconds": seconds.get(table.partition(".")[2]),
                 "cpu_seconds": None,
+                "engine_cpu_seconds": None,
                 "versions_in": sorted(read.items()),
                 "versions_out": [(stored, run.versions_out[stored])],
                 "details": json.dumps({"build_run_id": run.run_id}),

@@ -411,6 +411,9 @@ def send_alerts() -> None:
     """Send the alerts that are due by now."""
     context = get_current_context()
     check_conf(context)
+    from lakehouse import cost
+
+    cost.alert()
     alerts.deliver(context)
 
 

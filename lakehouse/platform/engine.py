@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
+import psutil
 import psycopg
 
 from lakehouse import ops
+from lakehouse.engine import process_record
 from lakehouse.platform import jars, postgres, processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import PROJECT_DIR, settings
@@ -230,6 +233,8 @@ def run() -> NoReturn:
     home = folder()
     shutil.rmtree(home / "tmp", ignore_errors=True)
     (home / "tmp").mkdir(parents=True)
+    # The program that replaces this process keeps its number and its time of birth.
+    _write_private(process_record(), json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}))
     _write_private(home / "log4j2.properties", LOGGING)
     _write_private(
         home / "spark.conf",
