@@ -20,10 +20,9 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
         explanation: Outcome of :func:`lakehouse.explain.explain`.
     """
     row, reasons, model = explanation["prediction"], explanation["reasons"], explanation["model"]
-    tree = Tree(
-        f"[bold]prediction {row['prediction_id']}[/]: score {row['score']:.4f}, "
-        f"decision {str(row['decision']).lower()} (true from {reasons['threshold']} on)"
-    )
+    decided = reasons["threshold"] is not None
+    decision = f", decision {str(row['decision']).lower()} (true from {reasons['threshold']} on)" if decided else ""
+    tree = Tree(f"[bold]prediction {row['prediction_id']}[/]: score {row['score']:.4f}{decision}")
     about = {name: value for name, value in row.items() if name not in _TECHNICAL}
     tree.add(escape(", ".join(f"{name} {value}" for name, value in about.items())))
     _add_reasons(tree, reasons)
