@@ -317,9 +317,19 @@ class AirflowClient:
         """
         self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
 
-    def dags(self) -> list[dict[str, Any]]:
-        """The DAGs that Airflow knows."""
-        return self._pages("/dags", "dags", {"exclude_stale": True})
+    def runnable(self, dag_id: str) -> bool:
+        """Whether a DAG can be triggered: Airflow lists one a moment before it has stored what is in it.
+
+        Args:
+            dag_id: The DAG.
+        """
+        try:
+            self.request("GET", f"/dags/{dag_id}/details")
+        except AirflowError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return False
+            raise
+        return True
 
     def import_errors(self) -> dict[str, str]:
         """Files in which Airflow could not read a DAG, and why."""

@@ -270,3 +270,8 @@ def test_nothing_listens_beyond_loopback(platform: Platform) -> None:
     ]
     assert ours
     assert beyond == []
+
+
+def test_a_dag_can_be_triggered_when_airflow_has_it(airflow: AirflowClient) -> None:
+    assert airflow.runnable("ingest_weather")
+    assert not airflow.runnable("ingest_nothing")
