@@ -316,19 +316,18 @@ def models(
     from lakehouse import registry, roles
 
     if model is not None:
-        log = roles.events(registry.load(model).name)
-        for event in log:
-            event["at"] = f"{event['at']:%Y-%m-%d %H:%M:%S}"
-        _table(["at", "model_version", "event", "champion_before", "serves_from", "reason", "decided_by"], log)
+        for event in roles.events(registry.load(model).name):
+            print(
+                f"{event['at']:%Y-%m-%d %H:%M} version {event['model_version']} {event['event']}, may score from "
+                f"{event['serves_from']} on, by {event['decided_by']}: {event['reason']}"
+            )
         return
     shown = []
     for spec in map(registry.load, registry.models()):
-        log = roles.events(spec.name)
-        office = roles.in_office(log) or dict.fromkeys(["model_version", "serves_from", "reason"])
-        versions = len({event["model_version"] for event in log})
-        shown.append({"model": spec.name, "owner": spec.owner, "task": spec.task, "versions": versions, **office})
-        shown[-1]["champion"] = office["model_version"]
-    _table(["model", "owner", "task", "versions", "champion", "serves_from", "reason"], shown)
+        office = roles.in_office(roles.events(spec.name)) or dict.fromkeys(["model_version", "serves_from"])
+        champion = {"champion": office["model_version"], "since": office["serves_from"]}
+        shown.append({"model": spec.name, **champion, "owner": spec.owner})
+    _table(["model", "champion", "since", "owner"], shown)
 
 
 @app.command(rich_help_panel=QUERIES)
