@@ -1,0 +1,90 @@
+"""``./lake faults``: kills at each point of the daily job, on a platform of its own; goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lakehouse.airflow_client import AirflowClient
+from lakehouse.settings import settings
+from tests.conftest import free_ports
+from tests.e2e.conftest import PROJECT, Platform
+from tests.faults.harness import Harness, choose
+from tests.faults.points import POINTS
+
+INJECTED = Path(__file__).parent / "inject"
+
+
+@contextmanager
+def platform(home: Path) -> Iterator[Platform]:
+    """A platform on which the demo has run, with the means to kill in it; stopped at the end.
+
+    Args:
+        home: Its state folder; what is there already is gone on with.
+    """
+    kept = home / "ports.json"
+    home.mkdir(parents=True, exist_ok=True)
+    if not kept.exists():
+        kept.write_text(json.dumps(free_ports()))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LAKE_")}
+    environment |= {"LAKE_HOME": str(home), "PYTHONPATH": str(INJECTED), **json.loads(kept.read_text())}
+    started = Platform(home, environment, "")
+    try:
+        subprocess.run([PROJECT / "lake", "demo"], env=environment, cwd=PROJECT, check=True)
+        yield started
+    finally:
+        started.lake("down", check=False)
+
+
+def main(
+    points: Annotated[int, typer.Option(help="How many points; every victim comes before any a second time.")] = len(
+        POINTS
+    ),
+    seed: Annotated[int, typer.Option(help="Of the choice and the order.")] = 0,
+    only: Annotated[str | None, typer.Option(help="Only points whose name has this in it.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Forget what an earlier run has found.")] = False,
+) -> None:
+    """Kill a part, a task or a worker at points of the daily job, and compare all tables with undisturbed runs.
+
+    Each outcome is kept in the state folder, and a point that has passed is not tried again. Exit code 1 when one
+    fails.
+    """
+    folder = settings().home / "faults"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"seed-{seed}.jsonl"
+    if again:
+        log.unlink(missing_ok=True)
+    known = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    passed = {result["point"] for result in known if result["passed"]}
+    chosen = choose(points, seed, [point for point in POINTS if only is None or only in point.name])
+    left = [point for point in chosen if point.name not in passed]
+    if left:
+        with platform(folder / "lake") as lake:
+            url = f"http://127.0.0.1:{lake.port('airflow')}"
+            with AirflowClient(url, password=lake.secret("airflow_admin_password")) as airflow:
+                harness = Harness(lake, airflow)
+                for point in left:
+                    result = harness.try_point(point)
+                    with log.open("a") as file:
+                        file.write(json.dumps(asdict(result)) + "\n")
+                    verdict = "passed" if result.passed else "FAILED: " + "; ".join(result.faults)
+                    typer.echo(
+                        f"{point.name}: {verdict} ({result.seconds:.0f} s, {result.restarted} runs started again, "
+                        f"{result.polls} answers to the reader, {result.unanswered} times none)"
+                    )
+                    passed |= {point.name} if result.passed else set()
+    typer.echo(f"{len(passed & {point.name for point in chosen})} of {len(chosen)} points passed; {log}")
+    sys.exit(len(passed & {point.name for point in chosen}) != len(chosen))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,237 @@
+"""Runs the daily job with something killed at a point of it, and compares all tables with undisturbed runs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lakehouse.airflow_client import AirflowClient
+from lakehouse.interval import Interval
+from tests.e2e.conftest import Platform
+from tests.faults import reader
+from tests.faults.daily import MODEL, Job, Outcome, hashed
+from tests.faults.points import POINTS, Point
+
+FIRST_DAY, LAST_DAY = dt.date(2013, 1, 9), dt.date(2013, 2, 28)
+"""Of the windows that are trained on; the demo's begins a day earlier."""
+
+RECOVERY_SECONDS = 180
+
+
+class HarnessError(AssertionError):
+    """The harness could not tell a right outcome from a wrong one."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a point ended.
+
+    Attributes:
+        point: Its name.
+        passed: Whether all held.
+        faults: What did not, in words.
+        seconds: The run, recovery included.
+        restarted: Runs of Airflow that had to be started again by hand.
+        polls: How often the reader was answered meanwhile.
+        unanswered: How often not.
+    """
+
+    point: str
+    passed: bool
+    faults: list[str]
+    seconds: float
+    restarted: int
+    polls: int
+    unanswered: int
+
+
+def choose(count: int, seed: int, points: Sequence[Point] = POINTS) -> list[Point]:
+    """Some points, every victim before any one a second time.
+
+    Args:
+        count: How many at most.
+        seed: Of the choice.
+        points: To choose from.
+    """
+    rest = list(points)
+    random.Random(seed).shuffle(rest)
+    chosen: list[Point] = []
+    while rest and len(chosen) < count:
+        counts = {point.victim: sum(each.victim == point.victim for each in chosen) for point in rest}
+        least = min(counts.values())
+        chosen.append(next(point for point in rest if counts[point.victim] == least))
+        rest.remove(chosen[-1])
+    return chosen
+
+
+class Harness:
+    """A platform on which faults are tried.
+
+    Args:
+        platform: It runs, with ``inject`` on its PYTHONPATH, and the demo has run on it.
+        airflow: A client of its REST API.
+    """
+
+    def __init__(self, platform: Platform, airflow: AirflowClient) -> None:
+        self.platform = platform
+        self.job = Job(platform, airflow)
+        self.folder = platform.home / "faults"
+        self.folder.mkdir(exist_ok=True)
+        self._queries = reader.queries(lambda table: [r[0] for r in platform.sql(f"show columns in {table}")])
+        self._variant = self._trainings = 0
+        self._expected: dict[int, tuple[Outcome, dict[str, str]]] = {}
+
+    def undisturbed(self) -> None:
+        """Run the day twice without a fault, with one input and another: the outcomes that the others are held to."""
+        first = self.job.outcome()
+        for variant in (1, 0):
+            self.job.deliver(variant)
+            self.job.run()
+            self._expected[variant] = self.job.outcome(), self._slices()
+        if faults := differences(first, self._expected[0][0]):
+            raise HarnessError(f"a day that is run again without a fault is another one: {'; '.join(faults)}")
+        before, after = (self._expected[variant][1] for variant in (0, 1))
+        if same := [table for table in before if before[table] == after[table]]:
+            raise HarnessError(f"both inputs leave the same rows in {', '.join(same)}: nothing could be seen there")
+
+    def try_point(self, point: Point) -> Result:
+        """Run the day with other input than before, and with the fault; recovery is the platform's, retries are plain.
+
+        Args:
+            point: Where, and who.
+
+        Raises:
+            HarnessError: The undisturbed runs are not what they should be.
+        """
+        if not self._expected:
+            self.undisturbed()
+        return self._try_training(point) if point.dag == "train" else self._try_day(point)
+
+    def _try_day(self, point: Point) -> Result:
+        before, after = self._variant, 1 - self._variant
+        self.job.deliver(after)
+        self._arm(point)
+        started = time.monotonic()
+        with reader.reading(self._connect, self._queries) as seen:
+            restarted = self.job.run()
+        faults = self._has_fired(point)
+        expected, slices = self._expected[after]
+        faults += differences(expected, self.job.outcome())
+        for table, states in seen.states.items():
+            allowed = [self._expected[before][1][table], slices[table]]
+            if not is_subsequence(states, allowed):
+                faults.append(f"readers of {table} saw {len(states)} states, of which one was neither old nor new")
+        faults += seen.wrong[:3]
+        faults += self._is_whole()
+        self._variant = after
+        return Result(
+            point.name, not faults, faults, time.monotonic() - started, restarted, seen.polls, seen.unanswered
+        )
+
+    def _try_training(self, point: Point) -> Result:
+        # Another window each time: a training that has been done is not done again.
+        window = Interval(FIRST_DAY + dt.timedelta(days=self._trainings), LAST_DAY)
+        self._trainings += 1
+        before = self.job.outcome()
+        self._arm(point)
+        started = time.monotonic()
+        restarted = self.job.train(str(window))
+        faults = self._has_fired(point) + self._is_whole()
+        found = self.job.outcome()
+        faults += differences(Outcome(before.hashes, found.models), found)
+        made = set(found.models) - set(before.models)
+        if wrong := {row for row in made if row[0] == "version" and row[1:] != (MODEL, window.start, window.end, 1)}:
+            faults.append(f"the registry has got {wrong}, and not one version of {window}")
+        if not any(row[0] == "version" for row in made):
+            faults.append(f"the registry has no version of {window}")
+        # What was killed was whole in the end: the same pins make no second version.
+        restarted += self.job.train(str(window))
+        faults += differences(found, self.job.outcome())
+        return Result(point.name, not faults, faults, time.monotonic() - started, restarted, 0, 0)
+
+    def _arm(self, point: Point) -> None:
+        for path in self.folder.glob("*"):
+            path.unlink()
+        fault = {**asdict(point), "signal": "SIGKILL", "pid": self._pid(point.victim)}
+        if point.watched:
+            layer, name = point.watched.split(".")
+            fault["folder"] = str(self.platform.home / "warehouse" / f"{layer}.db" / name)
+        (self.folder / "point.armed").write_text(json.dumps(fault))
+
+    def _pid(self, victim: str) -> int | None:
+        if victim == "task":
+            return None
+        return self.pid_of("engine" if victim == "python-worker" else victim)
+
+    def pid_of(self, part: str) -> int:
+        """Process of a part.
+
+        Args:
+            part: Its name.
+        """
+        lines = self.platform.lake("status", check=False).stdout.splitlines()
+        [line] = [line for line in lines if f" {part} " in line]
+        return next(int(cell) for cell in line.split() if cell.isdigit())
+
+    def _has_fired(self, point: Point) -> list[str]:
+        if (self.folder / "point.fired").exists():
+            return []
+        for path in self.folder.glob("*"):
+            path.unlink()
+        return [f"the run has not come to the point {point.name!r}"]
+
+    def _is_whole(self) -> list[str]:
+        end = time.monotonic() + RECOVERY_SECONDS
+        while (status := self.platform.lake("status", check=False)).returncode != 0:
+            if time.monotonic() > end:
+                return [f"not all parts are back: {status.stdout[-1500:]}"]
+            time.sleep(1)
+        return []
+
+    def _slices(self) -> dict[str, str]:
+        return {table: hashed(self.platform.sql(query)) for table, query in self._queries.items()}
+
+    def _connect(self) -> Any:
+        from pyhive import hive
+
+        return hive.connect(
+            host="127.0.0.1",
+            port=self.platform.port("thrift"),
+            username="lake",
+            password=self.platform.secret("sql_password"),
+            auth="CUSTOM",
+        )
+
+
+def differences(expected: Outcome, found: Outcome) -> list[str]:
+    """Tables whose content is not what it should be, in words.
+
+    Args:
+        expected: After an undisturbed run.
+        found: After the disturbed one.
+    """
+    faults = [
+        f"{table} holds other rows than after an undisturbed run (count/sum/xor {found.hashes.get(table)}, "
+        f"not {expected.hashes.get(table)})"
+        for table in sorted(expected.hashes.keys() | found.hashes.keys())
+        if expected.hashes.get(table) != found.hashes.get(table)
+    ]
+    if expected.models != found.models:
+        faults.append(f"the registry holds {found.models}, not {expected.models}")
+    return faults
+
+
+def is_subsequence(states: Sequence[str], allowed: Sequence[str]) -> bool:
+    """Whether what was seen is the old state, the new one, or first the old and then the new.
+
+    Args:
+        states: Different contents, in order.
+        allowed: The old and the new one.
+    """
+    rest = iter(allowed)
+    return all(state in rest for state in states)

@@ -1,0 +1,87 @@
+"""The points at which something is killed: who, where in the daily job, before or after what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WEATHER, FACTS, SCORES = "bronze_next.weather", "gold_next.fct_flights", "ml_next.predictions_flight_delay"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One fault.
+
+    Attributes:
+        name: What users of the harness call it.
+        victim: Who is killed: ``task`` (whoever gets there), ``python-worker``, or a part of the platform.
+        when: ``before`` or ``after`` the target; ``files``: after its first data file; ``during``: beside it.
+        target: The function, one of ``inject/sitecustomize.py``'s.
+        match: What its arguments have to contain.
+        watched: The table whose data files are waited for.
+        dag: Where in the daily job it is: ``ingest``, ``build``, ``score`` or ``train``.
+    """
+
+    name: str
+    victim: str
+    when: str
+    target: str
+    match: str = ""
+    watched: str = ""
+    dag: str = "ingest"
+
+
+_WRITE = "lakehouse.tables.replace_interval"
+_OPS = "lakehouse.ops.append"
+_DBT = "dbt.adapters.spark.connections.PyhiveConnectionWrapper.execute"
+_FACTS = "`gold_next`.`fct_flights`"
+_REGISTER, _FETCH = "lakehouse.registry.register", "lakehouse.registry.fetch"
+_GATE, _RECORD, _POINT = "lakehouse.gate.check_all", "lakehouse.release._record", "lakehouse.release._point"
+
+POINTS = (
+    # A task of Airflow, in each of its phases.
+    Point("land: task before the write", "task", "before", _WRITE, WEATHER),
+    Point("land: task after data files", "task", "files", _WRITE, WEATHER, WEATHER),
+    Point("land: task after the commit", "task", "after", _WRITE, WEATHER),
+    Point("land: task before its record", "task", "before", _OPS, "'step': 'land', 'dataset': 'weather'"),
+    Point("land: task after its record", "task", "after", _OPS, "'step': 'land', 'dataset': 'weather'"),
+    Point("gate: task before the check", "task", "before", _GATE, "weather"),
+    Point("gate: task after the check", "task", "after", _GATE, "weather"),
+    Point("gate: task after the verdict", "task", "after", _OPS, "ops.gate_results"),
+    Point("release: task before the fingerprints", "task", "before", "lakehouse.fingerprints.record", "bronze.weather"),
+    Point("release: task after the fingerprints", "task", "after", "lakehouse.fingerprints.record", "bronze.weather"),
+    Point("release: task after the record", "task", "after", _RECORD, "bronze.weather"),
+    Point("release: task after the view", "task", "after", _POINT, "bronze.weather"),
+    Point("release: task after all of it", "task", "after", "lakehouse.release.release", "bronze.weather"),
+    Point("build: task after it has made ready", "task", "after", "lakehouse.warehouse.prepare", dag="build"),
+    Point("build: dbt before a table is written", "task", "before", _DBT, _FACTS, dag="build"),
+    Point("build: dbt after a table's data files", "task", "files", _DBT, _FACTS, FACTS, dag="build"),
+    Point("build: dbt after a table is written", "task", "after", _DBT, _FACTS, dag="build"),
+    Point("build: task before its record", "task", "before", "lakehouse.warehouse.record", dag="build"),
+    Point("build: task after the gate of the set", "task", "after", _GATE, "gold.", dag="build"),
+    Point("build: task before the release of the set", "task", "before", _RECORD, "gold.fct_flights", dag="build"),
+    Point("build: task between two views of the set", "task", "after", _POINT, "gold.dim_planes", dag="build"),
+    Point("score: task before the model is loaded", "task", "before", _FETCH, dag="score"),
+    Point("score: task after data files", "task", "files", _WRITE, SCORES, SCORES, dag="score"),
+    Point("score: task after the commit", "task", "after", _WRITE, SCORES, dag="score"),
+    Point("train: task before the registry is written", "task", "before", _REGISTER, dag="train"),
+    Point("train: task after the registry is written", "task", "after", _REGISTER, dag="train"),
+    Point("train: task before the comparison", "task", "before", "lakehouse.roles.contest", dag="train"),
+    Point("train: task after the role is recorded", "task", "after", _OPS, "ops.model_events", dag="train"),
+    Point("train: task after the aliases are moved", "task", "after", "lakehouse.registry.set_alias", dag="train"),
+    # The engine's JVM, and a Python worker of it.
+    Point("land: engine before the write", "engine", "before", _WRITE, WEATHER),
+    Point("land: engine after data files", "engine", "files", _WRITE, WEATHER, WEATHER),
+    Point("gate: engine before the check", "engine", "before", _GATE, "weather"),
+    Point("release: engine between record and view", "engine", "after", _RECORD, "bronze.weather"),
+    Point("build: engine after a table's data files", "engine", "files", _DBT, _FACTS, FACTS, dag="build"),
+    Point("score: engine after data files", "engine", "files", _WRITE, SCORES, SCORES, dag="score"),
+    Point("score: Python worker", "python-worker", "during", _WRITE, SCORES, dag="score"),
+    # The other parts.
+    Point("land: PostgreSQL before the write", "postgres", "before", _WRITE, WEATHER),
+    Point("release: PostgreSQL after the record", "postgres", "after", _RECORD, "bronze.weather"),
+    Point("score: MLflow before the model is loaded", "mlflow", "before", _FETCH, dag="score"),
+    Point("train: MLflow before the registry is written", "mlflow", "before", _REGISTER, dag="train"),
+    Point("land: scheduler after the commit", "scheduler", "after", _WRITE, WEATHER),
+    Point("build: scheduler after a table is written", "scheduler", "after", _DBT, _FACTS, dag="build"),
+)
+"""In the order of the parts that are killed."""

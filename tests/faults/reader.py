@@ -1,0 +1,112 @@
+"""A reader of released views who never stops asking, and remembers each different answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.faults.daily import BEFORE, DAY, OF_THE_RUN, hashed, query_of
+
+WATCHED = {
+    "bronze.weather": ("observation_date", BEFORE),
+    "bronze.flight_actuals": ("flight_date", BEFORE),
+    "gold.fct_flights": ("flight_date", BEFORE),
+    "gold.daily_delays_by_carrier": ("flight_date", BEFORE),
+    "gold.flight_delay_features": ("flight_date", DAY),
+    "ml.predictions_flight_delay": ("flight_date", DAY),
+}
+"""Table to the column and the day of its rows that a daily run replaces."""
+
+TIMES_A_SECOND = 10
+
+
+@dataclass
+class Seen:
+    """What the reader has seen.
+
+    Attributes:
+        states: Table to its different contents, in the order in which they were seen.
+        polls: How many answers there were.
+        unanswered: How often nobody answered, since the engine or the database was being started again.
+        wrong: Answers that are neither rows nor an absence: these must not be.
+    """
+
+    states: dict[str, list[str]] = field(default_factory=dict)
+    polls: int = 0
+    unanswered: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def queries(columns_of: Callable[[str], list[str]]) -> dict[str, str]:
+    """The reader's queries.
+
+    Args:
+        columns_of: Names of a table's columns.
+    """
+    return {
+        table: query_of(
+            table, [name for name in columns_of(table) if name not in OF_THE_RUN], f"{column} = date'{day}'"
+        )
+        for table, (column, day) in WATCHED.items()
+    }
+
+
+@contextmanager
+def reading(connect: Callable[[], Any], asked: dict[str, str]) -> Iterator[Seen]:
+    """Poll from a thread of its own for as long as the block lasts.
+
+    Args:
+        connect: Opens a connection of the DB API.
+        asked: Table to query.
+    """
+    seen, stop = Seen(), threading.Event()
+    thread = threading.Thread(target=_poll, args=(connect, asked, seen, stop), daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join(timeout=60)
+
+
+def _poll(connect: Callable[[], Any], asked: dict[str, str], seen: Seen, stop: threading.Event) -> None:
+    from pyhive.exc import OperationalError
+    from thrift.transport.TTransport import TTransportException
+
+    connection = None
+    while not stop.is_set():
+        for table, query in asked.items():
+            started = time.monotonic()
+            try:
+                connection = connection or connect()
+                cursor = connection.cursor()
+                cursor.execute(query)
+                content = hashed(cursor.fetchall())
+            except (TTransportException, OSError, EOFError):
+                connection, seen.unanswered = None, seen.unanswered + 1
+            except OperationalError as error:
+                # The metastore's database, or the session, is not back yet: an absence, and not a wrong answer.
+                connection = None
+                if _is_absence(str(error)):
+                    seen.unanswered += 1
+                else:
+                    seen.wrong.append(f"{table}: {str(error)[:500]}")
+            else:
+                seen.polls += 1
+                states = seen.states.setdefault(table, [])
+                if not states or states[-1] != content:
+                    states.append(content)
+            stop.wait(max(0.0, 1 / TIMES_A_SECOND - (time.monotonic() - started)))
+
+
+def _is_absence(message: str) -> bool:
+    return any(
+        word in message
+        for word in ("Connection refused", "MetaException", "PSQLException", "SQLException", "Unable to instantiate",
+                     "Invalid SessionHandle", "SparkContext was shut down", "stopped SparkContext", "JDOException",
+                     "JDODataStoreException", "TException")
+    )  # fmt: skip
