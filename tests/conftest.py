@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,22 +12,7 @@ from pathlib import Path
 
 import pytest
 
-PORTS = ("postgres", "connect", "thrift", "mlflow", "airflow")
-
-
-def free_ports(names: tuple[str, ...] = PORTS) -> dict[str, str]:
-    """Settings that give each part of the platform a port that is free now."""
-    sockets = [socket.socket() for _ in names]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return {
-            f"LAKE_PORTS__{name.upper()}": str(each.getsockname()[1]) for name, each in zip(names, sockets, strict=True)
-        }
-    finally:
-        for each in sockets:
-            each.close()
-
+from tests.platforms import free_ports
 
 # Before the library is imported: a process reads its settings once.
 _HOME = Path(tempfile.mkdtemp(prefix="lake-tests-"))

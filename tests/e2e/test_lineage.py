@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import PROJECT, Platform
+from tests.platforms import PROJECT, Platform
 
 DAYS = [dt.date(2013, 3, day) for day in (1, 2, 3)]
 

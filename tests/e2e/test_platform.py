@@ -17,7 +17,7 @@ import pytest
 
 from lakehouse.airflow_client import AirflowClient, AirflowError, RunFailedError
 from tests import reference
-from tests.e2e.conftest import Platform
+from tests.platforms import Platform
 
 HISTORY_START, KNOWN_UNTIL = dt.date(2013, 1, 1), dt.date(2013, 3, 2)
 SCORED = [dt.date(2013, 3, 1), dt.date(2013, 3, 2), dt.date(2013, 3, 3)]

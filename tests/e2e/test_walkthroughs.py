@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.docs.blocks import runnable_blocks, script
-from tests.e2e.conftest import PROJECT, Platform
+from tests.platforms import PROJECT, Platform
 
 PAGES = (
     "README.md",

@@ -16,10 +16,9 @@ import typer
 
 from lakehouse.airflow_client import AirflowClient
 from lakehouse.settings import settings
-from tests.conftest import free_ports
-from tests.e2e.conftest import PROJECT, Platform
 from tests.faults.harness import Harness, choose
 from tests.faults.points import POINTS
+from tests.platforms import PROJECT, Platform, free_ports
 
 INJECTED = Path(__file__).parent / "inject"
 
@@ -31,8 +30,8 @@ def platform(home: Path) -> Iterator[Platform]:
     Args:
         home: Its state folder; what is there already is gone on with.
     """
-    kept = home / "ports.json"
-    home.mkdir(parents=True, exist_ok=True)
+    kept = home.with_name("ports.json")
+    home.parent.mkdir(parents=True, exist_ok=True)
     if not kept.exists():
         kept.write_text(json.dumps(free_ports()))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LAKE_")}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.airflow_client import AirflowClient, RunFailedError
-from tests.e2e.conftest import Platform
+from tests.platforms import Platform
 
 DAY = dt.date(2013, 3, 3)
 BEFORE = DAY - dt.timedelta(days=1)

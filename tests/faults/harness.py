@@ -12,10 +12,10 @@ from typing import Any
 
 from lakehouse.airflow_client import AirflowClient
 from lakehouse.interval import Interval
-from tests.e2e.conftest import Platform
 from tests.faults import reader
 from tests.faults.daily import MODEL, Job, Outcome, hashed
 from tests.faults.points import POINTS, Point
+from tests.platforms import Platform
 
 FIRST_DAY, LAST_DAY = dt.date(2013, 1, 9), dt.date(2013, 2, 28)
 """Of the windows that are trained on; the demo's begins a day earlier."""

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 from lakehouse import alerts, audit, ops
 from lakehouse.airflow.alerts import after_gate, after_wait, deliver
 from lakehouse.settings import AlertRoute, settings
-from tests.conftest import free_ports
+from tests.platforms import free_ports
 from tests.spark.orders import RULES, Orders
 
 
