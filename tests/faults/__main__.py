@@ -50,6 +50,7 @@ def main(
     ),
     seed: Annotated[int, typer.Option(help="Of the choice and the order.")] = 0,
     only: Annotated[str | None, typer.Option(help="Only points whose name has this in it.")] = None,
+    schedules: Annotated[int, typer.Option(help="How many made-up schedules to run instead of the points.")] = 0,
     again: Annotated[bool, typer.Option("--again", help="Forget what an earlier run has found.")] = False,
 ) -> None:
     """Kill a part, a task or a worker at points of the daily job, and compare all tables with undisturbed runs.
@@ -57,6 +58,10 @@ def main(
     Each outcome is kept in the state folder, and a point that has passed is not tried again. Exit code 1 when one
     fails.
     """
+    if schedules:
+        variables = {"LAKEHOUSE_TEST_SCHEDULES": str(schedules), "LAKEHOUSE_TEST_SEED": str(seed)}
+        command = [sys.executable, "-m", "pytest", "tests/faults/test_schedules.py"]
+        sys.exit(subprocess.call(command, cwd=PROJECT, env={**os.environ, **variables}))
     folder = settings().home / "faults"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"seed-{seed}.jsonl"
