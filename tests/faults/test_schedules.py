@@ -1,4 +1,4 @@
-"""Made-up schedules of landings, late data, reruns, overlaps, replays and rollbacks show what they must, at each step."""
+"""Schedules of landings, late data, reruns, overlaps, replays and rollbacks show what they must, at each step."""
 
 from __future__ import annotations
 
