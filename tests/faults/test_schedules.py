@@ -29,7 +29,7 @@ _numbers = itertools.count()
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @example(
-    [
+    sequence=[
         ("load", f"{ONE}/{TWO}"),
         ("deliver", ONE, [5, 5, 500]),
         ("load", ONE),
