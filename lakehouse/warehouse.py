@@ -135,7 +135,7 @@ def compiled_models() -> list[CompiledModel]:
     command += ["--select", "resource_type:model", "--indirect-selection", "empty"]
     # A sandbox of schemas makes no other lineage.
     variables = build_environment(Interval.parse(ANY_DAY)) | {"DBT_SCHEMA_PREFIX": ""}
-    results = list(_invoke(command, variables))
+    results = list(_invoke(command, variables, say=False))
     if failures := [f"{each.node.name}: {_reason(each.message or '')}" for each in results if each.status in FAILED]:
         raise BuildFailedError("dbt could not compile.\n" + "\n".join(failures))
     nodes = {each.node.unique_id: each.node for each in results}
@@ -444,11 +444,11 @@ def _read_manifest(path: Path, _modified: int) -> dict[str, Any]:
     return manifest
 
 
-def _invoke(command: list[str], variables: dict[str, str] | None = None) -> Any:
+def _invoke(command: list[str], variables: dict[str, str] | None = None, *, say: bool = True) -> Any:
     from dbt.cli.main import dbtRunner
 
     with _environment(variables or {}):
-        outcome = dbtRunner(callbacks=[_say]).invoke(["--log-level", "none", *command])
+        outcome = dbtRunner(callbacks=[_say] if say else []).invoke(["--log-level", "none", *command])
     if outcome.exception is not None:
         raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
     return outcome.result

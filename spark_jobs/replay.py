@@ -93,6 +93,8 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
             this.details = {"broken": counts["broken"], "replayed": passing}
             version = head
             if dry_run:
+                this.rows_out += passing
+                this.details["dry_run"] = True
                 said = verdict[1] if verdict else examples(judged.where(~_landed()), contract, suite)
                 this.say(
                     "%s %s: %d quarantined rows would be replayed, %d would stay%s",
