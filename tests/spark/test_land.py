@@ -220,7 +220,7 @@ def test_files_of_one_name_in_a_folder_for_each_day_keep_their_days(
         file = source.folder / day / f"part 1+2%.{suffix}"
         file.parent.mkdir(parents=True)
         frame = pd.DataFrame(
-            {"id": ids, "person": "a", "amount": 1.0, "pieces": 1, "day": [dt.date.fromisoformat(day)] * len(ids)}
+            {"id": ids, "person": "a", "amount": 1.0, "pieces": None, "day": [dt.date.fromisoformat(day)] * len(ids)}
         )
         frame.to_parquet(file) if suffix == "parquet" else frame.to_csv(file, index=False)
     assert source.land("2020-01-01/2020-01-02")["rows_out"] == 3
