@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 from functools import cache
 from pathlib import Path
@@ -31,8 +32,12 @@ def spark() -> SparkSession:
     Raises:
         pyspark.errors.PySparkException: No engine answers at the configured URL.
     """
+    from pyspark.logger import PySparkLogger
     from pyspark.sql import SparkSession
 
+    # Each error of a query, which is raised anyway, with the stacks of two languages in one line.
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     session: SparkSession = SparkSession.builder.remote(settings().spark_url).getOrCreate()
     session.conf.set("spark.sql.session.timeZone", "UTC")
     return session
