@@ -780,6 +780,12 @@ def _expected() -> tuple[type[Exception], ...]:
 
 def _first_lines(error: BaseException) -> str:
     """What an error says, without the query's plan and the stacks of two languages."""
+    if "pyspark" in sys.modules:
+        from lakehouse.engine import GONE, lost, spark
+
+        if lost(error):
+            spark.cache_clear()  # whoever asks again gets a session of the new engine
+            return f"{GONE} Ask again; `lake status` shows whether it is back."
     text = str(error).split("\n\nJVM stacktrace")[0]
     return re.sub(r"(; line \d+ pos \d+);\n.*", r"\1", text, flags=re.DOTALL).strip()
 

@@ -18,7 +18,18 @@ from lakehouse.settings import settings
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-SESSION_LOST = frozenset({"NO_ACTIVE_SESSION", "INVALID_HANDLE.SESSION_CHANGED", "INVALID_HANDLE.SESSION_NOT_FOUND"})
+SESSION_LOST = frozenset(
+    {
+        "INVALID_HANDLE.OPERATION_NOT_FOUND",
+        "INVALID_HANDLE.SESSION_CHANGED",
+        "INVALID_HANDLE.SESSION_CLOSED",
+        "INVALID_HANDLE.SESSION_NOT_FOUND",
+        "NO_ACTIVE_SESSION",
+        "RESPONSE_ALREADY_RECEIVED",
+    }
+)
+GONE = "The Spark engine has gone away, or was started anew, in the meantime: the supervisor sees to that."
+"""What a person is told then."""
 
 
 class EngineLostError(LakeError):
@@ -121,5 +132,10 @@ def lost(error: BaseException) -> bool:
         error: What a call of the engine raised.
     """
     from pyspark.errors import PySparkException
+    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
-    return isinstance(error, PySparkException) and error.getCondition() in SESSION_LOST
+    if not isinstance(error, PySparkException):
+        return False
+    # The client has tried for minutes before it says that nobody is there.
+    code = error.getGrpcStatusCode().name if isinstance(error, SparkConnectGrpcException) else None
+    return code == "UNAVAILABLE" or error.getCondition() in SESSION_LOST
