@@ -17,11 +17,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from lakehouse.interval import Interval
 
+MODEL = "flight_delay"
 YEAR = Interval.parse("2013-01-01/2013-12-31")
+FIRST = Interval.parse("2013-01-08/2013-02-28")
+"""Window of the first training: the features of the first week look back on nothing."""
 SOURCES = ("airlines", "airports", "planes", "flight_schedule", "flight_actuals", "weather")
 
 
@@ -32,6 +34,19 @@ def say(message: str) -> None:
         message: The line.
     """
     print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
+
+
+def weeks() -> list[Interval]:
+    """The weeks that are scored, the last one shorter."""
+    starts = range((YEAR.end - FIRST.end).days)[::7]
+    first = FIRST.end + dt.timedelta(days=1)
+    return [Interval(first + dt.timedelta(days=n), min(YEAR.end, first + dt.timedelta(days=n + 6))) for n in starts]
+
+
+def training_windows() -> list[Interval]:
+    """What could be trained on: before the first week, and after each of them but the last."""
+    days = FIRST.end - FIRST.start
+    return [FIRST, *(Interval(week.end - days, week.end) for week in weeks()[:-1])]
 
 
 def load() -> None:
@@ -60,6 +75,59 @@ def load() -> None:
         release(gold, YEAR)
 
 
+def replay(upto: int | None) -> None:
+    """Score, monitor and decide week by week, and train when the policy says so.
+
+    Args:
+        upto: Only so many weeks.
+    """
+    from lakehouse import ops, registry, roles
+    from lakehouse.audit import gate
+    from lakehouse.release import release
+    from lakehouse.steps import job
+
+    spec = registry.load(MODEL)
+    table = spec.predictions_table
+
+    def train(window: Interval, cause: str | None) -> None:
+        rows = ops.read("ops.models", ["model_name", "window_end"]).to_pylist()
+        if {"model_name": MODEL, "window_end": window.end} not in rows:
+            outcome = job("train")(MODEL, window, "the replay", cause)
+            say(f"trained on {window}: version {outcome['model_version']}: {outcome['reason']}")
+
+    train(FIRST, None)
+    for week in weeks()[:upto]:
+        decisions = ops.read("ops.retrain_decisions").to_pylist()
+        decided = next((row for row in decisions if row["interval_end"] == week.end), None)
+        if decided is None:
+            started = time.monotonic()
+            version = roles.champion(MODEL, week.start).version
+            job("score")(MODEL, week)
+            gate([table], week)
+            release([table], week)
+            job("monitor")(MODEL, week)
+            outcome = job("retrain")(MODEL, week, "the replay")
+            say(f"{week}: version {version}: {outcome['decision']}: {outcome['reason']}"
+                f" ({time.monotonic() - started:.0f} s)")  # fmt: skip
+            decided = {"decision": outcome["decision"], "reason": outcome["reason"]}
+        if decided["decision"] == "retrain":
+            days = FIRST.end - FIRST.start
+            train(Interval(week.end - days, week.end), decided["reason"])
+
+
+def prepare_mlflow(home: Path) -> None:
+    """Have MLflow keep its files in the folder of the benchmark.
+
+    Args:
+        home: The folder.
+    """
+    from lakehouse import registry
+
+    client = registry.connect()
+    if client.get_experiment_by_name(MODEL) is None:
+        client.create_experiment(MODEL, artifact_location=(home / "artifacts").as_uri())
+
+
 def main() -> None:
     """Replay the year and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,6 +143,11 @@ def main() -> None:
     try:
         subprocess.run([*command, "up", "engine"], check=True, stdout=sys.stderr)
         load()
+        prepare_mlflow(arguments.home)
+        weekly = subprocess.Popen([sys.executable, "-m", "benchmarks.weekly", str(arguments.home)])
+        replay(arguments.weeks)
+        if weekly.wait():
+            raise SystemExit("The weekly trainings have failed: see above.")
     finally:
         subprocess.run([*command, "down"], check=True, stdout=sys.stderr)
 

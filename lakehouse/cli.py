@@ -161,6 +161,38 @@ def score(model: Annotated[str, typer.Argument(help="Name of a model folder.")],
 
 
 @app.command(rich_help_panel=STEPS)
+def monitor(model: Annotated[str, typer.Argument(help="Name of a model folder.")], interval: IntervalOption) -> None:
+    """Measure drift, data and performance of an interval that was scored; again when its outcomes are known."""
+    from lakehouse.steps import job
+
+    _report(job("monitor")(model, interval))
+
+
+@app.command(rich_help_panel=STEPS)
+def retrain(
+    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    interval: Annotated[
+        Interval | None,
+        typer.Option(
+            "--interval",
+            "-i",
+            parser=_interval,
+            metavar="DAY|FIRST/LAST",
+            help="Monitored days; the newest without it.",
+        ),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say what would be decided, and why.")] = False,
+) -> None:
+    """Train a model again if its policy finds a cause; the decision is kept with its evidence."""
+    from lakehouse.steps import job
+
+    decided = job("retrain")(model, interval, check=check)
+    _report(decided)
+    if decided["decision"] == "retrain" and not check:
+        _report(job("train")(model, Interval.parse(decided["window"]), None, decided["reason"]))
+
+
+@app.command(rich_help_panel=STEPS)
 def promote(
     what: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="A version; the newest one without a number.")],
     reason: Annotated[
