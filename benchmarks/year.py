@@ -149,6 +149,10 @@ def main() -> None:
         if weekly.wait():
             raise SystemExit("The weekly trainings have failed: see above.")
     finally:
+        from lakehouse.engine import spark
+
+        if spark.cache_info().currsize:
+            spark().stop()  # it would wait for the engine to come back
         subprocess.run([*command, "down"], check=True, stdout=sys.stderr)
 
 

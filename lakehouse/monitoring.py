@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.drift import GREEN, RED, YELLOW, Bins, Drift, compare
+from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import Monitoring
 
@@ -18,6 +19,10 @@ ALL = "all"
 SCORE = "score"
 DEFECTS = ("rows", "stale_days", "changed_columns", "null_share")
 """Metrics that are red when the data is broken, and not when the world has changed."""
+
+
+class NothingToMonitorError(LakeError):
+    """A model has no released predictions for an interval."""
 
 
 @dataclass(frozen=True)

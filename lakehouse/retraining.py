@@ -22,6 +22,10 @@ class NoPolicyError(LakeError):
     """A model's ``model.yaml`` does not say when it is to be trained again."""
 
 
+class NotMonitoredError(LakeError):
+    """Nothing has been measured that a decision could be made on."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a decision is made on.

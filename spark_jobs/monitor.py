@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import histograms, monitoring, ops, performance, registry, tables
+from lakehouse import histograms, monitoring, monitoring_pages, ops, performance, registry, tables
 from lakehouse.engine import spark, sql
-from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.monitoring import ALL, Measure, Reference
+from lakehouse.monitoring import ALL, Measure, NothingToMonitorError, Reference
 from lakehouse.release import released
 from lakehouse.scoring import SCORE
 from lakehouse.steps import step
@@ -27,10 +26,6 @@ LOG = "ops.model_metrics"
 REFERENCE = "monitoring/reference.json"
 
 
-class NothingToMonitorError(LakeError):
-    """A model has no released predictions for an interval."""
-
-
 def run(model: str, interval: Interval) -> dict[str, Any]:
     """Measure an interval that was scored; what was measured of it before is replaced.
 
@@ -41,10 +36,11 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         interval: Days that were scored and released.
 
     Returns:
-        By ``role`` and version: how many measures, which are red, and how many outcomes are still ``due``.
+        By role and version: how many measures, which are red, and how many outcomes are still due; and the report's
+        ``page``, which MLflow keeps with the version's run, too.
 
     Raises:
-        NothingToMonitorError: No predictions of the interval are released.
+        lakehouse.monitoring.NothingToMonitorError: No predictions of the interval are released.
     """
     spec = registry.load(model)
     with step("monitor", spec.name, interval, writes=LOG) as this:
@@ -87,8 +83,13 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
             outcome[f"{row['role']} {version.version}"] = {"measures": len(measures), "red": red, "labels_due": due}
             this.say("%s version %d %s: %d measures, red: %s", spec.name, version.version, interval, len(measures),
                      ", ".join(red) or "none")  # fmt: skip
-        this.rows_out, this.details = written, outcome
-        return outcome
+        this.rows_out = written
+        page = monitoring_pages.write(spec.name, interval)
+        for row in who:
+            version = registry.version(spec.name, row["model_version"])
+            registry.keep_text(version, f"monitoring/{page.name}", page.read_text())
+        this.details = outcome | {"page": str(page)}
+        return this.details
 
 
 def measure(

@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import ops, registry, retraining, roles, tables, training, warehouse
 from lakehouse.engine import sql
-from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, released, user
-from lakehouse.retraining import RETRAIN, Decision, Evidence
+from lakehouse.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
 from lakehouse.steps import step
 
 if TYPE_CHECKING:
     from lakehouse.model_spec import ModelSpec
 
 LOG = "ops.retrain_decisions"
-
-
-class NotMonitoredError(LakeError):
-    """Nothing has been measured that a decision could be made on."""
 
 
 def run(model: str, interval: Interval | None = None, by: str | None = None, check: bool = False) -> dict[str, Any]:
@@ -41,7 +36,7 @@ def run(model: str, interval: Interval | None = None, by: str | None = None, che
     Raises:
         lakehouse.retraining.NoPolicyError: ``model.yaml`` has no section ``retrain``.
         lakehouse.roles.NoChampionError: There is nothing to train again.
-        NotMonitoredError: The champion has not been monitored.
+        lakehouse.retraining.NotMonitoredError: The champion has not been monitored.
     """
     spec = registry.load(model)
     office = roles.in_office(roles.events(spec.name))
@@ -98,7 +93,7 @@ def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Ev
         interval: One that was monitored; the newest without it.
 
     Raises:
-        NotMonitoredError: There is none.
+        lakehouse.retraining.NotMonitoredError: There is none.
     """
     rows = [
         row
