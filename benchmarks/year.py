@@ -16,7 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lakehouse.interval import Interval
 
@@ -128,6 +131,103 @@ def prepare_mlflow(home: Path) -> None:
         client.create_experiment(MODEL, artifact_location=(home / "artifacts").as_uri())
 
 
+def served(home: Path) -> dict[str, Any]:
+    """By policy: the scores that each flight was given, how many trainings there were, and how many champions.
+
+    Args:
+        home: Folder of the benchmark.
+    """
+    import pandas as pd
+
+    import lakehouse
+    from lakehouse import ops, promotion, registry, roles, training
+
+    spec = registry.load(MODEL)
+    day, key = spec.features.interval_column, spec.features.entity_key
+    outcomes = lakehouse.read(spec.label.table, columns=[*key, day, spec.label.column, *spec.promotion.segments])
+    outcomes = outcomes[outcomes[spec.label.column].notna()].rename(columns={spec.label.column: "outcome"})
+    outcomes["outcome"] = outcomes["outcome"].astype("float64")
+    windows = training_windows()
+    of = {window.end: pd.read_parquet(home / "weekly" / f"{window.end}.parquet") for window in windows}
+    weekly = weeks()
+
+    def within(frame: pd.DataFrame, interval: Interval) -> pd.DataFrame:
+        return frame[(frame[day] >= interval.start) & (frame[day] <= interval.end)]
+
+    champion, fair, champions = windows[0], [], 1
+    for week, window in zip(weekly, windows, strict=True):
+        if window != windows[0]:
+            split = training.split(window, spec.training)
+            fitted = training.split(champion, spec.training).train.end
+            rows = within(outcomes[outcomes[day] > fitted], split.test).assign(day=lambda rows: rows[day])
+            for who, of_whom in (("champion", champion), ("challenger", window)):
+                rows = rows.merge(of[of_whom.end].rename(columns={"score": who}), on=[*key, day])
+            if promotion.decide(rows, spec).promote:
+                champion, champions = window, champions + 1
+        fair.append(within(of[champion.end], week))
+    newest = [within(of[window.end], week) for window, week in zip(windows, weekly, strict=True)]
+    decided = [row for row in ops.read("ops.retrain_decisions").to_pylist() if row["decision"] == "retrain"]
+    appointed = [event for event in roles.events(MODEL) if event["event"] in roles.APPOINTMENTS]
+    mine = lakehouse.read(spec.predictions_table, columns=[*key, day, "score"])
+    arms = {
+        "never again": (of[windows[0].end], 1, 1),
+        "by the policy": (mine, 1 + len(decided), len(appointed)),
+        "every week, must win": (pd.concat(fair), len(windows), champions),
+        "every week, newest serves": (pd.concat(newest), len(windows), len(windows)),
+    }
+    scored = Interval(weekly[0].start, max(mine[day]))
+    return {
+        name: (within(frame, scored).merge(outcomes, on=[*key, day]), trainings, count)
+        for name, (frame, trainings, count) in arms.items()
+    }
+
+
+def report(home: Path) -> Iterator[str]:
+    """What came of it, as Markdown.
+
+    Args:
+        home: Folder of the benchmark.
+    """
+    from lakehouse import ops, registry, roles
+    from lakehouse.metrics import metric
+
+    spec = registry.load(MODEL)
+    day = spec.features.interval_column
+    arms = served(home)
+    names = ["log_loss", "brier", "auc", "calibration_error"]
+    yield "| trained | trainings | champions | " + " | ".join(names) + " |"
+    yield "|---|---|---|" + "---|" * len(names)
+    for name, (rows, trainings, champions) in arms.items():
+        y, p = rows["outcome"].to_numpy(), rows["score"].to_numpy()
+        values = [f"{metric(each).of(y, p, spec.decision_threshold):.4f}" for each in names]
+        yield f"| {name} | {trainings} | {champions} | {' | '.join(values)} |"
+    yield ""
+    yield "Log loss by month:"
+    yield ""
+    yield "| month | flights | late | " + " | ".join(arms) + " |"
+    yield "|---|---|---|" + "---|" * len(arms)
+    months = {
+        name: dict(list(rows.groupby([d.strftime("%Y-%m") for d in rows[day]]))) for name, (rows, *_) in arms.items()
+    }
+    for month, rows in next(iter(months.values())).items():
+        parts = [by[month] for by in months.values()]
+        values = [f"{metric('log_loss').of(r['outcome'].to_numpy(), r['score'].to_numpy(), None):.4f}" for r in parts]
+        yield f"| {month} | {len(rows)} | {rows['outcome'].mean():.1%} | {' | '.join(values)} |"
+    yield ""
+    yield "| after the week to | decision | because | what came of it |"
+    yield "|---|---|---|---|"
+    made = {row["window_end"]: row["model_version"] for row in ops.read("ops.models").to_pylist()}
+    events = {event["model_version"]: event for event in roles.events(MODEL)}
+    for row in sorted(ops.read("ops.retrain_decisions").to_pylist(), key=lambda row: row["interval_end"]):
+        if row["decision"] == "retrain":
+            event = events.get(made.get(row["window_end"]))
+            came = f"version {event['model_version']} {event['event']}" if event else ""
+            yield f"| {row['interval_end']} | {row['decision']} | {row['reason']} | {came} |"
+    counts = Counter(row["decision"] for row in ops.read("ops.retrain_decisions").to_pylist())
+    yield ""
+    yield "Decisions: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) + "."
+
+
 def main() -> None:
     """Replay the year and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -148,6 +248,8 @@ def main() -> None:
         replay(arguments.weeks)
         if weekly.wait():
             raise SystemExit("The weekly trainings have failed: see above.")
+        for line in report(arguments.home):
+            print(line, flush=True)
     finally:
         from lakehouse.engine import spark
 
