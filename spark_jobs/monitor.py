@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import histograms, monitoring, monitoring_pages, ops, performance, registry, tables
@@ -10,7 +11,7 @@ from lakehouse.engine import spark, sql
 from lakehouse.interval import Interval
 from lakehouse.monitoring import ALL, Measure, NothingToMonitorError, Reference
 from lakehouse.release import released
-from lakehouse.scoring import SCORE
+from lakehouse.scoring import SCORE, score_batches
 from lakehouse.steps import step
 from spark_jobs.score import BATCH_ROWS
 
@@ -138,8 +139,6 @@ def reference_of(spec: ModelSpec, version: ModelVersion) -> Reference:
     text = registry.kept_text(version, REFERENCE)
     if text is not None:
         return Reference.from_json(text)
-    from lakehouse.scoring import score_batches
-
     served = registry.fetch(version)
     window = Interval.parse(version.tags["training_window"])
     table, outcomes = (
@@ -150,11 +149,7 @@ def reference_of(spec: ModelSpec, version: ModelVersion) -> Reference:
     features = sql(f"select {', '.join(served.inputs)} from {table} where {inside}")
     spark().conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
     types = {field.name: field.dataType.simpleString() for field in features.schema}
-
-    def score(batches: Any) -> Any:
-        return score_batches(batches, served, [])
-
-    scores = features.mapInArrow(score, f"{SCORE} double").cache()
+    scores = features.mapInArrow(partial(score_batches, model=served, kept=[]), f"{SCORE} double").cache()
     bins = histograms.layout(features, served.numeric, served.categorical, spec.monitoring.bins)
     of_score = histograms.layout(scores, [SCORE], [], spec.monitoring.bins)
     fine = histograms.layout(scores, [SCORE], [], performance.BINS)[SCORE]

@@ -50,7 +50,6 @@ def run(model: str, interval: Interval | None = None, by: str | None = None, che
         return _outcome(spec, measured, decision, window_of(spec, measured.end))
     with step("retrain", spec.name, interval, writes=LOG) as this:
         evidence, measured = gather(spec, version, interval)
-        this.interval = measured
         before = _standing(spec.name, version, measured)
         if before is not None:
             this.say("%s %s: decided before: %s", spec.name, measured, before["reason"])
