@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from lakehouse import ops, pages
 from lakehouse.interval import Interval
 from lakehouse.monitoring import ALL
+from lakehouse.registry import CHAMPION
 from lakehouse.settings import settings
 
 Row = dict[str, Any]
@@ -97,7 +98,7 @@ def page(model: str, interval: Interval, rows: Sequence[Row], decisions: Sequenc
     """
     mine = [row for row in rows if (row["interval_start"], row["interval_end"]) == (interval.start, interval.end)]
     versions = sorted({(row["role"], row["model_version"]) for row in mine})
-    history = _history(rows, interval)
+    history = _history(rows)
     return pages.render(
         "monitoring.html",
         title=f"{model}, {interval}",
@@ -129,12 +130,11 @@ def _version(rows: Sequence[Row], role: str, version: int) -> dict[str, Any]:
     }
 
 
-def _history(rows: Sequence[Row], interval: Interval) -> list[Row]:
-    """What the champions of the past were found to do; of the intervals as long as this one."""
-    length = interval.end - interval.start
-    own = [row for row in rows if row["role"] == "champion" and row["interval_end"] - row["interval_start"] <= length]
+def _history(rows: Sequence[Row]) -> list[Row]:
+    """What the champions of the past were found to do."""
+    own = sorted((row for row in rows if row["role"] == CHAMPION), key=lambda row: row["interval_end"])
     ends = sorted({row["interval_end"] for row in own})[-SHOWN:]
-    return sorted((row for row in own if ends and row["interval_end"] >= ends[0]), key=lambda row: row["interval_end"])
+    return [row for row in own if row["interval_end"] >= ends[0]]
 
 
 def _lines(history: Sequence[Row]) -> list[dict[str, Any]]:
