@@ -1,10 +1,11 @@
 """The year 2013 again, week by week: what the retraining policy does, against never and against every week.
 
-    python -m benchmarks.year            the whole year; about an hour
+    python -m benchmarks.year            the whole year; some 20 minutes
     python -m benchmarks.year --weeks 4  its first weeks
 
-Starts an engine of its own, in a folder of its own (``--home``), and goes on where it stopped when it was cut off. The
-lake is loaded once for the whole year, since a row of features looks only at days before its own.
+Works in a folder of its own (``--home``), and goes on where it stopped when it was cut off. The lake is loaded once, by
+an engine of its own, for the whole year, since a row of features looks only at days before its own. The weeks are then
+replayed on the released tables with the library's functions, without the engine.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.interval import Interval
+
+if TYPE_CHECKING:
+    from benchmarks.replay import Week, Year
+    from lakehouse.model_spec import ModelSpec
 
 MODEL = "flight_delay"
 YEAR = Interval.parse("2013-01-01/2013-12-31")
@@ -78,158 +84,150 @@ def load() -> None:
         release(gold, YEAR)
 
 
-def replay(upto: int | None) -> None:
-    """Score, monitor and decide week by week, and train when the policy says so.
+def rows_of(weeks_: list[Week]) -> list[dict[str, Any]]:
+    """The measures as rows of ``ops.model_metrics``, for the report.
 
     Args:
-        upto: Only so many weeks.
+        weeks_: The weeks, as the policy drove them.
     """
-    from lakehouse import ops, registry, roles
-    from lakehouse.audit import gate
-    from lakehouse.release import release
-    from lakehouse.steps import job
-
-    spec = registry.load(MODEL)
-    table = spec.predictions_table
-
-    def train(window: Interval, cause: str | None) -> None:
-        rows = ops.read("ops.models", ["model_name", "window_end"]).to_pylist()
-        if {"model_name": MODEL, "window_end": window.end} not in rows:
-            outcome = job("train")(MODEL, window, "the replay", cause)
-            say(f"trained on {window}: version {outcome['model_version']}: {outcome['reason']}")
-
-    train(FIRST, None)
-    for week in weeks()[:upto]:
-        decisions = ops.read("ops.retrain_decisions").to_pylist()
-        decided = next((row for row in decisions if row["interval_end"] == week.end), None)
-        if decided is None:
-            started = time.monotonic()
-            version = roles.champion(MODEL, week.start).version
-            job("score")(MODEL, week)
-            gate([table], week)
-            release([table], week)
-            job("monitor")(MODEL, week)
-            outcome = job("retrain")(MODEL, week, "the replay")
-            say(f"{week}: version {version}: {outcome['decision']}: {outcome['reason']}"
-                f" ({time.monotonic() - started:.0f} s)")  # fmt: skip
-            decided = {"decision": outcome["decision"], "reason": outcome["reason"]}
-        if decided["decision"] == "retrain":
-            days = FIRST.end - FIRST.start
-            train(Interval(week.end - days, week.end), decided["reason"])
+    numbers = {window: n for n, window in enumerate(dict.fromkeys(week.champion for week in weeks_), 1)}
+    return [
+        {
+            "model_name": MODEL,
+            "model_version": numbers[week.champion],
+            "role": "champion",
+            "interval_start": week.days.start,
+            "interval_end": week.days.end,
+            **vars(measure),
+        }
+        for week in weeks_
+        for measure in week.measures
+    ]
 
 
-def prepare_mlflow(home: Path) -> None:
-    """Have MLflow keep its files in the folder of the benchmark.
-
-    Args:
-        home: The folder.
-    """
-    from lakehouse import registry
-
-    client = registry.connect()
-    if client.get_experiment_by_name(MODEL) is None:
-        client.create_experiment(MODEL, artifact_location=(home / "artifacts").as_uri())
-
-
-def served(home: Path) -> dict[str, Any]:
-    """By policy: the scores that each flight was given, how many trainings there were, and how many champions.
-
-    Args:
-        home: Folder of the benchmark.
-    """
-    import pandas as pd
-
-    import lakehouse
-    from lakehouse import ops, promotion, registry, roles, training
-
-    spec = registry.load(MODEL)
-    day, key = spec.features.interval_column, spec.features.entity_key
-    outcomes = lakehouse.read(spec.label.table, columns=[*key, day, spec.label.column, *spec.promotion.segments])
-    outcomes = outcomes[outcomes[spec.label.column].notna()].rename(columns={spec.label.column: "outcome"})
-    outcomes["outcome"] = outcomes["outcome"].astype("float64")
-    windows = training_windows()
-    of = {window.end: pd.read_parquet(home / "weekly" / f"{window.end}.parquet") for window in windows}
-    weekly = weeks()
-
-    def within(frame: pd.DataFrame, interval: Interval) -> pd.DataFrame:
-        return frame[(frame[day] >= interval.start) & (frame[day] <= interval.end)]
-
-    champion, fair, champions = windows[0], [], 1
-    for week, window in zip(weekly, windows, strict=True):
-        if window != windows[0]:
-            split = training.split(window, spec.training)
-            fitted = training.split(champion, spec.training).train.end
-            rows = within(outcomes[outcomes[day] > fitted], split.test).assign(day=lambda rows: rows[day])
-            for who, of_whom in (("champion", champion), ("challenger", window)):
-                rows = rows.merge(of[of_whom.end].rename(columns={"score": who}), on=[*key, day])
-            if promotion.decide(rows, spec).promote:
-                champion, champions = window, champions + 1
-        fair.append(within(of[champion.end], week))
-    newest = [within(of[window.end], week) for window, week in zip(windows, weekly, strict=True)]
-    decided = [row for row in ops.read("ops.retrain_decisions").to_pylist() if row["decision"] == "retrain"]
-    appointed = [event for event in roles.events(MODEL) if event["event"] in roles.APPOINTMENTS]
-    mine = lakehouse.read(spec.predictions_table, columns=[*key, day, "score"])
-    arms = {
-        "never again": (of[windows[0].end], 1, 1),
-        "by the policy": (mine, 1 + len(decided), len(appointed)),
-        "every week, must win": (pd.concat(fair), len(windows), champions),
-        "every week, newest serves": (pd.concat(newest), len(windows), len(windows)),
-    }
-    scored = Interval(weekly[0].start, max(mine[day]))
-    return {
-        name: (within(frame, scored).merge(outcomes, on=[*key, day]), trainings, count)
-        for name, (frame, trainings, count) in arms.items()
-    }
-
-
-def report(home: Path) -> Iterator[str]:
+def report(year: Year, done: list[Week]) -> Iterator[str]:
     """What came of it, as Markdown.
 
     Args:
-        home: Folder of the benchmark.
+        year: The rows.
+        done: The weeks, as the policy drove them.
     """
-    from lakehouse import ops, registry, roles
-    from lakehouse.metrics import metric
+    import pandas as pd
 
-    spec = registry.load(MODEL)
-    day = spec.features.interval_column
-    arms = served(home)
-    names = ["log_loss", "brier", "auc", "calibration_error"]
-    yield "| trained | trainings | champions | " + " | ".join(names) + " |"
-    yield "|---|---|---|" + "---|" * len(names)
-    for name, (rows, trainings, champions) in arms.items():
-        y, p = rows["outcome"].to_numpy(), rows["score"].to_numpy()
-        values = [f"{metric(each).of(y, p, spec.decision_threshold):.4f}" for each in names]
-        yield f"| {name} | {trainings} | {champions} | {' | '.join(values)} |"
-    yield ""
-    yield "Log loss by month:"
-    yield ""
-    yield "| month | flights | late | " + " | ".join(arms) + " |"
-    yield "|---|---|---|" + "---|" * len(arms)
-    months = {
-        name: dict(list(rows.groupby([d.strftime("%Y-%m") for d in rows[day]]))) for name, (rows, *_) in arms.items()
+    from lakehouse.training import LABEL
+
+    day, windows = year.spec.features.interval_column, training_windows()[: len(done)]
+    champion, fair = windows[0], []
+    for week, window in zip(done, windows, strict=True):
+        if window != champion and window != windows[0] and year.contest(champion, window).promote:
+            champion = window
+        fair.append((week.days, champion))
+    plans = {
+        "never again": (1, [(week.days, windows[0]) for week in done]),
+        "by the policy": (1 + sum(week.contest is not None for week in done), [(w.days, w.champion) for w in done]),
+        "every week, must win": (len(windows), fair),
+        "every week, newest serves": (len(windows), [(week.days, w) for week, w in zip(done, windows, strict=True)]),
     }
-    for month, rows in next(iter(months.values())).items():
-        parts = [by[month] for by in months.values()]
-        values = [f"{metric('log_loss').of(r['outcome'].to_numpy(), r['score'].to_numpy(), None):.4f}" for r in parts]
-        yield f"| {month} | {len(rows)} | {rows['outcome'].mean():.1%} | {' | '.join(values)} |"
-    yield ""
-    yield "| after the week to | decision | because | what came of it |"
-    yield "|---|---|---|---|"
-    made = {row["window_end"]: row["model_version"] for row in ops.read("ops.models").to_pylist()}
-    events = {event["model_version"]: event for event in roles.events(MODEL)}
-    for row in sorted(ops.read("ops.retrain_decisions").to_pylist(), key=lambda row: row["interval_end"]):
-        if row["decision"] == "retrain":
-            event = events.get(made.get(row["window_end"]))
-            came = f"version {event['model_version']} {event['event']}" if event else ""
-            yield f"| {row['interval_end']} | {row['decision']} | {row['reason']} | {came} |"
-    counts = Counter(row["decision"] for row in ops.read("ops.retrain_decisions").to_pylist())
-    yield ""
+    served = {}
+    for name, (_, plan) in plans.items():
+        rows = pd.concat([year.rows(days, window) for days, window in plan])
+        served[name] = rows[rows[LABEL].notna()].assign(outcome=lambda rows: rows[LABEL].astype("float64"))
+    names = ["log_loss", "brier", "auc", "calibration_error"]
+    yield from _table(
+        ["trained", "trainings", "champions", *names],
+        (
+            [name, trainings, len({window for _, window in plan}), *_figures(served[name], names, year.spec)]
+            for name, (trainings, plan) in plans.items()
+        ),
+    )
+    months = {name: rows.groupby([each.strftime("%Y-%m") for each in rows[day]]) for name, rows in served.items()}
+    drifted = pd.Series({w.days.end: _value(w, "drifted_share") for w in done})
+    drifted = drifted.groupby([each.strftime("%Y-%m") for each in drifted.index]).mean()
+    yield from _table(
+        ["month", "flights", "late", "features drifted", *(f"log loss, {name}" for name in months)],
+        (
+            [
+                month,
+                len(rows),
+                f"{rows['outcome'].mean():.1%}",
+                f"{drifted.get(month, float('nan')):.0%}",
+                *(_figures(by.get_group(month), ["log_loss"], year.spec)[0] for by in months.values()),
+            ]
+            for month, rows in months["never again"]
+        ),
+    )
+    yield from _table(
+        ["after the week to", "cause", "what came of it"],
+        (
+            [
+                week.days.end,
+                week.decision.reason,
+                f"{'wins' if week.contest.promote else 'kept out'}: {week.contest.difference}",
+            ]
+            for week in done
+            if week.contest
+        ),
+    )
+    counts = Counter(week.decision.outcome for week in done)
     yield "Decisions: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) + "."
 
 
+def _figures(rows: Any, names: list[str], spec: ModelSpec) -> list[str]:
+    from lakehouse.metrics import metric
+
+    y, p = rows["outcome"].to_numpy(), rows["score"].to_numpy("float64")
+    return [f"{metric(name).of(y, p, spec.decision_threshold):.4f}" for name in names]
+
+
+def _value(week: Week, name: str) -> float:
+    return next(each.value for each in week.measures if each.metric == name and each.segment == "all") or 0.0
+
+
+def _table(head: list[str], rows: Iterable[list[Any]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"
+    yield ""
+
+
+def replay(home: Path, upto: int | None) -> None:
+    """Let the policy decide week by week, and print what came of it.
+
+    Args:
+        home: Folder of the benchmark.
+        upto: Only so many weeks.
+    """
+    from benchmarks import weekly
+    from benchmarks.replay import Year, drive
+    from lakehouse import monitoring_pages, pages, registry
+
+    spec = registry.load(MODEL)
+    frame = weekly.read(spec)
+
+    def train(window: Interval) -> Any:
+        return weekly.train(home, frame, spec, window)
+
+    year = Year(spec, frame, lru_cache(6)(train))
+    done = []
+    for week in drive(year, FIRST, weeks()[:upto]):
+        say(f"{week.days}: {week.decision.outcome}: {week.decision.reason}")
+        if week.contest:
+            say(f"    {'wins' if week.contest.promote else 'kept out'}: {'; '.join(week.contest.reasons)}")
+        done.append(week)
+    decisions = [
+        {"interval_start": week.days.start, "interval_end": week.days.end, "decision": week.decision.outcome,
+         "reason": week.decision.reason} for week in done
+    ]  # fmt: skip
+    page = home / "year.html"
+    pages.write(page, monitoring_pages.page(MODEL, done[-1].days, rows_of(done), decisions))
+    for line in report(year, done):
+        print(line, flush=True)
+    say(f"The report of the year: {page}")
+
+
 def main() -> None:
-    """Replay the year and print what came of it."""
+    """Load the year once, replay it, and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "lakehouse-year")
     parser.add_argument("--weeks", type=int, help="only the first weeks that are scored")
@@ -237,25 +235,21 @@ def main() -> None:
     from tests.conftest import free_ports
 
     os.environ.update({"LAKE_HOME": str(arguments.home), **free_ports()})
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{arguments.home}/mlflow.sqlite"
     arguments.home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "lakehouse.platform"]
-    try:
-        subprocess.run([*command, "up", "engine"], check=True, stdout=sys.stderr)
-        load()
-        prepare_mlflow(arguments.home)
-        weekly = subprocess.Popen([sys.executable, "-m", "benchmarks.weekly", str(arguments.home)])
-        replay(arguments.weeks)
-        if weekly.wait():
-            raise SystemExit("The weekly trainings have failed: see above.")
-        for line in report(arguments.home):
-            print(line, flush=True)
-    finally:
-        from lakehouse.engine import spark
+    loaded = arguments.home / "loaded"
+    if not loaded.exists():
+        command = [sys.executable, "-m", "lakehouse.platform"]
+        try:
+            subprocess.run([*command, "up", "engine"], check=True, stdout=sys.stderr)
+            load()
+            loaded.touch()
+        finally:
+            from lakehouse.engine import spark
 
-        if spark.cache_info().currsize:
-            spark().stop()  # it would wait for the engine to come back
-        subprocess.run([*command, "down"], check=True, stdout=sys.stderr)
+            if spark.cache_info().currsize:
+                spark().stop()  # it would wait for the engine to come back
+            subprocess.run([*command, "down"], check=True, stdout=sys.stderr)
+    replay(arguments.home, arguments.weeks)
 
 
 if __name__ == "__main__":
