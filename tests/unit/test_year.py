@@ -18,7 +18,7 @@ from tests.made_up_flights import SPEC, WINDOW, flights
 
 LAST = dt.date(2013, 3, 28)
 WEEKS = [Interval(WINDOW.end + dt.timedelta(days=1 + n), WINDOW.end + dt.timedelta(days=7 + n)) for n in (0, 7, 14)]
-FRAME = training.training_frame(*flights(Interval(WINDOW.start, LAST), per_day=30), SPEC)
+FRAME = training.training_frame(*flights(Interval(WINDOW.start, LAST), per_day=15), SPEC)
 MODEL = SPEC.model_copy(update={"retrain": Retrain(max_age_days=10, cooldown_days=14)})
 
 
@@ -44,7 +44,7 @@ def test_the_figures_are_those_of_the_rows(tmp_path: Path) -> None:
     y, p = known["label"].to_numpy("float64"), known["score"].to_numpy()
     assert found["log_loss", "all"] == pytest.approx(metric("log_loss").of(y, p, None))
     assert found["precision", "all"] == pytest.approx(metric("precision").of(y, p, MODEL.decision_threshold))
-    assert found["rows", "all"] == len(rows) == 7 * 30
+    assert found["rows", "all"] == len(rows) == 7 * 15
     assert found["null_share", "feature=destination"] == pytest.approx(rows["destination"].isna().mean())
 
 
