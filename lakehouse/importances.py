@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.metrics import metric
-from lakehouse.scoring import predict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,14 +30,17 @@ class Importance:
     deviation: float
 
 
-def importances(fitted: Pipeline, inputs: pd.DataFrame, outcomes: Any, spec: ModelSpec) -> dict[str, Importance]:
+def importances(
+    fitted: Pipeline, scorer: Callable[[pd.DataFrame], Any], inputs: pd.DataFrame, outcomes: Any, spec: ModelSpec
+) -> dict[str, Importance]:
     """Permutation importances (Breiman, 2001, "Random forests"), the greatest first.
 
     Of two inputs that say the same each seems unimportant, as the other one stays.
 
     Args:
         fitted: The selected candidate.
-        inputs: The model's view of the test rows; a sample of them is used.
+        scorer: Gives its scores of the model's inputs.
+        inputs: The model's view of the test rows, numbered from 0 on; a sample of them is used.
         outcomes: One per row, as floats.
         spec: The model.
     """
@@ -45,14 +48,14 @@ def importances(fitted: Pipeline, inputs: pd.DataFrame, outcomes: Any, spec: Mod
 
     loss = metric(spec.metrics.optimize)
 
-    def score(_: Pipeline, rows: pd.DataFrame, known: Any) -> float:
-        return -loss.of(known, predict(fitted, rows, spec.task), None)
+    def score(_: Any, rows: pd.DataFrame, known: Any) -> float:
+        return -loss.of(known, scorer(rows), None)
 
     some = inputs.sample(min(ROWS, len(inputs)), random_state=spec.training.seed)
     found = permutation_importance(
         fitted,
         some.reset_index(drop=True),
-        outcomes[inputs.index.get_indexer(some.index)],
+        outcomes[some.index],
         scoring=score,
         n_repeats=REPEATS,
         random_state=spec.training.seed,

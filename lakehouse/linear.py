@@ -31,15 +31,19 @@ def linear(spec: ModelSpec) -> Pipeline:
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
 
-    numbers = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
-    parts: list[Any] = [(numbers, list(spec.features.numeric))] if spec.features.numeric else []
-    if spec.features.categorical:
-        parts.append((OneHotEncoder(handle_unknown="ignore"), list(spec.features.categorical)))
+    numeric, categorical = list(spec.features.numeric), list(spec.features.categorical)
+    imputer = SimpleImputer(keep_empty_features=True)
+    parts: list[Any] = []
+    if numeric:
+        parts.append((make_pipeline(imputer, StandardScaler()), numeric))
+    if categorical:
+        parts.append((OneHotEncoder(handle_unknown="ignore"), categorical))
     else:
-        # Nothing of it is used: a column of zeros makes the matrix sparse, which a matrix of numbers alone is not.
-        pass
+        # Halves, which are sparse: a dense matrix product would round a row by the shape of its batch.
+        halves = KBinsDiscretizer(n_bins=2, encode="onehot", quantile_method="averaged_inverted_cdf")
+        parts.append((make_pipeline(imputer, halves), numeric))
     encoder = make_column_transformer(*parts, sparse_threshold=1.0)
     final = LogisticRegression(max_iter=500) if spec.task == "classification" else Ridge()
     return make_pipeline(encoder, final)

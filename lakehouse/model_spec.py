@@ -95,7 +95,7 @@ class Search(_Part):
     @model_validator(mode="after")
     def _is_bounded(self) -> Search:
         if self.trials is None and self.seconds is None:
-            raise ValueError("training.search: needs trials, seconds or both")
+            raise ValueError("needs trials, seconds or both")
         return self
 
 

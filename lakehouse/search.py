@@ -50,8 +50,8 @@ def tune(
 ) -> tuple[list[Trial], dict[str, Any] | None]:
     """Try hyper-parameters of a candidate, and choose those that are better than its own.
 
-    The tree-structured Parzen estimator (Bergstra et al., 2011, "Algorithms for hyper-parameter optimization") proposes the
-    same trials for the same seed and outcomes, so a search repeats when its number of trials is given.
+    The tree-structured Parzen estimator (Bergstra et al., 2011, "Algorithms for hyper-parameter optimization") proposes
+    the same trials for the same seed and outcomes, so a search repeats when its number of trials is given.
 
     Args:
         name: The candidate.

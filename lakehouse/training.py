@@ -141,8 +141,8 @@ class Trained:
         for name, figures in self.candidates.items():
             flat[f"{name}/validation_{self.optimize}"] = figures.validation
             flat |= {f"{name}/test_{metric}": value for metric, value in figures.test.items()}
-            for metric, (low, high) in figures.intervals.items():
-                flat |= {f"{name}/test_{metric}_low": low, f"{name}/test_{metric}_high": high}
+            for measured, (low, high) in figures.intervals.items():
+                flat |= {f"{name}/test_{measured}_low": low, f"{name}/test_{measured}_high": high}
             for segment, (_, value) in figures.segments.items():
                 flat[f"{name}/segments/{re.sub(_NOT_IN_A_NAME, '_', segment)}/test_{self.optimize}"] = value
         return flat
@@ -180,8 +180,8 @@ def default_window(plan: Training, last_labelled: dt.date) -> Interval:
 def split(window: Interval, plan: Training, known_after_days: int = 1) -> Split:
     """Cut a window by time: train days, then the untouched test days; folds at the end of the train days.
 
-    Where outcomes are known later than on the next day, as many days are left out before the test days and each fold: on
-    the first day that is predicted, their outcomes were not known.
+    Where outcomes are known later than on the next day, as many days are left out before the test days and each fold:
+    on the first day that is predicted, their outcomes were not known.
 
     Args:
         window: All days.
@@ -313,7 +313,13 @@ def train(
         predictions_sha256=hashlib.sha256(scores[selected].tobytes()).hexdigest(),
         scores=scores[selected],
         example=_example(_inputs(train_part, spec), spec),
-        importances=importances(pipelines[selected], _inputs(test_part, spec), _outcomes(test_part), spec),
+        importances=importances(
+            pipelines[selected],
+            compilation.scorer(pipelines[selected], compiled, spec),
+            _inputs(test_part, spec).reset_index(drop=True),
+            _outcomes(test_part),
+            spec,
+        ),
         trials=tuple(tried),
         tuned=tuned,
         compiled=compiled,

@@ -39,8 +39,8 @@ def intervals(
         confidence: Of the intervals.
 
     Returns:
-        By metric its lower and upper end. A metric that a draw does not have (of days that are all late, say) is left out
-        of that draw.
+        By metric its lower and upper end. A metric that a draw does not have (of days with one outcome, say) is left
+        out of that draw.
     """
     codes, known = pd.factorize(pd.Series(days), sort=True)
     size = len(known)
