@@ -5,7 +5,7 @@ from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, 
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
 from lakehouse import contracts, warehouse
-from lakehouse.airflow import tasks
+from lakehouse.airflow import tasks, watching
 from lakehouse.airflow.partitions import IntervalMapper
 from lakehouse.interval import Interval
 
@@ -51,7 +51,9 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             dbt_project_path=warehouse.PROJECT, manifest_path=warehouse.manifest_path(), install_dbt_deps=False
         ),
         profile_config=ProfileConfig(
-            profile_name="lakehouse", target_name="lake", profiles_yml_filepath=warehouse.PROJECT / "profiles.yml"
+            profile_name=warehouse.PROFILE,
+            target_name=warehouse.TARGET,
+            profiles_yml_filepath=warehouse.PROJECT / "profiles.yml",
         ),
         execution_config=ExecutionConfig(
             execution_mode=ExecutionMode.WATCHER,
@@ -65,15 +67,18 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             emit_datasets=False,
         ),
         operator_args={
-            "poke_interval": 1,
             "env": {
                 "DBT_INTERVAL_START": "{{ interval(partition_key).start }}",
                 "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
+                "DBT_PARTIAL_PARSE_FILE_PATH": str(warehouse.parsed_path()),
                 "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
             },
             "full_refresh": "{{ params.full_refresh }}",
+            # The models' tasks are told by events; nobody reads what dbt would write beside.
+            "dbt_cmd_global_flags": ["--no-write-json", "--log-level-file", "none"],
         },
     )
+    watching.start_in_triggerer(dbt)
     gated = tasks.gate_warehouse()
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
     chain(prepared, dbt, gated, released)

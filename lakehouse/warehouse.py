@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PROJECT = PROJECT_DIR / "dbt"
 SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
+PROFILE, TARGET = "lakehouse", "lake"
 FAILED = ("error", "fail", "runtime error")
 # What a model is made from does not depend on the day, but its SQL names one.
 ANY_DAY = "2000-01-01"
@@ -87,6 +88,11 @@ def build_environment(interval: Interval, commit: dict[str, Any] | None = None) 
 def manifest_path() -> Path:
     """Where dbt's manifest of the project is kept."""
     return settings().home / "dbt" / "target" / "manifest.json"
+
+
+def parsed_path() -> Path:
+    """Where dbt keeps what it has parsed; another dbt that is told so, and given the same profile, need not parse."""
+    return manifest_path().with_name("partial_parse.msgpack")
 
 
 def ensure_manifest() -> Path:
@@ -397,7 +403,9 @@ def _invoke(command: list[str], variables: dict[str, str] | None = None) -> Any:
     from dbt.cli.main import dbtRunner
 
     with _environment(variables or {}):
-        outcome = dbtRunner(callbacks=[_say]).invoke(["--log-level", "none", *command])
+        outcome = dbtRunner(callbacks=[_say]).invoke(
+            ["--log-level", "none", *command, "--profile", PROFILE, "--target", TARGET]
+        )
     if outcome.exception is not None:
         raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
     return outcome.result

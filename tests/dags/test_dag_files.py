@@ -46,10 +46,10 @@ MODELS = {
 PARSE = """
 import json, runpy, sys, time
 import airflow.dag_processing.dagbag, airflow.timetables.trigger  # what the DAG processor has in memory anyway
-start = time.perf_counter()
+start = time.process_time()
 for file in sys.argv[1:]:
     runpy.run_path(file)
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 heavy = {"dbt", "great_expectations", "mlflow", "pandas", "pyspark", "sklearn"} & sys.modules.keys()
 print(json.dumps({"seconds": seconds, "heavy": sorted(heavy)}))
 """
@@ -61,17 +61,12 @@ def test_the_dags_are_exactly_these(bag: Any) -> None:
 
 def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest: Path) -> None:
     files = sorted(str(path) for path in DAGS.glob("*.py"))
-    best = None
-    for _ in range(3):  # other processes on the machine must not decide
-        done = subprocess.run(
-            [sys.executable, "-c", PARSE, *files], capture_output=True, text=True, check=True, env=os.environ
-        )
-        outcome = json.loads(done.stdout.splitlines()[-1])
-        assert outcome["heavy"] == []
-        best = min(best or outcome["seconds"], outcome["seconds"])
-        if best < 2:
-            break
-    assert best is not None and best < 2
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE, *files], capture_output=True, text=True, check=True, env=os.environ
+    )
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    assert outcome["heavy"] == []
+    assert outcome["seconds"] < 2  # of processor time: other processes on the machine do not decide
 
 
 def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
@@ -111,6 +106,8 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     assert (first.task_id, last.task_id) == ("prepare", "release")
     assert [asset.name for asset in last.outlets] == ["gold"]
     assert dag.get_task("gate_warehouse").upstream_task_ids >= {"dbt.dbt_producer_watcher_done"}
+    for task in dag.tasks:
+        assert task.start_from_trigger == (task.task_id in {f"dbt.{model}_run" for model in MODELS}), task
     assert set(last.op_args[0]) == {f"gold.{model}" for model in MODELS if not model.startswith("stg_")}
 
 
