@@ -18,6 +18,13 @@ mappers = {
     if contract.warehouse_trigger != "none"
 }
 
+env = {
+    "DBT_INTERVAL_START": "{{ interval(partition_key).start }}",
+    "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
+    "DBT_PARTIAL_PARSE_FILE_PATH": str(warehouse.parsed_path()),
+    "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
+}
+
 with DAG(
     dag_id="build_warehouse",
     description="Builds the warehouse with dbt, gates the gold tables and releases them as one set.",
@@ -40,7 +47,7 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             description="Creates the tables anew, with the run's days only: for a change of their columns.",
         )
     },
-    user_defined_macros={"interval": Interval.parse},
+    user_defined_macros={"interval": Interval.parse, "unchanged": warehouse.unchanged},
     default_args={"owner": "analytics", **tasks.RETRIES},
     tags=["warehouse", "silver", "gold", "dbt"],
 ):
@@ -59,7 +66,13 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             execution_mode=ExecutionMode.WATCHER,
             invocation_mode=InvocationMode.DBT_RUNNER,
             # Of the task that runs dbt; the tasks of the models only follow it.
-            setup_operator_args={"pool": tasks.ENGINE_POOL},
+            setup_operator_args={
+                "pool": tasks.ENGINE_POOL,
+                "env": {
+                    **env,
+                    **{name: f"{{{{ unchanged()['{name}'] }}}}" for name in ("DBT_MADE_FROM", "DBT_UNCHANGED")},
+                },
+            },
         ),
         render_config=RenderConfig(
             load_method=LoadMode.DBT_MANIFEST,
@@ -67,12 +80,7 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             emit_datasets=False,
         ),
         operator_args={
-            "env": {
-                "DBT_INTERVAL_START": "{{ interval(partition_key).start }}",
-                "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
-                "DBT_PARTIAL_PARSE_FILE_PATH": str(warehouse.parsed_path()),
-                "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
-            },
+            "env": env,
             "full_refresh": "{{ params.full_refresh }}",
             # The models' tasks are told by events; nobody reads what dbt would write beside.
             "dbt_cmd_global_flags": ["--no-write-json", "--log-level-file", "none"],
