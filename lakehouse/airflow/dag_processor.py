@@ -6,6 +6,7 @@ them has to import.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
@@ -35,6 +36,9 @@ def main() -> None:
         importlib.import_module(library)
     from airflow.__main__ import main as airflow
 
+    # What is there is not looked through by the collector of each process, which would copy its pages.
+    gc.collect()
+    gc.freeze()
     sys.argv = ["airflow", "dag-processor"]
     airflow()
 
