@@ -22,7 +22,10 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def waited(monkeypatch: pytest.MonkeyPatch, try_number: int, *looks: tuple[str, str | None]) -> Any:
-    """What a trigger reports, and `success` when that ends the task; a look finds the state of the task that runs dbt, and that of the model."""
+    """What a trigger reports, or `success` when that ends the task.
+
+    Each look finds the state of the task that runs dbt, and that of the model.
+    """
     trigger = ModelTrigger(MODEL, "dbt.producer")
     trigger.poke_interval = 0
     trigger.task_instance = SimpleNamespace(  # type: ignore[assignment]
