@@ -111,6 +111,8 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     first, *_, last = dag.topological_sort()
     assert (first.task_id, last.task_id) == ("prepare", "release")
     assert [asset.name for asset in last.outlets] == ["gold"]
+    for task in dag.tasks:
+        assert task.start_from_trigger == (task.task_id in {f"dbt.{model}_run" for model in MODELS}), task
     for check in ("test_warehouse", "gate_warehouse"):
         assert dag.get_task(check).upstream_task_ids >= {"dbt.dbt_producer_watcher_done"}
         assert dag.get_task(check).downstream_task_ids == {"release"}
