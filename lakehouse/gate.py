@@ -13,11 +13,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import anomalies, contracts, suites
+from lakehouse import anomalies, masking, suites
 from lakehouse.anomalies import Figure, Watch
 from lakehouse.suites import Expectation, Suite
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 5
 """How many values that break a rule are shown."""
-HIDDEN = "…"
-"""What is shown in place of a personal value."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +212,7 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
         judged = replace(suite, expectations=suite.expectations + watched.expectations) if watched else suite
         figures = _figures(watched) if watched else None
         validation = gx_engine.validate(df.where(request.where) if request.where else df, judged, EXAMPLES, figures)
-        _hide(validation, contracts.personal_columns(suite.name))
+        masking.hide(validation, masking.hidden_columns(suite.name, df.columns))
         validation.meta |= {"table": request.table, "version": version, "where": request.where}
         results.append(
             GateResult(
@@ -228,19 +226,6 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
             )
         )
     return results
-
-
-def _hide(validation: ExpectationSuiteValidationResult, columns: Collection[str]) -> None:
-    """Take the values of some columns out of what was found; the counts stay."""
-    for found in validation.results:
-        kwargs = found.expectation_config.kwargs if found.expectation_config else {}
-        named = {kwargs.get("column"), kwargs.get("column_A"), kwargs.get("column_B"), *kwargs.get("column_list", ())}
-        if not named.isdisjoint(columns) and found.result:
-            for key in ("partial_unexpected_list", "partial_unexpected_counts", "unexpected_list"):
-                if found.result.get(key):
-                    found.result[key] = [HIDDEN] if key != "partial_unexpected_counts" else []
-            if found.result.get("observed_value") is not None:
-                found.result["observed_value"] = HIDDEN
 
 
 def _figures(watched: Watch) -> gx_engine.Figures:

@@ -47,6 +47,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+# Importing them is what makes them known to GX.
+from lakehouse import gx_expectations as gx_expectations
+
 if TYPE_CHECKING:
     from lakehouse.suites import Expectation, Suite
 

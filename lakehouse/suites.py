@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from lakehouse import rules
+from lakehouse import contracts, rules
 from lakehouse.errors import LakeError
 from lakehouse.settings import PROJECT_DIR
 
@@ -240,7 +240,7 @@ def lint(path: Path, columns: Collection[str] | None = None) -> Lint:
 
 @cache
 def known_types() -> dict[str, frozenset[str] | None]:
-    """Every expectation type that the installed GX has, with the arguments it takes where GX publishes them."""
+    """Every expectation type that the installed GX has, and our own, with the arguments where they are published."""
     spec = find_spec("great_expectations")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("great_expectations is not installed.")
@@ -253,7 +253,7 @@ def known_types() -> dict[str, frozenset[str] | None]:
             types[module.stem] = (
                 frozenset(json.loads(schema.read_text("utf-8"))["properties"]) if schema is not None else None
             )
-    return types
+    return {**types, **rules.OWN_TYPES}
 
 
 class _Document:
@@ -310,6 +310,7 @@ def _problems(document: _Document, name: str, columns: Collection[str] | None) -
 
         for keys, message in anomalies.problems(meta["anomalies"], columns):
             yield document.problem(("meta", "anomalies", *keys), message)
+        yield from _personal_figures(document, name, meta["anomalies"])
     expectations = content.get("expectations")
     if not isinstance(expectations, list) or not expectations:
         yield document.problem(("expectations",), "must be a list of at least one expectation.")
@@ -325,6 +326,17 @@ def _problems(document: _Document, name: str, columns: Collection[str] | None) -
         if text in seen:
             yield document.problem(at, f"repeats expectations[{seen[text]}].")
         seen.setdefault(text, index)
+
+
+def _personal_figures(document: _Document, name: str, rules: Any) -> Iterator[Problem]:
+    """Anomaly rules whose history would be made of values that nobody is to be shown."""
+    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+        figure = isinstance(rule, dict) and rule.get("metric") in ("mean", "freshness")
+        if figure and rule.get("column") in contracts.personal_columns(name):
+            yield document.problem(
+                ("meta", "anomalies", index, "column"),
+                f"is personal: its {rule['metric']} would be kept and shown. Bound its null_share.",
+            )
 
 
 def _expectation_problems(
@@ -387,6 +399,8 @@ def _missing_arguments(
         needed = (*needed, "regex")
     elif kind.endswith("_to_equal"):
         needed = (*needed, "value")
+    elif kind.endswith("_strftime_format"):
+        needed = (*needed, "strftime_format")
     for argument in needed:
         if argument not in kwargs:
             yield document.problem((*at, "kwargs", argument), f"is missing; {kind} needs it.")
