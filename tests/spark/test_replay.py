@@ -211,6 +211,15 @@ def test_examples_mask_personal_columns_and_the_quarantine_does_not(new_source: 
     assert "(person = ***)" in str(error.value) and "42" not in str(error.value)
 
 
+def test_examples_mask_columns_that_nobody_has_classified(new_source: Any) -> None:
+    source = new_source("replay_unknown", drift="evolve")
+    source.rules(expect("column_values_to_not_match_regex", column="phone", regex="^555", mostly=0.9))
+    source.put(DAY, "id,person,amount,pieces,day,phone\n1,Ann,5,1,2020-01-05,555-0100\n2,Bo,5,1,2020-01-05,666-0100\n")
+    with pytest.raises(RejectedBatchError, match=r"\(phone = \*\*\*\)") as error:
+        source.land(DAY)
+    assert "555-0100" not in str(error.value)
+
+
 def test_a_rule_that_does_not_fit_its_column_quotes_no_personal_value(new_source: Any) -> None:
     source = new_source("replay_unfit")
     source.put(DAY, lines("1,Joan,5,1,2020-01-05", "2,Joan,500,1,2020-01-05"))
