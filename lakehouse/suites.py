@@ -28,6 +28,7 @@ from lakehouse.settings import PROJECT_DIR
 SUITES_DIR = PROJECT_DIR / "expectations"
 SEVERITIES = ("critical", "warning", "info")
 
+_NAMES_OF_COLUMNS = ("column", "column_A", "column_B", "column_list", "order_by", "within")
 _SUITE_KEYS = {"name", "id", "expectations", "meta", "notes"}
 _EXPECTATION_KEYS = {
     "type", "kwargs", "meta", "severity", "id", "notes", "description", "rendered_content", "expectation_context",
@@ -371,7 +372,7 @@ def _expectation_problems(
             yield document.problem(where, "must be a list of at least two names of columns.")
         elif argument in ("min_value", "max_value") and _without_zone(value):
             yield document.problem(where, f"{value!r} needs its zone: write {value}Z if it is UTC.")
-        elif columns is not None and argument in ("column", "column_A", "column_B", "column_list"):
+        elif columns is not None and argument in _NAMES_OF_COLUMNS and value is not None:
             if kind == "expect_column_to_exist":
                 continue
             for column in value if isinstance(value, list) else [value]:
