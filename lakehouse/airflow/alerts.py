@@ -72,9 +72,9 @@ def after_land(source: str, context: Context) -> None:
 
     Args:
         source: Name of its contract.
-        context: Of the task that lands or replays, which has failed.
+        context: Of the task that lands or replays, which has failed; a dry run tells nobody.
     """
-    if settings().alerts:
+    if settings().alerts and not context.get("params", {}).get("dry_run"):
         from lakehouse import alerts
 
         message = str(context.get("exception"))
