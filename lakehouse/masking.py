@@ -88,13 +88,14 @@ def _is_about(found: ExpectationValidationResult, columns: Collection[str]) -> b
 
 def _hide(found: ExpectationValidationResult) -> None:
     before: dict[str, Any] = found.result or {}
-    kept = {name: value for name, value in before.items() if name in _COUNTS}
-    if before.get("partial_unexpected_list"):
-        kept["partial_unexpected_list"] = [HIDDEN]
-    if before.get("observed_value") is not None:
-        kept["observed_value"] = HIDDEN
-    if "partial_unexpected_counts" in before:
-        kept["partial_unexpected_counts"] = []
+    if "unexpected_percent" in before:
+        kept = {name: value for name, value in before.items() if name in _COUNTS}
+        if before.get("partial_unexpected_list"):
+            kept["partial_unexpected_list"] = [HIDDEN]
+        if "partial_unexpected_counts" in before:
+            kept["partial_unexpected_counts"] = []
+    else:  # about the table as a whole, or not evaluated
+        kept = {"observed_value": HIDDEN} if before else {}
     found.result = kept
     info = found.exception_info or {}
     for entry in [info] if "raised_exception" in info else list(info.values()):
@@ -105,6 +106,8 @@ def _hide(found: ExpectationValidationResult) -> None:
 
 def _made_from_hidden(table: str) -> set[str]:
     """The columns of a table that a value of a hidden column of a source goes into, over any number of steps."""
+    if not any(contracts.personal_columns(f"bronze.{source}") for source in contracts.sources()):
+        return set()
     log = ops.read("ops.lineage_columns")
     if not len(log):
         return set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 
@@ -327,7 +328,8 @@ def compact(table: str) -> tuple[int, int] | None:
                 log.optimize.compact()
                 log.create_checkpoint()
             return before, len(log.file_uris())
-    except locks.TableLockedError:
+    except (locks.TableLockedError, psycopg.OperationalError):
+        # It can wait, and a step whose database has gone away still has to be recorded.
         return None
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lakehouse import contracts, masking, ops
+from lakehouse import contracts, data_docs, masking, ops
+from lakehouse.gate import GateResult
+from lakehouse.suites import Suite
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +53,42 @@ def test_what_is_made_from_a_personal_column_is_hidden_under_every_name() -> Non
 def test_a_column_that_nobody_has_classified_is_hidden() -> None:
     columns = ["id", "email", "phone", "_source_file"]
     assert masking.hidden_columns("bronze.people", columns) == {"email", "phone"}
+
+
+RULES: list[tuple[str, dict[str, Any]]] = [
+    ("expect_column_values_to_match_regex", {"column": "email", "regex": "^n"}),
+    ("expect_column_distinct_values_to_be_in_set", {"column": "email", "value_set": ["n"]}),
+    ("expect_column_most_common_value_to_be_in_set", {"column": "email", "value_set": ["n"]}),
+    ("expect_column_pair_values_to_be_equal", {"column_A": "carrier", "column_B": "email"}),
+    ("expect_column_mean_to_be_between", {"column": "email", "min_value": 1}),  # an error that quotes it
+    ("expect_column_values_to_be_in_set", {"column": "carrier", "value_set": ["n"]}),
+    ("expect_table_columns_to_match_set", {"column_set": ["email", "x"]}),
+]
+
+
+def test_of_a_personal_column_a_verdict_and_its_page_have_the_counts_and_no_value(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import great_expectations as gx
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    frame = pd.DataFrame({"email": ["ann@example.com"] * 10, "carrier": ["ZZ"] * 10})
+    asset = gx.get_context(mode="ephemeral").data_sources.add_pandas("p").add_dataframe_asset("a")
+    batch = asset.add_batch_definition_whole_dataframe("b").get_batch({"dataframe": frame})
+    rules = [ExpectationConfiguration(kind, kwargs).to_domain_obj() for kind, kwargs in RULES]
+    found = batch.validate(gx.ExpectationSuite(name="bronze.people", expectations=rules))
+    assert "example.com" in str(found)
+    masking.hide(found, {"email"})
+    monkeypatch.setattr(data_docs, "folder", lambda: tmp_path)
+    found.meta = {"great_expectations_version": gx.__version__}
+    suite = Suite("bronze.people", ())
+    name = data_docs.write(GateResult("bronze_next.people", 1, suite, (), found), "run", dt.datetime.now(dt.UTC))
+    page = (tmp_path / name).read_text("utf-8")
+    assert "example.com" not in f"{found}{page}"
+    assert "ZZ" in page and "error occurred" not in caplog.text and "KeyError" not in caplog.text
+    by_kind = {r.expectation_config.type: r.result for r in found.results if r.expectation_config}
+    assert by_kind["expect_column_values_to_match_regex"]["unexpected_count"] == 10
+    assert by_kind["expect_table_columns_to_match_set"]["observed_value"] == ["carrier", "email"]
 
 
 def test_an_error_is_left_its_condition_and_no_value() -> None:
