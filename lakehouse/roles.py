@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from lakehouse.steps import Run
 
 PROMOTED, KEPT, ROLLED_BACK, REGISTERED = "promoted", "kept out", "rolled back", "registered"
+REJECTED = "rejected"
 Event = dict[str, Any]
 """A row of ``ops.model_events``."""
 
 APPOINTMENTS = (PROMOTED, ROLLED_BACK)
 """Events after which the version of the event is champion."""
+
+CANDIDACIES = (REGISTERED, KEPT)
+"""Events after which the version of the event is challenger."""
 
 
 class NoChampionError(LakeError, LookupError):
@@ -62,6 +66,42 @@ def in_office(log: Sequence[Event], day: dt.date | None = None) -> Event | None:
     return found[-1] if found else None
 
 
+def succession(log: Sequence[Event], day: dt.date) -> list[int]:
+    """The versions that a day could be scored with, the champion last and the one to fall back to before it.
+
+    Args:
+        log: Outcome of :func:`events`.
+        day: The day that is scored.
+
+    Returns:
+        Versions in the order in which they became champion, less those that were taken back since.
+    """
+    line: list[int] = []
+    for row in log:
+        if row["event"] not in APPOINTMENTS or row["serves_from"] > day:
+            continue
+        gone = {row["model_version"], row["champion_before"] if row["event"] == ROLLED_BACK else None}
+        line = [number for number in line if number not in gone] + [row["model_version"]]
+    return line
+
+
+def challenging(log: Sequence[Event], day: dt.date | None = None) -> int | None:
+    """The version that challenges the champion of a day: the last that was decided about, if it is not champion.
+
+    Args:
+        log: Outcome of :func:`events`.
+        day: The day that is scored; the present without it.
+    """
+    decided = [
+        row
+        for row in log
+        if row["event"] in (*APPOINTMENTS, *CANDIDACIES, REJECTED) and (day is None or row["serves_from"] <= day)
+    ]
+    if not decided or decided[-1]["event"] not in CANDIDACIES:
+        return None
+    return None if _number(decided[-1]) == _number(in_office(log, day)) else _number(decided[-1])
+
+
 def champion(name: str, day: dt.date | None = None) -> ModelVersion:
     """The version that scores a day. Call once per run and keep the answer: it can change.
 
@@ -76,15 +116,27 @@ def champion(name: str, day: dt.date | None = None) -> ModelVersion:
     event = in_office(log, day)
     if event is not None:
         return registry.version(name, event["model_version"])
+    raise no_champion(name, log, day)
+
+
+def no_champion(name: str, log: Sequence[Event], day: dt.date | None) -> NoChampionError:
+    """Why no version may score a day, and what to do.
+
+    Args:
+        name: The model.
+        log: Outcome of :func:`events`.
+        day: The day; the present without it.
+    """
     present = in_office(log)
     if present is not None:
         first = min(row["serves_from"] for row in log if row["event"] in APPOINTMENTS)
-        raise NoChampionError(
+        return NoChampionError(
             f"No version of {name} may score {day}: the champion, version {present['model_version']}, was trained on "
             f"data up to the day before {present['serves_from']}, and no version served before {first}. Train one on "
-            f"earlier days: lake train {name} --interval FIRST/LAST."
+            f"earlier days: lake train {name} --interval FIRST/LAST. What a version would have said all the same, "
+            "having seen the outcomes, says lake score --what-if VERSION, apart from the predictions."
         )
-    raise NoChampionError(
+    return NoChampionError(
         f"The model {name} has no champion. Train it first: lake train {name} --interval FIRST/LAST; "
         "a version that does not beat the baseline does not become champion."
     )
@@ -183,7 +235,7 @@ def appoint(
     """
     if not reason.strip():
         raise RoleError("This needs a reason: it is kept with the model's history.")
-    first = _serves_from(spec, version)
+    first = serves_from(spec, version)
     if since is not None and since < first:
         raise RoleError(f"{spec.name} version {version.version} has seen data of {since}: it serves from {first}.")
     before = _number(in_office(events(spec.name)))
@@ -214,7 +266,7 @@ def show(name: str) -> None:
     log = events(name)
     if log:
         registry.set_alias(name, CHAMPION, _number(in_office(log)))
-        registry.set_alias(name, CHALLENGER, None if log[-1]["event"] in APPOINTMENTS else _number(log[-1]))
+        registry.set_alias(name, CHALLENGER, challenging(log))
 
 
 def previous(name: str) -> ModelVersion:
@@ -247,7 +299,7 @@ def _record(
         "model_version": version.version,
         "event": event,
         "champion_before": before,
-        "serves_from": _serves_from(spec, version),
+        "serves_from": serves_from(spec, version),
         "reason": reason,
         "decided_by": by,
         "run_id": run.run_id,
@@ -266,7 +318,13 @@ def _number(event: Event | None) -> int | None:
     return None if event is None else int(event["model_version"])
 
 
-def _serves_from(spec: ModelSpec, version: ModelVersion) -> dt.date:
+def serves_from(spec: ModelSpec, version: ModelVersion) -> dt.date:
+    """The first day that a version may score: those before it are in its training window, or their outcomes are.
+
+    Args:
+        spec: The model.
+        version: The version.
+    """
     return spec.serves_from(Interval.parse(version.tags["training_window"]).end)
 
 
