@@ -153,11 +153,18 @@ def train(
 
 
 @app.command(rich_help_panel=STEPS)
-def score(model: Annotated[str, typer.Argument(help="Name of a model folder.")], interval: IntervalOption) -> None:
-    """Score an interval with the champion of a model."""
+def score(
+    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    interval: IntervalOption,
+    what_if: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="VERSION", help="This version scores, apart from the predictions, any days."),
+    ] = None,
+) -> None:
+    """Score an interval, each day with the version of a model that was its champion."""
     from lakehouse.steps import job
 
-    _report(job("score")(model, interval))
+    _report(job("score")(model, interval) if what_if is None else job("what_if")(model, interval, what_if))
 
 
 @app.command(rich_help_panel=STEPS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import ops, registry
@@ -158,6 +158,53 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
     Raises:
         lakehouse.promotion.ComparisonError: There are no days that neither of the two was fitted on.
     """
+    return decide(spec, challenger, compare(spec, challenger, rows), run, by)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A version and its rival on the same rows.
+
+    Attributes:
+        champion: The rival's number; None for the version's own baseline, where there is no champion.
+        decision: What follows, and why.
+        days: First and last day of the rows.
+        sha256: Hash of the rows.
+    """
+
+    champion: int | None
+    decision: Decision
+    days: Interval
+    sha256: str
+
+    def __str__(self) -> str:
+        against = "the baseline" if self.champion is None else f"version {self.champion}"
+        return f"against {against} on {self.days}: {'; '.join(self.decision.reasons)}"
+
+    def facts(self) -> dict[str, Any]:
+        """The evidence, as columns of ``ops.model_events``."""
+        return {
+            "evaluation_start": self.days.start,
+            "evaluation_end": self.days.end,
+            "evaluation_rows": self.decision.difference.rows,
+            "evaluation_sha256": self.sha256,
+            "evidence": json.dumps(asdict(self.decision)),
+        }
+
+
+def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Comparison:
+    """Compare a version with the champion, or with its baseline where there is none.
+
+    Args:
+        spec: The model.
+        challenger: The version.
+        rows: Its test days: the features table's columns and ``label``; every one with an outcome.
+
+    Raises:
+        RoleError: The version is the champion.
+        lakehouse.promotion.ComparisonError: There are no days that neither of the two was fitted on, or the champion
+            needs a column that the rows do not have.
+    """
     from lakehouse import promotion, training
     from lakehouse.scoring import score
 
@@ -173,6 +220,11 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
     else:
         theirs = registry.version(spec.name, before)
         rival, fitted = registry.fetch(theirs), Interval.parse(registry.logged(theirs).parameters["train_days"]).end
+    if missing := [name for name in rival.inputs if name not in rows]:
+        raise promotion.ComparisonError(
+            f"The test days of {spec.name} version {challenger.version} have no {', '.join(missing)}, which the "
+            f"champion, version {before}, needs: the two cannot be measured on the same rows."
+        )
     rows, digest = evaluation_set(rows, spec, fitted)
     if rows.empty:
         raise promotion.ComparisonError(
@@ -185,15 +237,52 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
         champion=score(rows, rival),
         challenger=score(rows, registry.fetch(challenger)),
     )
-    decision = promotion.decide(compared, rules)
     days = compared["day"]
-    against = "the baseline" if before is None else f"version {before}"
-    reason = f"against {against} on {Interval(days.min(), days.max())}: {'; '.join(decision.reasons)}"
-    return _record(
-        spec, challenger, PROMOTED if decision.promote else KEPT, reason, by, run, before,
-        evaluation_start=days.min(), evaluation_end=days.max(), evaluation_rows=len(rows),
-        evaluation_sha256=digest, evidence=_evidence(decision),
-    )  # fmt: skip
+    return Comparison(before, promotion.decide(compared, rules), Interval(days.min(), days.max()), digest)
+
+
+def decide(
+    spec: ModelSpec,
+    version: ModelVersion,
+    comparison: Comparison,
+    run: Run,
+    by: str,
+    approved: bool | None = None,
+    note: str = "",
+) -> dict[str, Any]:
+    """Act on a comparison: alone, or together with what a person has answered.
+
+    Args:
+        spec: The model.
+        version: The version that was compared.
+        comparison: Outcome of :func:`compare`.
+        run: The step that does it, which holds the model's lock.
+        by: Who wants it, or has answered.
+        approved: The answer; None when nobody was asked.
+        note: What that person has added.
+
+    Returns:
+        The event.
+    """
+    won = comparison.decision.promote
+    event = (PROMOTED if won else KEPT) if approved is None else (PROMOTED if won and approved else REJECTED)
+    answer = "" if approved is None else f"{'approved' if approved else 'turned down'} by {by}"
+    words = ", ".join(filter(None, [answer, note.strip()]))
+    reason = f"{words}; {comparison}" if words else str(comparison)
+    return _record(spec, version, event, reason, by, run, comparison.champion, **comparison.facts())
+
+
+def keep_out(spec: ModelSpec, version: ModelVersion, reason: str, by: str, run: Run) -> dict[str, Any]:
+    """Keep a version out that cannot be compared fairly: it challenges the champion in the shadow alone.
+
+    Args:
+        spec: The model.
+        version: The version.
+        reason: Why it cannot.
+        by: Who wanted it compared.
+        run: The step that does it, which holds the model's lock.
+    """
+    return _record(spec, version, KEPT, f"not compared: {reason}", by, run, _number(in_office(events(spec.name))))
 
 
 def evaluation_set(rows: pd.DataFrame, spec: ModelSpec, fitted: dt.date | None) -> tuple[pd.DataFrame, str]:
@@ -253,7 +342,7 @@ def register(spec: ModelSpec, version: ModelVersion, by: str, run: Run) -> dict[
         by: Who has trained it.
         run: The step that does it.
     """
-    reason = f"waits for an approval: lake promote {spec.name}@{version.version}"
+    reason = f"waits for an approval, in the DAG promote_{spec.name} or by lake promote {spec.name}@{version.version}"
     return _record(spec, version, REGISTERED, reason, by, run, _number(in_office(events(spec.name))))
 
 
@@ -326,7 +415,3 @@ def serves_from(spec: ModelSpec, version: ModelVersion) -> dt.date:
         version: The version.
     """
     return spec.serves_from(Interval.parse(version.tags["training_window"]).end)
-
-
-def _evidence(decision: Decision) -> str:
-    return json.dumps(asdict(decision))

@@ -314,13 +314,15 @@ def train(model: str) -> dict[str, Any]:
         return job("train")(model, Interval.parse(window) if window else None, by)
 
 
-@task(pool=ENGINE_POOL)
-def score(model: str) -> dict[str, Any]:
-    """Score the interval's features with the champion, which is resolved to one version for the whole run.
+@task.short_circuit(pool=ENGINE_POOL, on_success_callback=alerts.after_score, on_failure_callback=alerts.after_score)
+def score(model: str) -> dict[str, Any] | None:
+    """Score the interval's features, each day with its champion, which is resolved once for the whole run.
 
-    A model that has never been trained is skipped. By hand: `lake score MODEL --interval DAYS`.
+    A model that has never been trained is skipped. With the parameter `what_if`, that version scores, apart from the
+    predictions, and nothing is gated or released. By hand: `lake score MODEL --interval DAYS`.
     """
-    interval = run_interval(get_current_context())
+    context = get_current_context()
+    interval = run_interval(context)
     from lakehouse import roles
     from lakehouse.steps import job
 
@@ -328,7 +330,11 @@ def score(model: str) -> dict[str, Any]:
         raise AirflowSkipException(f"{model} has not been trained: trigger train_{model} first.")
 
     with no_retry():
-        return job("score")(model, interval)
+        if context["params"]["what_if"] is not None:
+            context["ti"].xcom_push("what_if", job("what_if")(model, interval, context["params"]["what_if"]))
+            return None
+        outcome: dict[str, Any] = job("score")(model, interval)
+    return outcome
 
 
 @task

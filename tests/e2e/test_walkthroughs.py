@@ -16,6 +16,7 @@ PAGES = (
     "docs/how-to/backfill.md",
     "docs/how-to/promote.md",
     "docs/how-to/query.md",
+    "docs/how-to/score.md",
     "docs/how-to/trigger-by-rest.md",
     "docs/tutorial.md",
     "docs/reference/ops-tables.md",

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import ops, registry, roles, tables
+from lakehouse import ops, registry, roles, serving, tables
 from lakehouse.audit import gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
@@ -151,16 +151,12 @@ def test_features_that_are_not_released_are_not_scored(tmp_path: Path) -> None:
 
 def test_the_champion_is_resolved_once_and_its_version_is_on_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    first = roles.champion("flight_delay")
-
-    def champion(name: str, day: dt.date) -> registry.ModelVersion:
-        asked.append((name, day))
-        return first
-
-    monkeypatch.setattr(roles, "champion", champion)
-    assert score("flight_delay", DAY)["model_version"] == first.version
-    assert asked == [("flight_delay", DAY.start)]
-    assert set(rows(f"flight_date = date'{DAY}'")["model_version"]) == {first.version}
+    events = roles.events
+    monkeypatch.setattr(roles, "events", lambda name: asked.append(name) or events(name))
+    first = events("flight_delay")[0]["model_version"]
+    assert score("flight_delay", DAY)["model_version"] == first
+    assert asked == ["flight_delay"]
+    assert set(rows(f"flight_date = date'{DAY}'")["model_version"]) == {first}
 
 
 def test_workers_tell_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +170,9 @@ def test_workers_tell_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = io.loads(served.payload, trusted=["numpy.dtype"])
     pipeline[-1].intercept_ += 1.0
     other = dataclasses.replace(served, version=2, payload=io.dumps(pipeline))
-    monkeypatch.setattr(roles, "champion", lambda _name, _day: dataclasses.replace(champion, version=2))
-    monkeypatch.setattr(registry, "fetch", lambda _version: other)
+    shift = serving.Shift(DAY, dataclasses.replace(champion, version=2))
+    monkeypatch.setattr(serving, "shifts", lambda _name, _interval: [shift])
+    monkeypatch.setattr(registry, "fetch", lambda _version, *, baseline: other)
     score("flight_delay", DAY)
     second = rows(f"flight_date = date'{DAY}'")
     assert (second["score"] > first).all()
