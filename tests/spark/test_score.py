@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 import lakehouse
 from lakehouse import ops, registry, roles, serving, tables
-from lakehouse.audit import gate
+from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
@@ -223,7 +224,7 @@ def test_training_without_a_window_ends_on_the_last_labelled_day() -> None:
     assert outcome["model_version"] == 2
 
 
-def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again() -> None:
+def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Follows the training before it: version 2 is there, and serves from the day after its window."""
     day = Interval.parse("2013-03-04")
     features, outcomes = flights(Interval(WINDOW.start, day.end))
@@ -237,8 +238,19 @@ def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again() -> No
     assert score("flight_delay", day)["model_version"] == 2
     gate([TABLE], day)
     release([TABLE], day)
-    outcome = job("rollback_model")("flight_delay", "too many false alarms", None, None, True, "eve")
+    take_back = partial(job("rollback_model"), "flight_delay", "too many false alarms", rescore=True, by="eve")
+
+    def shut(names: list[str], interval: Interval) -> None:
+        raise GateFailedError("The gate is shut.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("spark_jobs.rollback_model.gate", shut)
+        with pytest.raises(GateFailedError):
+            take_back()
+    outcome = take_back()  # goes on where it was cut off
     assert (outcome["champion"], outcome["rescored"]) == (1, ["2013-03-04"])
+    with pytest.raises(roles.RoleError, match="rolled back already"):
+        take_back()
     seen = lakehouse.read(TABLE, where=[("flight_date", "=", day.start)])
     assert set(seen["model_version"]) == {1} and len(seen) == 60
     assert [row["decided_by"] for row in roles.events("flight_delay")][-1] == "eve"

@@ -6,13 +6,14 @@ import dataclasses
 import datetime as dt
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import alerts, explain, ops, registry, roles, routing, scoring, tables
+from lakehouse import alerts, explain, ops, registry, roles, routing, scoring, tables, training
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.impact import impact
@@ -22,9 +23,11 @@ from lakehouse.registry import ModelVersion
 from lakehouse.release import release, released
 from lakehouse.scoring import ModelFailedError, ServedModel
 from lakehouse.settings import settings
-from lakehouse.steps import job
+from lakehouse.steps import Run, job
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.spark.made_up import forget, put
+from tests.unit.test_regression import SPEC as MINUTES
+from tests.unit.test_regression import minutes
 
 train, score, what_if, decide = job("train"), job("score"), job("what_if"), job("decide")
 MODEL = SPEC.name
@@ -341,3 +344,41 @@ def test_a_version_that_cannot_be_compared_fairly_is_kept_out_and_its_training_d
     assert (last["event"], last["champion_before"]) == ("kept out", 2)
     assert last["reason"].startswith("not compared: The test days of flight_delay version 3 have no outcomes")
     assert roles.champion(MODEL).version == 2
+
+
+def test_a_regression_is_served_the_same_way(
+    specs: dict[str, ModelSpec], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The mean of the training days challenges, so it is plain who has scored a row."""
+    serving = Serving(canary="50%", fallback="previous_version")
+    spec = MINUTES.model_copy(
+        update={"features": MINUTES.features.model_copy(update={"table": FEATURES}), "serving": serving}
+    )
+    specs["now"] = spec
+    monkeypatch.setattr(ModelSpec, "predictions_table", "ml.served_minutes")
+    registry.connect().create_experiment(spec.name, artifact_location=(tmp_path / "artifacts").as_uri())
+    forget(spec.name)
+    trained = training.train(training.training_frame(*minutes(), spec), registry.candidates(spec), spec, WINDOW)
+    mean = dataclasses.replace(trained, pipeline=trained.baseline_pipeline, predictions_sha256="mean")
+    pins = registry.Pins.of(spec, WINDOW, {FEATURES: 1}, released()[FEATURES].release_id, "0123abc", "4f0c")
+    best, other, third = (
+        registry.register(spec, each, pins, "run")
+        for each in (trained, mean, dataclasses.replace(mean, predictions_sha256="mean again"))
+    )
+    step = Run("promote", spec.name, None)
+    roles.appoint(spec, other, roles.PROMOTED, "the first", "ada", step)
+    roles.appoint(spec, best, roles.PROMOTED, "it is better", "ada", step)
+    roles.register(spec, third, "ada", step)
+    outcome = score(spec.name, DAY)
+    found = rows("ml_next.served_minutes")
+    assert outcome["roles"] == {
+        "challenger": 60 - outcome["roles"]["champion"],
+        "champion": outcome["roles"]["champion"],
+    }
+    assert "decision" not in found.columns
+    assert (found["score"] == trained.mean_outcome).tolist() == (found["role"] == "challenger").tolist()
+    assert len(rows(spec.shadow_table)) == 60
+    breaks(monkeypatch, best.version)
+    outcome = score(spec.name, DAY)
+    assert outcome["model_versions"].keys() == {other.version, third.version}
+    assert set(outcome["roles"]) == {"fallback", "challenger"}
