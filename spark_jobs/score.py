@@ -99,7 +99,9 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
                     f"{table} {interval}: {this.rows_in} rows of features came in, but {this.rows_out} predictions "
                     "were written. Nothing is released; this is a fault of the platform."
                 )
-            by_version, by_role = _counts(stored, version, this.run_id)
+            by_version, by_role = _counts(
+                stored, version, [(column, ">=", interval.start), (column, "<=", interval.end)]
+            )
             this.details |= {
                 "model_version": shifts[-1].champion.version,
                 "model_versions": by_version,
@@ -301,13 +303,11 @@ def _write(
             this.say("%s: version %d has failed: %s", spec.predictions_table, *blame)
 
 
-def _counts(stored: str, version: int, run_id: str) -> tuple[dict[int, int], dict[str, int]]:
-    """The rows that a run has written, by model version and by role."""
+def _counts(stored: str, version: int, condition: list[tuple[str, str, Any]]) -> tuple[dict[int, int], dict[str, int]]:
+    """Some rows of a version of a table of predictions, counted by model version and by role."""
     log = tables.delta(stored, version)
     assert log is not None
-    rows = log.to_pyarrow_table(
-        ["model_version", "role"], filters=[("run_id", "=", run_id)], filesystem=tables.filesystem(log)
-    )
+    rows = log.to_pyarrow_table(columns=["model_version", "role"], filters=condition, filesystem=tables.filesystem(log))
     versions, roles = (Counter(rows[name].to_pylist()) for name in rows.column_names)
     return dict(sorted(versions.items())), dict(sorted(roles.items()))
 

@@ -7,12 +7,30 @@ from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.hitl import HITLUser
 
 from lakehouse.airflow.tasks import ENGINE_POOL, check_conf, no_retry
 from lakehouse.settings import settings
 
 APPROVE, REJECT = "Approve", "Reject"
+
+
+class Question(HITLOperator):
+    """A question that is asked once: where nobody has answered in time, a retry does not ask again."""
+
+    def process_trigger_event_error(self, event: dict[str, Any]) -> None:
+        """Fail for good when the time is over.
+
+        Args:
+            event: What has ended the waiting.
+        """
+        if event["error_type"] == "timeout":
+            raise AirflowFailException(
+                f"Nobody has answered within {self.response_timeout}. The version goes on waiting for a decision: "
+                "trigger this DAG again."
+            )
+        super().process_trigger_event_error(event)
 
 
 @task.short_circuit(pool=ENGINE_POOL)
@@ -32,13 +50,13 @@ def propose(model: str) -> dict[str, Any] | None:
     return proposed
 
 
-def ask(model: str) -> HITLOperator:
+def ask(model: str) -> Question:
     """Ask one of those who may decide it; without an answer in time the version goes on waiting, and the run fails.
 
     Args:
         model: Name of a model folder.
     """
-    return HITLOperator(
+    return Question(
         task_id="ask",
         subject=f"Make version {{{{ ti.xcom_pull(task_ids='propose').model_version }}}} of {model} champion?",
         body="{{ ti.xcom_pull(task_ids='propose').text }}",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -144,6 +145,8 @@ def test_a_promotion_waits_for_one_of_those_who_may_decide_it(bag: Any) -> None:
     assert [user["id"] for user in ask.assigned_users] == ["role:Admin", "role:Op"]
     assert ask.options == ["Approve", "Reject"] and not ask.defaults and list(ask.params) == ["note"]
     assert ask.response_timeout.total_seconds() == 72 * 3600
+    with pytest.raises(AirflowFailException, match="goes on waiting"):  # and no retry asks again
+        ask.execute_complete({}, {"error": "the timeout has passed", "error_type": "timeout"})
 
 
 PROMOTE = """
@@ -153,7 +156,7 @@ load = registry.load
 policy = lambda spec: spec.model_copy(update={"promotion": spec.promotion.model_copy(update={"policy": sys.argv[2]})})
 registry.load = lambda name: policy(load(name))
 dag = runpy.run_path(sys.argv[1])["dag"]
-print(json.dumps([asset.name for _, asset in dag.timetable.asset_condition.iter_assets()] if dag.schedule else None))
+print(json.dumps(dag.schedule and [asset.name for asset in dag.schedule]))
 """
 
 

@@ -242,7 +242,7 @@ def test_without_a_fallback_a_champion_that_fails_stops_the_run(
     publish(BEFORE)
     before = rows(TABLE)
     breaks(monkeypatch, 1, load=load)
-    with pytest.raises(ModelFailedError, match=r"champion of 2013-03-02, version 1, failed: .*serving\.fallback"):
+    with pytest.raises(ModelFailedError, match=r"(?s)champion of 2013-03-02, version 1, failed: .*serving\.fallback"):
         score(MODEL, BEFORE)
     serve(fallback="previous_version")
     with pytest.raises(ModelFailedError, match="no champion before it to fall back to"):
