@@ -83,6 +83,8 @@ def test_every_folder_declares_a_model_and_has_a_card() -> None:
         ({"task": "clustering"}, r"model\.yaml, line LINE: task: .*'classification' or 'regression'"),
         ({"metrics__optimize": "auc"}, r"model\.yaml, line LINE: metrics\.optimize: .*log_loss or brier"),
         ({"promotion__guards": {"bias": 1}}, r"model\.yaml, line \d+: metrics: bias is none of a classification"),
+        ({"serving": {"canary": "lots"}}, r"model\.yaml, line \d+: serving\.canary: 'lots' is not a share .* 10%"),
+        ({"serving": {"fallback": "other"}}, r"model\.yaml, line \d+: serving\.fallback: .*'previous_version'"),
         ({"decision_threshold": None}, r"precision and recall need a decision_threshold"),
         ({"features__categorical": ["carrier", "is_late"]}, r"is_late is the label"),
         ({"features__categorical": ["carrier", "carrier"]}, r"listed twice: carrier"),
