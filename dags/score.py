@@ -27,13 +27,20 @@ by hand.
         catchup=False,
         max_active_runs=1,  # one writer for each table
         params={
+            "model_version": Param(
+                None,
+                type=["null", "integer"],
+                minimum=1,
+                title="Model version",
+                description="The run fails when another version than this is the champion; without it any may be.",
+            ),
             "what_if": Param(
                 None,
                 type=["null", "integer"],
                 minimum=1,
                 title="What if",
                 description=f"A version that scores the days, even if it has seen them, into {spec.what_if_table}.",
-            )
+            ),
         },
         default_args={"owner": spec.owner, **tasks.RETRIES},
         tags=["score", "ml", model],

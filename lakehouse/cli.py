@@ -58,11 +58,17 @@ def land(source: Annotated[str, typer.Argument(help="Name of a contract.")], int
 
 
 @app.command(rich_help_panel=STEPS)
-def replay(source: Annotated[str, typer.Argument(help="Name of a contract.")], interval: IntervalOption) -> None:
+def replay(
+    source: Annotated[str, typer.Argument(help="Name of a contract.")],
+    interval: IntervalOption,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many rows would pass, and what is wrong with the others.")
+    ] = False,
+) -> None:
     """Take the quarantined rows of an interval through the contract and suite as they are now."""
     from lakehouse.steps import job
 
-    _report(job("replay")(source, interval))
+    _report(job("replay")(source, interval, dry_run))
 
 
 @app.command(rich_help_panel=STEPS)
@@ -140,6 +146,7 @@ def train(
         typer.Option(
             "--interval",
             "-i",
+            "--window",
             parser=_interval,
             metavar="FIRST/LAST",
             help="Training window; without it, the last days with outcomes, as many as model.yaml says.",
@@ -156,6 +163,9 @@ def train(
 def score(
     model: Annotated[str, typer.Argument(help="Name of a model folder.")],
     interval: IntervalOption,
+    model_version: Annotated[
+        int | None, typer.Option(min=1, metavar="VERSION", help="Refuse when another version is the champion.")
+    ] = None,
     what_if: Annotated[
         int | None,
         typer.Option(min=1, metavar="VERSION", help="This version scores, apart from the predictions, any days."),
@@ -164,7 +174,12 @@ def score(
     """Score an interval, each day with the version of a model that was its champion."""
     from lakehouse.steps import job
 
-    _report(job("score")(model, interval) if what_if is None else job("what_if")(model, interval, what_if))
+    if what_if is None:
+        _report(job("score")(model, interval, model_version))
+        return
+    if model_version is not None:
+        raise typer.BadParameter("--what-if says which version scores: give no --model-version beside it.")
+    _report(job("what_if")(model, interval, what_if))
 
 
 @app.command(rich_help_panel=STEPS)

@@ -102,21 +102,40 @@ def challenging(log: Sequence[Event], day: dt.date | None = None) -> int | None:
     return None if _number(decided[-1]) == _number(in_office(log, day)) else _number(decided[-1])
 
 
-def champion(name: str, day: dt.date | None = None) -> ModelVersion:
+def champion(name: str, day: dt.date | None = None, expected: int | None = None) -> ModelVersion:
     """The version that scores a day. Call once per run and keep the answer: it can change.
 
     Args:
         name: The model.
         day: The day; the present without it.
+        expected: The version that it has to be; any without it.
 
     Raises:
-        NoChampionError: The model has not been trained, no version was good enough, or all have seen later data.
+        NoChampionError: The model has not been trained, no version was good enough, all have seen later data, or it
+            is not the expected version.
     """
     log = events(name)
     event = in_office(log, day)
     if event is not None:
+        if expected not in (None, event["model_version"]):
+            raise another_champion(name, event["model_version"], day, expected)
         return registry.version(name, event["model_version"])
     raise no_champion(name, log, day)
+
+
+def another_champion(name: str, number: int, day: dt.date | None, expected: int | None) -> NoChampionError:
+    """That a day has another champion than was expected.
+
+    Args:
+        name: The model.
+        number: The champion.
+        day: The day; the present without it.
+        expected: The version that the caller believed to be champion.
+    """
+    return NoChampionError(
+        f"Version {expected} of {name} is not the champion{f' of {day}' if day else ''}: that is version "
+        f"{number}. `lake models {name}` says why; ask for that one, or for none."
+    )
 
 
 def no_champion(name: str, log: Sequence[Event], day: dt.date | None) -> NoChampionError:

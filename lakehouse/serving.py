@@ -45,15 +45,16 @@ class Shift:
     previous: ModelVersion | None = None
 
 
-def shifts(name: str, interval: Interval) -> list[Shift]:
+def shifts(name: str, interval: Interval, expected: int | None = None) -> list[Shift]:
     """The versions that score an interval, day by day. Call once per run and keep the answer: it can change.
 
     Args:
         name: The model.
         interval: Day or range of days.
+        expected: The version that the caller believes to be champion of all of them; any without it.
 
     Raises:
-        lakehouse.roles.NoChampionError: No version may score one of the days.
+        lakehouse.roles.NoChampionError: No version may score one of the days, or another than the expected one has to.
     """
     log = roles.events(name)
 
@@ -61,6 +62,8 @@ def shifts(name: str, interval: Interval) -> list[Shift]:
         line = roles.succession(log, day)
         if not line:
             raise roles.no_champion(name, log, day)
+        if expected not in (None, line[-1]):
+            raise roles.another_champion(name, line[-1], day, expected)
         return line[-1], roles.challenging(log, day), line[-2] if len(line) > 1 else None
 
     found, known = [], {}

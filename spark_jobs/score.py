@@ -45,7 +45,7 @@ class NothingToScoreError(LakeError):
     """The released features have no rows for an interval."""
 
 
-def run(model: str, interval: Interval) -> dict[str, Any]:
+def run(model: str, interval: Interval, expected: int | None = None) -> dict[str, Any]:
     """Score one interval, each day with the version that was its champion, replacing what was scored for it before.
 
     A challenger scores the share of the entities that ``model.yaml`` gives it, and all of them into a table that
@@ -54,13 +54,15 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
     Args:
         model: Name of a model folder.
         interval: Day or range of days of the features.
+        expected: The version that the caller believes to be champion; any without it.
 
     Returns:
         ``rows`` written, ``version`` of the predictions table, ``model_version`` of the last day's champion,
         ``model_versions`` and ``roles`` that have scored, each with its rows, ``failures``, ``release_id``.
 
     Raises:
-        lakehouse.roles.NoChampionError: No version of the model may score a day of the interval.
+        lakehouse.roles.NoChampionError: No version of the model may score a day of the interval, or it is not the
+            expected one.
         lakehouse.release.NotReleasedError: The features have never been released.
         lakehouse.scoring.ModelFailedError: A champion fails, and ``model.yaml`` names nothing in its place.
         NothingToScoreError: The features have no rows for the interval.
@@ -69,7 +71,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
     table, stored = spec.predictions_table, tables.next_table(spec.predictions_table)
     column = spec.features.interval_column
     with step("score", table, interval, writes=stored) as this:
-        shifts = serving.shifts(model, interval)
+        shifts = serving.shifts(model, interval, expected)
         source = source_of(spec)
         types = column_types(source)
         crew = Crew(spec, set(types))

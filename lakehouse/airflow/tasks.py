@@ -7,6 +7,7 @@ the tasks, so that a DAG file is parsed in milliseconds.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from lakehouse.interval import Interval
+
+log = logging.getLogger("lakehouse")
 
 ENGINE_POOL = "engine"
 """Pool of the tasks that make the Spark engine work; one slot is one task."""
@@ -230,11 +233,16 @@ def replay(source: str) -> dict[str, Any]:
     Those that pass join the landed rows of the interval, the others stay, with their new reasons. Repeated, it changes
     nothing. By hand: `lake replay SOURCE --interval DAYS`.
     """
-    interval = run_interval(get_current_context())
+    context = get_current_context()
+    interval = run_interval(context)
     from lakehouse.steps import job
 
+    dry_run = context["params"]["dry_run"]
     with no_retry():
-        return job("replay")(source, interval)
+        outcome: dict[str, Any] = job("replay")(source, interval, dry_run)
+    if dry_run:
+        raise AirflowSkipException("This was a dry run: nothing was written, and there is nothing to release.")
+    return outcome
 
 
 @links_to_data_docs
@@ -278,6 +286,21 @@ def prepare() -> list[str]:
 
     with no_retry():
         return warehouse.prepare(interval)
+
+
+@task(pool=ENGINE_POOL)
+def test_warehouse() -> dict[str, float]:
+    """Run the data tests of the dbt project on what was built: rules between tables, which no suite can have.
+
+    Nothing is released when one of them finds rows. By hand they are a part of `lake build --interval DAYS`.
+    """
+    interval = run_interval(get_current_context())
+    from lakehouse import warehouse
+
+    try:
+        return warehouse.test(interval)
+    except warehouse.DataTestFailedError as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
 @links_to_data_docs
@@ -330,10 +353,13 @@ def score(model: str) -> dict[str, Any] | None:
         raise AirflowSkipException(f"{model} has not been trained: trigger train_{model} first.")
 
     with no_retry():
-        if context["params"]["what_if"] is not None:
-            context["ti"].xcom_push("what_if", job("what_if")(model, interval, context["params"]["what_if"]))
+        expected, what_if = context["params"]["model_version"], context["params"]["what_if"]
+        if what_if is not None:
+            if expected is not None:
+                raise AirflowFailException("what_if says which version scores: give no model_version beside it.")
+            context["ti"].xcom_push("what_if", job("what_if")(model, interval, what_if))
             return None
-        outcome: dict[str, Any] = job("score")(model, interval)
+        outcome: dict[str, Any] = job("score")(model, interval, expected)
     return outcome
 
 
@@ -419,6 +445,13 @@ def send_alerts() -> None:
     check_conf(context)
     from lakehouse import cost
 
+    if context["params"]["dry_run"]:
+        from lakehouse.alerts import outstanding
+
+        for route, chosen in outstanding().items():
+            for alert in chosen:
+                log.info("would go to %s: %s", route, alert)
+        raise AirflowSkipException("This was a dry run: nothing was sent.")
     cost.alert()
     alerts.deliver(context)
 

@@ -121,7 +121,7 @@ def breaks(monkeypatch: pytest.MonkeyPatch, *versions: int, load: bool = False) 
             return served
         if load:
             raise scoring.UntrustedModelError("it holds types that are not trusted")
-        return dataclasses.replace(served, payload=served.payload[:-100])
+        return dataclasses.replace(served, payload=served.payload[:-100], compiled=b"")
 
     monkeypatch.setattr(registry, "fetch", damaged)
 
@@ -359,7 +359,7 @@ def test_a_regression_is_served_the_same_way(
     registry.connect().create_experiment(spec.name, artifact_location=(tmp_path / "artifacts").as_uri())
     forget(spec.name)
     trained = training.train(training.training_frame(*minutes(), spec), registry.candidates(spec), spec, WINDOW)
-    mean = dataclasses.replace(trained, pipeline=trained.baseline_pipeline, predictions_sha256="mean")
+    mean = dataclasses.replace(trained, pipeline=trained.baseline_pipeline, compiled=b"", predictions_sha256="mean")
     pins = registry.Pins.of(spec, WINDOW, {FEATURES: 1}, released()[FEATURES].release_id, "0123abc", "4f0c")
     best, other, third = (
         registry.register(spec, each, pins, "run")
