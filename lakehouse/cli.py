@@ -334,7 +334,7 @@ def sql(
 def models(
     model: Annotated[str | None, typer.Argument(help="Only this one, with everything that was decided.")] = None,
 ) -> None:
-    """List the models and their champions; of one model, each decision about its versions and why."""
+    """List the models with their champions and challengers; of one model, each decision about its versions and why."""
     from lakehouse import registry, roles
 
     if model is not None:
@@ -346,10 +346,11 @@ def models(
         return
     shown = []
     for spec in map(registry.load, registry.models()):
-        office = roles.in_office(roles.events(spec.name)) or dict.fromkeys(["model_version", "serves_from"])
+        log = roles.events(spec.name)
+        office = roles.in_office(log) or dict.fromkeys(["model_version", "serves_from"])
         champion = {"champion": office["model_version"], "since": office["serves_from"]}
-        shown.append({"model": spec.name, **champion, "owner": spec.owner})
-    _table(["model", "champion", "since", "owner"], shown)
+        shown.append({"model": spec.name, **champion, "challenger": roles.challenging(log), "owner": spec.owner})
+    _table(["model", "champion", "since", "challenger", "owner"], shown)
 
 
 @app.command(rich_help_panel=QUERIES)

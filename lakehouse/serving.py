@@ -171,7 +171,9 @@ class Crew:
         Returns:
             Whether it is news: something else can be tried.
         """
-        return self._failed.setdefault(version, error) is error
+        news = version not in self._failed
+        self._failed.setdefault(version, error)
+        return news
 
     def parts(self, shifts: list[Shift]) -> list[Part]:
         """Who scores what, as ``serving`` of ``model.yaml`` says, with what takes the place of versions that failed.
