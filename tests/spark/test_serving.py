@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import alerts, explain, ops, registry, roles, routing, scoring, tables, training
+from lakehouse import alerts, explain, ops, registry, roles, routing, scoring, suites, tables, training
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.impact import impact
@@ -62,6 +62,10 @@ def model(engine: None, specs: dict[str, ModelSpec], tmp_path_factory: pytest.Te
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "load", lambda _name: specs["now"])
         patch.setattr(ModelSpec, "predictions_table", TABLE)
+        suite = suites.suite_path(f"ml.predictions_{MODEL}").read_text().replace(f"ml.predictions_{MODEL}", TABLE)
+        patch.setattr(suites, "SUITES_DIR", folder)
+        suites.suite_path(TABLE).parent.mkdir()
+        suites.suite_path(TABLE).write_text(suite)
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{folder}/mlflow.sqlite")
         registry.connect.cache_clear()
         registry.connect().create_experiment(MODEL, artifact_location=(folder / "artifacts").as_uri())
