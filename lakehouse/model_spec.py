@@ -76,6 +76,29 @@ class Metrics(_Part):
     watch: list[str] = Field([], description="Metrics that are measured beside it.")
 
 
+class Search(_Part):
+    """How much a search for hyper-parameters may cost; one of both, or whichever is used up first."""
+
+    trials: int | None = Field(
+        None, gt=0, description="Trials of each candidate that has a space; repeatable as it is."
+    )
+    seconds: float | None = Field(None, gt=0, description="Seconds for all candidates together.")
+
+    def share(self, candidates: int) -> Search:
+        """The budget of one candidate.
+
+        Args:
+            candidates: How many are searched.
+        """
+        return Search(trials=self.trials, seconds=self.seconds and self.seconds / candidates)
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Search:
+        if self.trials is None and self.seconds is None:
+            raise ValueError("needs trials, seconds or both")
+        return self
+
+
 class Training(_Part):
     """How the model is trained and selected."""
 
@@ -85,6 +108,9 @@ class Training(_Part):
     fold_days: int = Field(gt=0, description="Days per fold.")
     seed: int = Field(description="Seed of everything random.")
     schedule: str | None = Field(None, description="Cron expression of the training DAG; null trains on demand.")
+    search: Search | None = Field(
+        None, description="Budget of a search in the spaces of `pipeline.py`; none without it."
+    )
 
 
 class Promotion(_Part):

@@ -32,6 +32,7 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
     Raises:
         lakehouse.release.NotReleasedError: The features or labels have never been released.
         lakehouse.training.NotEnoughDataError: The window is too short, or has too few labels.
+        lakehouse.leaks.LeakError: An input tells the outcome by itself.
     """
     spec = registry.load(model)
     features, label = spec.features, spec.label
@@ -50,7 +51,7 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
         window = interval or training.default_window(spec.training, last_labelled(outcomes, spec))
         frame = read_frame(spec, release_id, window, outcomes)
         this.rows_in = len(frame)
-        trained = training.train(frame, registry.candidates(spec), spec, window)
+        trained = training.train(frame, registry.candidates(spec), spec, window, registry.search_spaces(spec))
         for name, figures in trained.candidates.items():
             this.say(
                 "%s: %s: %s %.4f on the folds, %.4f on the test days",
