@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,15 +44,29 @@ def _interval(text: str) -> Interval:
         raise typer.BadParameter(str(error)) from error
 
 
+def _sources() -> list[str]:
+    from lakehouse import contracts
+
+    return contracts.sources()
+
+
+def _models() -> list[str]:
+    from lakehouse import registry
+
+    return registry.models()
+
+
+SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a contract.", autocompletion=_sources)]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model folder.", autocompletion=_models)]
 IntervalOption = Annotated[
     Interval,
     typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."),
 ]
-Names = Annotated[list[str], typer.Argument(metavar="TABLE…", help="Such as gold.fct_flights.")]
+Names = Annotated[list[str], typer.Argument(metavar="TABLE", help="Such as gold.fct_flights.")]
 
 
 @app.command(rich_help_panel=STEPS)
-def land(source: Annotated[str, typer.Argument(help="Name of a contract.")], interval: IntervalOption) -> None:
+def land(source: SourceName, interval: IntervalOption) -> None:
     """Land an interval of a source in bronze; bad rows go to quarantine."""
     from lakehouse.steps import job
 
@@ -60,7 +75,7 @@ def land(source: Annotated[str, typer.Argument(help="Name of a contract.")], int
 
 @app.command(rich_help_panel=STEPS)
 def replay(
-    source: Annotated[str, typer.Argument(help="Name of a contract.")],
+    source: SourceName,
     interval: IntervalOption,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how many rows would pass, and what is wrong with the others.")
@@ -82,7 +97,7 @@ def gate(names: Names, interval: IntervalOption) -> None:
 
 @app.command(rich_help_panel=STEPS)
 def release(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as gold.fct_flights.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="TABLE", help="Such as gold.fct_flights.")] = None,
     interval: Annotated[
         Interval | None,
         typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."),
@@ -141,7 +156,7 @@ def build(
 
 @app.command(rich_help_panel=STEPS)
 def train(
-    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    model: ModelName,
     interval: Annotated[
         Interval | None,
         typer.Option(
@@ -162,7 +177,7 @@ def train(
 
 @app.command(rich_help_panel=STEPS)
 def score(
-    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    model: ModelName,
     interval: IntervalOption,
     model_version: Annotated[
         int | None, typer.Option(min=1, metavar="VERSION", help="Refuse when another version is the champion.")
@@ -231,7 +246,7 @@ def promote(
 
 @app.command("rollback-model", rich_help_panel=STEPS)
 def rollback_model(
-    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    model: ModelName,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the model's history.")],
     to: Annotated[int | None, typer.Option(metavar="VERSION", help="Without it, the champion before this one.")] = None,
     since: Annotated[
@@ -251,7 +266,7 @@ def rollback_model(
 @app.command(rich_help_panel=STEPS)
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as gold.fct_flights; all without it.")
+        list[str] | None, typer.Argument(metavar="TABLE", help="Such as gold.fct_flights; all without it.")
     ] = None,
     release: Annotated[
         int | None, typer.Option(metavar="RELEASE", help="The versions that readers saw right after this release.")
@@ -388,7 +403,7 @@ def models(
 
 @app.command(rich_help_panel=QUERIES)
 def explain(
-    prediction: Annotated[str | None, typer.Argument(metavar="[PREDICTION_ID]", help="Its prediction_id.")] = None,
+    prediction: Annotated[str | None, typer.Argument(metavar="PREDICTION_ID", help="Its prediction_id.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of a model folder.")] = None,
     key: Annotated[
         list[str] | None, typer.Option(help="What it is about: a value for each column of the entity key, in order.")
@@ -812,7 +827,15 @@ def _expected() -> tuple[type[Exception], ...]:
 
 
 def _first_lines(error: BaseException) -> str:
-    return str(error).split("\n\nJVM stacktrace")[0].strip()
+    """What an error says, without the query's plan and the stacks of two languages."""
+    if "pyspark" in sys.modules:
+        from lakehouse.engine import GONE, lost, spark
+
+        if lost(error):
+            spark.cache_clear()  # whoever asks again gets a session of the new engine
+            return f"{GONE} Ask again; `lake status` shows whether it is back."
+    text = str(error).split("\n\nJVM stacktrace")[0]
+    return re.sub(r"(; line \d+ pos \d+);\n.*", r"\1", text, flags=re.DOTALL).strip()
 
 
 def _register() -> None:
