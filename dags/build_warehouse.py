@@ -5,7 +5,7 @@ from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, 
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
 from lakehouse import contracts, warehouse
-from lakehouse.airflow import tasks
+from lakehouse.airflow import tasks, watching
 from lakehouse.airflow.partitions import IntervalMapper
 from lakehouse.interval import Interval
 
@@ -18,6 +18,13 @@ mappers = {
     if contract.warehouse_trigger != "none"
 }
 
+env = {
+    "DBT_INTERVAL_START": "{{ interval(partition_key).start }}",
+    "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
+    "DBT_PARTIAL_PARSE_FILE_PATH": str(warehouse.parsed_path()),
+    "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
+}
+
 with DAG(
     dag_id="build_warehouse",
     description="Builds the warehouse with dbt, gates the gold tables and releases them as one set.",
@@ -26,7 +33,8 @@ The warehouse of a day is what is known on the morning of that day, before the f
 day, and what happened until the day before. A run starts by itself when
 {", ".join(f"`{asset.name}`" for asset in mappers)} have been released for it.
 
-dbt writes the next versions of the gold tables; they are gated, and become visible together.
+dbt writes the next versions of the gold tables; dbt's data tests and the gate check them, and they become visible
+together.
 {tasks.HOW_TO_RUN}""",
     schedule=PartitionedAssetTimetable(assets=AssetAll(*mappers), partition_mapper_config=mappers),
     start_date=tasks.START,
@@ -40,7 +48,7 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             description="Creates the tables anew, with the run's days only: for a change of their columns.",
         )
     },
-    user_defined_macros={"interval": Interval.parse},
+    user_defined_macros={"interval": Interval.parse, "unchanged": warehouse.unchanged},
     default_args={"owner": "analytics", **tasks.RETRIES},
     tags=["warehouse", "silver", "gold", "dbt"],
 ):
@@ -51,29 +59,35 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             dbt_project_path=warehouse.PROJECT, manifest_path=warehouse.manifest_path(), install_dbt_deps=False
         ),
         profile_config=ProfileConfig(
-            profile_name="lakehouse", target_name="lake", profiles_yml_filepath=warehouse.PROJECT / "profiles.yml"
+            profile_name=warehouse.PROFILE,
+            target_name=warehouse.TARGET,
+            profiles_yml_filepath=warehouse.PROJECT / "profiles.yml",
         ),
         execution_config=ExecutionConfig(
             execution_mode=ExecutionMode.WATCHER,
             invocation_mode=InvocationMode.DBT_RUNNER,
             # Of the task that runs dbt; the tasks of the models only follow it.
-            setup_operator_args={"pool": tasks.ENGINE_POOL},
+            setup_operator_args={
+                "pool": tasks.ENGINE_POOL,
+                "env": {
+                    **env,
+                    **{name: f"{{{{ unchanged()['{name}'] }}}}" for name in ("DBT_MADE_FROM", "DBT_UNCHANGED")},
+                },
+            },
         ),
         render_config=RenderConfig(
             load_method=LoadMode.DBT_MANIFEST,
-            test_behavior=TestBehavior.NONE,  # the gate below checks the versions that are released
+            test_behavior=TestBehavior.NONE,  # in a task of their own below, which needs no second copy of the project
             emit_datasets=False,
         ),
         operator_args={
-            "poke_interval": 1,
-            "env": {
-                "DBT_INTERVAL_START": "{{ interval(partition_key).start }}",
-                "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
-                "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
-            },
+            "env": env,
             "full_refresh": "{{ params.full_refresh }}",
+            # The models' tasks are told by events; nobody reads what dbt would write beside.
+            "dbt_cmd_global_flags": ["--no-write-json", "--log-level-file", "none"],
         },
     )
-    gated = tasks.gate_warehouse()
+    watching.start_in_triggerer(dbt)
+    checked = [tasks.test_warehouse(), tasks.gate_warehouse()]
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
-    chain(prepared, dbt, gated, released)
+    chain(prepared, dbt, checked, released)

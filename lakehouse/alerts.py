@@ -193,6 +193,11 @@ def acknowledge(alert_id: int, by: str | None = None) -> Alert:
         return alert
 
 
+def outstanding() -> dict[str, list[Alert]]:
+    """What is to be sent now, by the name of the route."""
+    return due(read(), settings().alerts, dt.datetime.now(dt.UTC))
+
+
 def deliver(send: Callable[[AlertRoute, list[Alert]], None]) -> None:
     """Send what is due, as one message by each route.
 
@@ -202,7 +207,7 @@ def deliver(send: Callable[[AlertRoute, list[Alert]], None]) -> None:
     routes = settings().alerts
     with locks.writer(LOG), ExitStack() as others:
         # The stack calls all of them, even when one fails; what was not sent is due the next time.
-        for name, chosen in due(read(), routes, dt.datetime.now(dt.UTC)).items():
+        for name, chosen in outstanding().items():
             others.callback(_deliver, send, name, routes[name], chosen)
 
 
@@ -231,6 +236,32 @@ def of_gates(runs: Collection[Mapping[str, Any]]) -> tuple[list[Cause], set[Scop
             causes.append(Cause(row["table_name"], interval, rule, severity, message, row["version"], run["run_id"]))
         if run["status"] == "failed" and not any(row["verdict"] == "failed" for row in own):
             causes.append(Cause(run["dataset"], interval, "gate", "critical", run["error"], run_id=run["run_id"]))
+    return causes, judged
+
+
+def of_measures(rows: Iterable[Mapping[str, Any]], interval: Interval | None) -> tuple[list[Cause], set[Scope]]:
+    """What monitoring has found red of whole models, or of their data.
+
+    One feature that has drifted is no cause: how many have is judged, too. One that is missing is.
+
+    Args:
+        rows: Rows of ``ops.model_metrics``.
+        interval: The days that they are about.
+    """
+    causes: list[Cause] = []
+    judged: set[Scope] = set()
+    for row in rows:
+        scope = f"models.{row['model_name']}", interval
+        judged.add(scope)
+        whole = row["segment"] == "all" or row["metric"] == "null_share" or row["segment"] == "score"
+        if row["verdict"] == "red" and whole:
+            where = "" if row["segment"] == "all" else f" of {row['segment'].removeprefix('feature=')}"
+            rule = f"{row['metric']}{where}"
+            message = (
+                f"{row['role']} version {row['model_version']}: {rule} is {row['value']:.4g}, "
+                f"to be compared with {row['reference']:.4g}"
+            )
+            causes.append(Cause(*scope, rule, "warning", message, row["model_version"], row["run_id"]))
     return causes, judged
 
 

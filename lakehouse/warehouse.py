@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PROJECT = PROJECT_DIR / "dbt"
 SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
+PROFILE, TARGET = "lakehouse", "lake"
 FAILED = ("error", "fail", "runtime error")
 # What a model is made from does not depend on the day, but its SQL names one.
 ANY_DAY = "2000-01-01"
@@ -42,6 +43,10 @@ log = logging.getLogger("lakehouse")
 
 class BuildFailedError(LakeError):
     """dbt could not build or test a model; the message is dbt's."""
+
+
+class DataTestFailedError(BuildFailedError):
+    """What dbt has built breaks a data test; building it again would change nothing."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,11 @@ def manifest_path() -> Path:
     return settings().home / "dbt" / "target" / "manifest.json"
 
 
+def parsed_path() -> Path:
+    """Where dbt keeps what it has parsed; another dbt that is told so, and given the same profile, need not parse."""
+    return manifest_path().with_name("partial_parse.msgpack")
+
+
 def ensure_manifest() -> Path:
     """The path of an up-to-date manifest; the project is parsed only when its files have changed."""
     _write_sources()
@@ -131,7 +141,7 @@ def compiled_models() -> list[CompiledModel]:
     command += ["--select", "resource_type:model", "--indirect-selection", "empty"]
     # A sandbox of schemas makes no other lineage.
     variables = build_environment(Interval.parse(ANY_DAY)) | {"DBT_SCHEMA_PREFIX": ""}
-    results = list(_invoke(command, variables))
+    results = list(_invoke(command, variables, say=False))
     if failures := [f"{each.node.name}: {_reason(each.message or '')}" for each in results if each.status in FAILED]:
         raise BuildFailedError("dbt could not compile.\n" + "\n".join(failures))
     nodes = {each.node.unique_id: each.node for each in results}
@@ -189,6 +199,64 @@ def stored_inputs(name: str) -> list[str]:
     return sorted({each for parent in node["depends_on"]["nodes"] for each in stored_inputs(parent.rpartition(".")[2])})
 
 
+def repeatable() -> dict[str, str]:
+    """What decides about the rows of each table that is made whole from released sources, whatever the day.
+
+    Returns:
+        Model to a hash of the project and of the released versions that its query reads.
+    """
+    from lakehouse.release import released
+
+    state, project = released(), project_digest()
+    found = {}
+    for table in stored_models():
+        read = inputs(table)
+        name = table.partition(".")[2]
+        if not _names_days(f"model.lakehouse.{name}") and all(
+            each.startswith("bronze.") and each in state for each in read
+        ):
+            versions = {each: state[each].version for each in read}
+            found[name] = hashlib.sha256(json.dumps([project, versions]).encode()).hexdigest()
+    return found
+
+
+def unchanged() -> dict[str, str]:
+    """The environment variables by which a build leaves those tables alone that it would make again as they are.
+
+    Such are the tables of :func:`repeatable` whose released rows were made from the same.
+    """
+    from lakehouse import tables
+    from lakehouse.release import pending
+
+    made_from, same = repeatable(), []
+    for table in stored_models():
+        name, stored = table.partition(".")[2], tables.next_table(table)
+        if name in made_from and tables.head(stored) and not pending(table):
+            written = next(tables.lineage(stored, since=0), {})
+            if written.get("made_from") == made_from[name]:
+                same.append(name)
+    return {"DBT_MADE_FROM": json.dumps(made_from), "DBT_UNCHANGED": " ".join(same)}
+
+
+def _names_days(unique_id: str) -> bool:
+    """Whether the SQL of a model, or of one that it reads, names days: those of the build, or today."""
+    manifest = _manifest()
+    node = manifest["nodes"].get(unique_id)
+    if node is None:  # a source
+        return False
+    waiting, seen = list(node["depends_on"]["macros"]), set()
+    texts = [node["raw_code"]]
+    while waiting:
+        macro = waiting.pop()
+        if macro not in seen and macro.startswith("macro.lakehouse."):
+            seen.add(macro)
+            texts.append(manifest["macros"][macro]["macro_sql"])
+            waiting += manifest["macros"][macro]["depends_on"]["macros"]
+    if any(re.search(r"DBT_INTERVAL|\bcurrent_|\bnow\(|\brand|\buuid\(", text) for text in texts):
+        return True
+    return any(map(_names_days, node["depends_on"]["nodes"]))
+
+
 def run_dbt(
     interval: Interval,
     select: Sequence[str] | None = None,
@@ -218,21 +286,47 @@ def run_dbt(
         command += ["--select", *select]
     if full_refresh:
         command.append("--full-refresh")
-    results = list(_invoke(command, build_environment(interval, commit)))
+    results = list(_invoke(command, build_environment(interval, commit) | unchanged()))
     if not results:
         raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
-    failures = [
-        f"{result.node.resource_type.value} {result.node.name}: {_reason(result.message or str(result.status))}"
-        for result in results
-        if result.status in FAILED
-    ]
-    if failures:
-        raise BuildFailedError("dbt failed.\n" + "\n".join(failures))
+    _refuse_failures(results)
     return {
         result.node.name: round(result.execution_time, 3)
         for result in results
         if result.node.resource_type.value == "model"
     }
+
+
+def run_data_tests(interval: Interval) -> dict[str, float]:
+    """Ask the data tests of the dbt project about what was built; ``run_dbt`` does so after each model.
+
+    Args:
+        interval: The days that the build was about.
+
+    Returns:
+        Test to seconds.
+
+    Raises:
+        DataTestFailedError: A test has found rows.
+        BuildFailedError: A test could not be run.
+    """
+    ensure_manifest()
+    command = ["--no-write-json", "test", "--exclude-resource-type", "unit_test", "--no-populate-cache"]
+    results = list(_invoke(command, build_environment(interval)))
+    _refuse_failures(results)
+    return {result.node.name: round(result.execution_time, 3) for result in results}
+
+
+def _refuse_failures(results: Sequence[Any]) -> None:
+    failed = [result for result in results if result.status in FAILED]
+    if not failed:
+        return
+    kind = DataTestFailedError if all(result.status == "fail" for result in failed) else BuildFailedError
+    described = [
+        f"{result.node.resource_type.value} {result.node.name}: {_reason(result.message or str(result.status))}"
+        for result in failed
+    ]
+    raise kind("dbt failed.\n" + "\n".join(described))
 
 
 def build(interval: Interval, select: str | None = None, *, full_refresh: bool = False) -> dict[str, float]:
@@ -255,6 +349,27 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
         run.details["models"] = seconds
         _describe(run, seconds)
         column_lineage.record()
+        return seconds
+
+
+def test(interval: Interval) -> dict[str, float]:
+    """Run the data tests as a step of its own, when dbt was run by Airflow, model by model.
+
+    Args:
+        interval: The days that the build was about.
+
+    Returns:
+        Test to seconds.
+
+    Raises:
+        DataTestFailedError: A test has found rows.
+        BuildFailedError: A test could not be run.
+    """
+    from lakehouse.steps import step
+
+    with step("test", "warehouse", interval) as run:
+        run.details["tests"] = seconds = run_data_tests(interval)
+        _, run.versions_in = _versions()
         return seconds
 
 
@@ -393,11 +508,13 @@ def _read_manifest(path: Path, _modified: int) -> dict[str, Any]:
     return manifest
 
 
-def _invoke(command: list[str], variables: dict[str, str] | None = None) -> Any:
+def _invoke(command: list[str], variables: dict[str, str] | None = None, *, say: bool = True) -> Any:
     from dbt.cli.main import dbtRunner
 
     with _environment(variables or {}):
-        outcome = dbtRunner(callbacks=[_say]).invoke(["--log-level", "none", *command])
+        outcome = dbtRunner(callbacks=[_say] if say else []).invoke(
+            ["--log-level", "none", *command, "--profile", PROFILE, "--target", TARGET]
+        )
     if outcome.exception is not None:
         raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
     return outcome.result

@@ -7,12 +7,28 @@
 
     config.meta.replaces: name of the macro that renders the predicate of the days to replace; the whole
     table is replaced without it. The model filters by the same macro.
+    config.meta.interval_column: the DATE column that the macro is given.
     DBT_COMMIT in the environment: what the Delta commit says of itself (userMetadata).
+    DBT_UNCHANGED: models that are left alone, since they would be made again as they are.
+    DBT_MADE_FROM: what decides about the rows of a model, which its commit is to say.
 -#}
 {% materialization replace_interval, adapter='spark', supported_languages=['sql'] %}
     {%- set target_relation = this.incorporate(type='table') -%}
     {%- set replaces = model.config.meta.get('replaces') -%}
+    {%- set interval_column = model.config.meta.get('interval_column') -%}
+    {%- if replaces and not interval_column -%}
+        {{ exceptions.raise_compiler_error(
+            "config.meta.replaces needs config.meta.interval_column: the DATE column that tells the day of a row."
+        ) }}
+    {%- endif -%}
     {%- set columns = model.columns.values() | map(attribute='name') | join(', ') -%}
+
+    {%- if model.name in env_var('DBT_UNCHANGED', '').split() and load_cached_relation(this) and not should_full_refresh() -%}
+        {%- call noop_statement('main', 'UNCHANGED') -%}
+            {{ compiled_code }}
+        {%- endcall -%}
+        {{ return({'relations': [target_relation]}) }}
+    {%- endif -%}
 
     {{ run_hooks(pre_hooks) }}
 
@@ -38,7 +54,7 @@
     {%- call statement('main') -%}
         insert {{ 'into' if replaces else 'overwrite' }} {{ target_relation }}
         with ('userMetadata' = '{{ escape_single_quotes(commit_metadata()) }}')
-        {% if replaces %}replace where {{ context[replaces]('flight_date') }}{% endif %}
+        {% if replaces %}replace where {{ context[replaces](interval_column) }}{% endif %}
         select {{ columns }}, * except ({{ columns }})
         from (
             {{ compiled_code }}
@@ -52,5 +68,8 @@
 
 
 {% macro commit_metadata() -%}
-    {{ env_var('DBT_COMMIT', tojson({'step': 'build', 'dataset': model.name})) }}
+    {%- set commit = fromjson(env_var('DBT_COMMIT', tojson({'step': 'build', 'dataset': model.name}))) -%}
+    {%- set made_from = fromjson(env_var('DBT_MADE_FROM', '{}')).get(model.name) -%}
+    {%- if made_from -%}{%- do commit.update({'made_from': made_from}) -%}{%- endif -%}
+    {{ tojson(commit) }}
 {%- endmacro %}

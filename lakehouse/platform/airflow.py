@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +26,22 @@ ADMIN_USER = "admin"
 JOB_TYPES = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 SILENT_AFTER = timedelta(seconds=60)
 VERSION_TABLES = ("alembic_version", "alembic_version_fab")
+QUIET = {
+    "airflow.dag_processing.bundles": "WARNING",
+    "airflow.dag_processing.dagbag": "WARNING",
+    "airflow.providers.openlineage": "WARNING",
+    # That exposures are no tasks.
+    "cosmos.airflow.graph": "ERROR",
+    "cosmos.config": "WARNING",
+    "cosmos.converter": "WARNING",
+    "cosmos.dbt": "WARNING",
+    "cosmos.operators._watcher.triggerer": "WARNING",
+    "cosmos.operators._watcher.xcom": "WARNING",
+    "cosmos.operators.base": "WARNING",
+    "great_expectations": "WARNING",
+    "openlineage": "WARNING",
+}
+"""Loggers that tell of themselves in the log of every task, where people look for what has happened to the data."""
 
 
 def folder() -> Path:
@@ -77,27 +94,43 @@ def airflow_environment() -> dict[str, str]:
             "task_queued_timeout_check_interval": 30,
         },
         "workers": {"min_heartbeat_interval": 1, "execution_api_timeout": 30},
-        "dag_processor": {"refresh_interval": 30, "min_file_process_interval": 30, "parsing_processes": 1},
+        "dag_processor": {
+            # A file that has changed is read at once; what it is made from, such as contracts, within a minute.
+            "refresh_interval": 30,
+            "min_file_process_interval": 60,
+            "parsing_processes": 1,
+        },
         "logging": {
             "base_log_folder": home / "logs",
             "dag_processor_child_process_log_directory": home / "logs" / "dag_processor",
             "colored_console_log": False,
+            "namespace_levels": " ".join(f"{name}={level}" for name, level in QUIET.items()),
         },
         "usage_data_collection": {"enabled": False},
         "openlineage": {
             "transport": json.dumps(s.openlineage_transport),
             "namespace": s.openlineage_namespace,
             # The code is in the repository; a process forked for each event costs more than the event.
-            "disable_source_code": True,
+            "emission_policy": json.dumps([{"scope": {}, "controls": {"include_source_code": False}}]),
             "execute_in_thread": True,
         },
-        "cosmos": {"enable_telemetry": False, "cache_dir": home / "cosmos"},
+        "cosmos": {
+            "enable_telemetry": False,
+            "cache_dir": home / "cosmos",
+            # dbt is handed what it has parsed for the manifest, which is never older than the project.
+            "enable_cache_partial_parse": False,
+            # A copy of all states after each of them; without it, models whose state is lost are built once more.
+            "enable_watcher_reliable_retry": False,
+        },
     }
     variables = {
         f"AIRFLOW__{section}__{name}".upper(): str(value)
         for section, names in options.items()
         for name, value in names.items()
     }
+    # dbt leaves semaphores behind, of which another process of Python tells at the end of a task, as an error.
+    ignored = "ignore::UserWarning:multiprocessing.resource_tracker"
+    variables["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), ignored]))
     return {"AIRFLOW_HOME": str(home), **warehouse.environment(), **variables}
 
 
@@ -109,8 +142,15 @@ def hostname() -> str:
 def prepare() -> None:
     """Bring Airflow's database to the installed version, with its roles, pools and first user.
 
-    That takes seconds of imports, so it is left out when the database says that nothing has changed.
+    That takes seconds of imports, so it is left out when the database says that nothing has changed. More than one
+    part asks for it.
     """
+    with (settings().home / "airflow-setup.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _set_up()
+
+
+def _set_up() -> None:
     postgres.ensure_database("airflow")
     openlineage.prepare()
     wanted = {package: version(package) for package in ("apache-airflow", "apache-airflow-providers-fab")}
@@ -144,6 +184,8 @@ def run(component: str) -> NoReturn:
     """
     os.environ.update(airflow_environment())
     arguments = ["airflow", component]
+    if component == "dag-processor":
+        arguments = ["lakehouse.airflow.dag_processor"]
     if component in ("scheduler", "triggerer"):
         # The API server reads the log files themselves; a log server would listen on every interface.
         arguments.append("--skip-serve-logs")

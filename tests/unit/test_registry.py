@@ -82,6 +82,10 @@ def test_every_folder_declares_a_model_and_has_a_card() -> None:
         ({"name": "other"}, r"model\.yaml, line LINE: name: is 'other', but the folder is 'flight_delay'"),
         ({"task": "clustering"}, r"model\.yaml, line LINE: task: .*'classification' or 'regression'"),
         ({"metrics__optimize": "auc"}, r"model\.yaml, line LINE: metrics\.optimize: .*log_loss or brier"),
+        ({"monitoring__psi": "high"}, r"model\.yaml, line LINE: monitoring\.psi: .*valid number"),
+        ({"monitoring__segments": ["tail"]}, r"model\.yaml, line \d+: monitoring\.segments: predictions have no tail"),
+        ({"monitoring__psi_warning": 0.3}, r"model\.yaml, line LINE: monitoring\.psi_warning: is more than psi"),
+        ({"retrain__cooldown": 3}, r"model\.yaml, line LINE: retrain\.cooldown: Extra inputs"),
         ({"promotion__guards": {"bias": 1}}, r"model\.yaml, line \d+: metrics: bias is none of a classification"),
         ({"decision_threshold": None}, r"precision and recall need a decision_threshold"),
         ({"features__categorical": ["carrier", "is_late"]}, r"is_late is the label"),
@@ -158,6 +162,19 @@ def test_the_stored_model_scores_as_it_was_measured(mlflow_client: MlflowClient,
     scores = scoring.score(good.test, served)
     assert hashlib.sha256(scores.tobytes()).hexdigest() == good.predictions_sha256
     assert set(scoring.score(good.test, registry.fetch(version, baseline=True))) == {good.mean_outcome}
+
+
+def test_the_compiled_form_comes_with_a_version_and_only_as_it_was_proven(
+    mlflow_client: MlflowClient, good: training.Trained, tmp_path: Path
+) -> None:
+    version = registry.register(SPEC, good, pins(), "run-1")
+    assert version.tags["compiled"] == f"equal on {sum(good.rows.values())} rows"
+    assert registry.fetch(version).compiled == good.compiled
+    assert registry.fetch(version, baseline=True).compiled == b""
+    (tmp_path / "compiled.json").write_bytes(good.compiled.replace(b'"intercept": -', b'"intercept": '))
+    mlflow_client.log_artifact(version.run_id, str(tmp_path / "compiled.json"))
+    with pytest.raises(scoring.UntrustedModelError, match=r"compiled\.json of flight_delay version 1 is not what"):
+        registry.fetch(version)
 
 
 def test_the_same_training_again_registers_nothing(mlflow_client: MlflowClient, good: training.Trained) -> None:

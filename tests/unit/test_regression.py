@@ -9,6 +9,7 @@ from skops import io
 
 from lakehouse import registry, training
 from lakehouse.attribution import attribute
+from lakehouse.model_card import card
 from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
 from tests.made_up_flights import WINDOW, flights
 
@@ -52,9 +53,7 @@ def test_the_selected_candidate_beats_the_mean(trained: training.Trained) -> Non
     assert ours["mean_squared_error"] < 0.8 * mean["mean_squared_error"]
     assert trained.candidates[trained.selected].low < ours["mean_squared_error"] < trained.candidates["mean"].low
     assert set(trained.candidates[trained.selected].segments) == {"origin=EWR", "origin=JFK", "origin=LGA"}
-    assert "mean_squared_error" in training.card(SPEC, trained, {}) and "Decisions" not in training.card(
-        SPEC, trained, {}
-    )
+    assert "mean_squared_error" in card(SPEC, trained, {}) and "Decisions" not in card(SPEC, trained, {})
 
 
 def test_a_row_has_the_same_score_in_any_batch(served: dict[str, ServedModel]) -> None:
