@@ -68,7 +68,9 @@ def measure(size: str, pairs: int, home: Path) -> Result:
         ).collect()
 
     def back(name: str) -> None:
-        DeltaTable(folders[name]).restore(0)
+        table = DeltaTable(folders[name])
+        if table.version():
+            table.restore(0)
 
     result = Result(
         "R8",
