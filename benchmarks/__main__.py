@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 
@@ -16,6 +17,8 @@ PAIRS = 5
 
 def main() -> None:
     """Run what the command line asks for."""
+    # Ended from outside, a benchmark still stops its engine.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(prog="lake bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=[*BENCHMARKS, "figures"], help="one of them; all without it")
     parser.add_argument("--size", help="rows of the data, such as 1M; the size of the goal without it")
