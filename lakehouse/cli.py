@@ -782,7 +782,9 @@ def _plain(value: Any) -> Any:
 
 
 def _table(names: list[str], rows: list[dict[str, Any]]) -> None:
-    table = Table(*names)
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")  # a name that does not fit goes on in the next line
     for row in rows:
         table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
     console = Console()
