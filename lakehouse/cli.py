@@ -347,6 +347,7 @@ def explain(
     """Explain a prediction: its reasons, its model and training, its inputs, their gates, and the source files."""
     from lakehouse import explain as explanations
     from lakehouse import graphs, trees
+    from lakehouse.prediction_id import prediction_id
 
     day = _interval(date) if date else None
     if day and not day.is_day:
@@ -354,7 +355,7 @@ def explain(
     if prediction is None:
         if not (model and key and day):
             raise typer.BadParameter("Give a PREDICTION_ID, or --model, --key and --date.")
-        prediction = explanations.prediction_id(model, key, day.start)
+        prediction = prediction_id(model, key, day.start)
     elif key:
         raise typer.BadParameter("Give a PREDICTION_ID or a --key, not both.")
     row = explanations.find(prediction, model, day.start if day else None, release)

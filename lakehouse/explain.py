@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -30,17 +28,6 @@ class PredictionNotFoundError(LakeError, LookupError):
 
 class ExplanationError(LakeError):
     """Something that a prediction comes from is no longer what it was."""
-
-
-def prediction_id(model: str, key: Sequence[str], day: dt.date) -> str:
-    """The id of a prediction: a hash of the model, the entity key and the day.
-
-    Args:
-        model: Name of the model.
-        key: Values of the entity key, in the order of ``model.yaml``.
-        day: The day.
-    """
-    return hashlib.sha256("|".join([model, *key, day.isoformat()]).encode()).hexdigest()[:32]
 
 
 def find(

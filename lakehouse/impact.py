@@ -162,7 +162,7 @@ def _of_writes(ledger: Ledger, result: Impact, origin: Origin) -> Impact:
     for write in ledger.writes():
         if write.step != "score":
             continue
-        model = _model_of(write)
+        model = _model_of(ledger, write)
         because = []
         days = affected.get(write)
         if write in affected:
@@ -195,7 +195,7 @@ def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:
         {"name": name, "version": number, "roles_now": list(version.aliases), "trained_on": [], "itself": True}
     )
     for write in ledger.writes():
-        if write.step == "score" and _model_of(write) == (name, number):
+        if write.step == "score" and _model_of(ledger, write) == (name, number):
             result.predictions.append(_predictions(ledger, write, ledger.written(write), "its model"))
             result.edges.append((_node(name, number), _node(write.table, write.version)))
     return result
@@ -221,7 +221,7 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             used[name, number] = seen
             result.models.append({**_model(name, number, []), "inputs": seen})
     for write in ledger.writes():
-        if write.step == "score" and _model_of(write) in used:
+        if write.step == "score" and _model_of(ledger, write) in used:
             result.predictions.append(_predictions(ledger, write, ledger.written(write), "an input of its model"))
     return result
 
@@ -269,16 +269,16 @@ def _model(name: str, number: int, sources: Iterable[tuple[str, int]]) -> dict[s
     }
 
 
-def _model_of(write: Write) -> tuple[str, int] | None:
+def _model_of(ledger: Ledger, write: Write) -> tuple[str, int] | None:
     number = write.details.get("model_version")
-    name = next((each for each in registry.models() if registry.load(each).predictions_table == write.table), None)
-    return (name, int(number)) if name and number is not None else None
+    spec = ledger.specs.get(write.table)
+    return (spec.name, int(number)) if spec and number is not None else None
 
 
 def _predictions(ledger: Ledger, write: Write, days: Days, because: str) -> dict[str, Any]:
-    model = _model_of(write)
+    model = _model_of(ledger, write)
     assert model is not None and write.run is not None
-    column = registry.load(model[0]).features.interval_column
+    column = ledger.specs[write.table].features.interval_column
     seen = ledger.released_version(write.table)
     still = ledger.still(write, seen, days)
     run_id = write.run["run_id"]

@@ -22,6 +22,7 @@ from typing import Any
 
 from lakehouse import contracts, ops, registry, tables, warehouse
 from lakehouse.interval import Interval
+from lakehouse.model_spec import ModelSpec
 from lakehouse.release import history
 
 WRITING = ("land", "replay", "build", "score")
@@ -330,6 +331,11 @@ class Ledger:
             and self.still(write, row["version"], days) != frozenset()
         ]
 
+    @cached_property
+    def specs(self) -> dict[str, ModelSpec]:
+        """Table of predictions to the model that makes them; the models' files are read once."""
+        return _specs()
+
     def released_version(self, table: str) -> int | None:
         """The version that readers see.
 
@@ -362,11 +368,13 @@ def shape(table: str) -> Shape:
             rewrites and (rewrites[0], rewrites[1]),
             {source: declared.get(source) for source in warehouse.inputs(table)},
         )
-    for model in registry.models():
-        spec = registry.load(model)
-        if spec.predictions_table == table:
-            return Shape((0, 0), reads={spec.features.table: (0, 0)})
+    if spec := _specs().get(table):
+        return Shape((0, 0), reads={spec.features.table: (0, 0)})
     return Shape()
+
+
+def _specs() -> dict[str, ModelSpec]:
+    return {spec.predictions_table: spec for spec in map(registry.load, registry.models())}
 
 
 def days_of(first: dt.date, last: dt.date) -> frozenset[dt.date]:
