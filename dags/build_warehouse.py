@@ -74,6 +74,6 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             "full_refresh": "{{ params.full_refresh }}",
         },
     )
-    gated = tasks.gate_warehouse()
+    gated = tasks.gate_warehouse(prepared)
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
     chain(prepared, dbt, gated, released)

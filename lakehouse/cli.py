@@ -267,12 +267,15 @@ def maintain(
         typer.Option(min=0, help="Keep what was replaced so many days ago; without it, the setting keep_days."),
     ] = None,
 ) -> None:
-    """Remove data files that no release, model or prediction needs, and keep the ops tables small."""
+    """Delete what contracts no longer keep, put small files together, and remove files that nothing needs."""
     from lakehouse import maintain as maintenance
 
     if not dry_run:
         _report(maintenance.maintain(keep_days))
         return
+    work = [vars(each) for each in maintenance.upcoming()]
+    if work:
+        _table(["table", "what", "days", "files", "bytes"], work)
     plans = maintenance.plan(keep_days)
     shown = [
         {

@@ -81,10 +81,11 @@ def impact(what: str) -> Impact:
 
 
 def _origin_of_version(ledger: Ledger, table: str, version: int) -> Origin:
-    chain = ledger.chain(table, version) if table.count(".") == 1 else []
+    chain = [each for each in ledger.chain(table, version) if each.holds_rows] if table.count(".") == 1 else []
     if not chain or version > (tables.head(tables.next_table(table)) or 0):
         raise UnknownOriginError(f"{table} has had no version {version}. `lake releases {table}` lists what was seen.")
-    write = chain[0]  # of a version that only took something back, what it went back to
+    # Of a version that only took something back, or was made by maintenance, what it goes on from.
+    write = chain[0]
     return {(table, write.version): ledger.written(write)}
 
 

@@ -68,6 +68,11 @@ class Write:
     run: dict[str, Any] | None = field(compare=False)
 
     @property
+    def holds_rows(self) -> bool:
+        """Whether it has written rows, and not only deleted some."""
+        return self.step in WRITING
+
+    @property
     def reads(self) -> dict[str, int]:
         """Table, by the name that readers use, to the version that was read."""
         return {tables.reader_name(stored): version for stored, version in (self.run or {}).get("versions_in") or ()}
@@ -133,6 +138,8 @@ class Ledger:
     def chain(self, table: str, version: int) -> list[Write]:
         """The writes that the rows of a version can come from, newest first; those taken back are left out.
 
+        A deletion of days whose time was over is among them, as a write of no rows: see :attr:`Write.holds_rows`.
+
         Args:
             table: Name that readers use.
             version: A version that it has had.
@@ -142,10 +149,13 @@ class Ledger:
             self._chains[key] = list(self._chain(table, version))
         return self._chains[key]
 
-    def _chain(self, table: str, version: int) -> Iterator[Write]:
+    def _log(self, table: str) -> dict[int, dict[str, Any]]:
         if table not in self._commits:
             self._commits[table] = {entry["version"]: entry for entry in self.commits(table)}
-        commits, at = self._commits[table], version
+        return self._commits[table]
+
+    def _chain(self, table: str, version: int) -> Iterator[Write]:
+        commits, at = self._log(table), version
         while at in commits:
             said = commits[at]["userMetadata"]
             if "restored" in said:
@@ -153,7 +163,7 @@ class Ledger:
                 continue
             if "CREATE" in commits[at].get("operation", ""):
                 return
-            if said.get("step") in WRITING:
+            if said.get("step") in WRITING or "expired" in said:
                 interval = Interval.parse(said["interval"]) if said.get("interval") else None
                 yield Write(table, at, said["step"], interval, self._writing_runs.get((table, at)))
             at -= 1
@@ -196,7 +206,7 @@ class Ledger:
                 found.append((write, days))
                 break
             own = written - taken if left is None else written & left
-            if own:
+            if own and write.holds_rows:
                 found.append((write, frozenset(own)))
             taken |= written
             if left is not None:
@@ -286,7 +296,7 @@ class Ledger:
             table: Name that readers use.
             version: Its version.
         """
-        rows = self._verdicts.get((table, version))
+        rows = self._verdicts.get((table, self._judged(table, version)))
         if not rows:
             return None
         last = [row for row in rows if row["run_id"] == rows[-1]["run_id"]]
@@ -299,6 +309,16 @@ class Ledger:
                 if row["success"] is False
             ],
         }
+
+    def _judged(self, table: str, version: int) -> int:
+        """The version whose verdict holds for another: maintenance makes new versions of rows that were judged."""
+        while (table, version) not in self._verdicts:
+            said = self._log(table).get(version, {}).get("userMetadata", {})
+            before = next((said[key] for key in ("compacted", "expired", "restored") if key in said), None)
+            if before is None:
+                break
+            version = int(before)
+        return version
 
     @cached_property
     def _verdicts(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
@@ -333,8 +353,8 @@ class Ledger:
 
     @cached_property
     def specs(self) -> dict[str, ModelSpec]:
-        """Table of predictions to the model that makes them; the models' files are read once."""
-        return _specs()
+        """Table of predictions to the model that makes them; their files are read once."""
+        return specs()
 
     def released_version(self, table: str) -> int | None:
         """The version that readers see.
@@ -368,12 +388,13 @@ def shape(table: str) -> Shape:
             rewrites and (rewrites[0], rewrites[1]),
             {source: declared.get(source) for source in warehouse.inputs(table)},
         )
-    if spec := _specs().get(table):
+    if spec := specs().get(table):
         return Shape((0, 0), reads={spec.features.table: (0, 0)})
     return Shape()
 
 
-def _specs() -> dict[str, ModelSpec]:
+def specs() -> dict[str, ModelSpec]:
+    """Table of predictions to the model that makes them."""
     return {spec.predictions_table: spec for spec in map(registry.load, registry.models())}
 
 
