@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -320,18 +321,21 @@ def sources(explanation: dict[str, Any]) -> dict[str, dict[str, Any]]:
     Args:
         explanation: Outcome of :func:`explain`.
     """
-    found: dict[str, dict[str, Any]] = {}
+    every = (explanation["inputs"], explanation["model"]["training"]["inputs"])
+    return {f"{table} {file['file']}": file for inputs in every for table, file in files_of(inputs)}
 
-    def walk(inputs: list[dict[str, Any]]) -> None:
-        for each in inputs:
-            for write in each["writes"]:
-                for file in write.get("files", []):
-                    found[f"{each['table']} {file['file']}"] = file
-                walk(write.get("inputs", []))
 
-    walk(explanation["inputs"])
-    walk(explanation["model"]["training"]["inputs"])
-    return found
+def files_of(inputs: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The source files behind some inputs of an explanation: table, and what is known of the file.
+
+    Args:
+        inputs: Those of a prediction, of a training or of a write.
+    """
+    for each in inputs:
+        for write in each["writes"]:
+            for file in write.get("files", []):
+                yield each["table"], file
+            yield from files_of(write.get("inputs", []))
 
 
 def _run(run: dict[str, Any] | None) -> dict[str, Any] | None:

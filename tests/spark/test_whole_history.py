@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,7 @@ from lakehouse.release import release, released
 from lakehouse.settings import settings
 from lakehouse.steps import job
 from tests.made_up_flights import flights
+from tests.openlineage_schema import faults
 from tests.spark.made_up import forget, put
 
 train, score = job("train"), job("score")
@@ -57,9 +61,9 @@ def made_up(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def history(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     folder, made = tmp_path_factory.mktemp("history"), History()
-    specs = {}
+    specs = {name: registry.load(name) for name in registry.models()}
     for name in MODELS:
-        spec = registry.load(name)
+        spec = specs[name]
         specs[name] = spec.model_copy(
             update={
                 "features": spec.features.model_copy(update={"table": FEATURES}),
@@ -138,3 +142,22 @@ def test_maintenance_with_the_shortest_retention_keeps_all_that_it_takes(
     kept = [score_again(model, Interval.parse("2013-01-26/2013-02-06"))["batches"] for model in MODELS]
     assert [len(batches) for batches in kept] == [7, 7]
     assert trained_again(history) == 4
+
+
+def test_each_of_them_has_sent_its_events(history: History, lake_home: Path) -> None:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in (lake_home / "openlineage" / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if any(name in event["job"]["name"] for name in (*MODELS, *map(predictions, MODELS))):
+            found.setdefault(event["run"]["runId"], []).append(event)
+    steps: Counter[str] = Counter()
+    for events in found.values():
+        assert [faults(event) for event in events] == [[], []]
+        assert [event["eventType"] for event in events] == ["START", "COMPLETE"], events
+        step = events[0]["job"]["name"].partition(".")[0]
+        steps[step] += 1
+        if step in ("train", "score"):
+            assert all(each["facets"]["version"] for each in events[1]["inputs"])
+            [out] = events[1]["outputs"]
+            assert out["facets"]["version"]
+    assert steps >= Counter(train=4, score=16, promote=2, reproduce=20)
