@@ -103,8 +103,8 @@ def planned(table: str) -> Window | None:
     Args:
         table: Name that readers use.
     """
-    column = interval_column(table)
-    return window(data_files(tables.next_table(table), column)) if column else None
+    column, stored = interval_column(table), tables.next_table(table)
+    return window(data_files(stored, column)) if column and tables.delta(stored) else None
 
 
 def compact(table: str, run: Run) -> int | None:

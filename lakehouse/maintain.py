@@ -168,13 +168,14 @@ def checkpoint(stored: str) -> bool:
     """Write a checkpoint of a table's log, if many commits have come since the last.
 
     Args:
-        stored: Name of an existing stored table.
+        stored: Name of the stored table.
 
     Returns:
         Whether it was written.
     """
     log = tables.delta(stored)
-    assert log is not None
+    if log is None:
+        return False
     fs, folder = fsspec.url_to_fs(f"{tables.location(stored)}/_delta_log")
     try:
         last = int(json.loads(fs.cat_file(f"{folder}/_last_checkpoint"))["version"])

@@ -423,9 +423,9 @@ def send_alerts() -> None:
     alerts.deliver(context)
 
 
-@task
+@task(pool=ENGINE_POOL)
 def maintain() -> dict[str, Any]:
-    """Remove the data files that no release, model or prediction needs, and keep the platform's own tables small.
+    """Delete rows that contracts no longer keep, put small files together, and remove files that nothing needs.
 
     By hand: `lake maintain`.
     """

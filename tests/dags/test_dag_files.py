@@ -137,7 +137,7 @@ def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None
 
 def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
     engine = {"prepare", "land", "gate", "gate_warehouse", "release", "train", "score", "dbt.dbt_producer_watcher"}
-    engine |= {"replay", "rollback", "override"}
+    engine |= {"replay", "rollback", "override", "maintain"}
     for dag in bag.dags.values():
         for task in dag.tasks:
             assert task.pool == ("engine" if task.task_id in engine else "default_pool"), task

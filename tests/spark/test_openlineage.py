@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse import compaction, maintain, openlineage, ops
+from lakehouse import compaction, maintain, openlineage, ops, registry
 from lakehouse import release as releases
 from lakehouse.audit import gate
 from lakehouse.engine import sql
@@ -77,6 +77,7 @@ def test_what_is_done_to_a_table_afterwards_is_told_too(
     everything = releases.history
     monkeypatch.setattr(releases, "history", lambda: [row for row in everything() if row["table_name"] == TABLE])
     monkeypatch.setattr(compaction, "FEW_FILES", 2)
+    monkeypatch.setattr(registry, "registered", lambda: [])
     before = released()[TABLE].version
     maintain.maintain(30)
     after = released()[TABLE].version
