@@ -26,7 +26,8 @@ The warehouse of a day is what is known on the morning of that day, before the f
 day, and what happened until the day before. A run starts by itself when
 {", ".join(f"`{asset.name}`" for asset in mappers)} have been released for it.
 
-dbt writes the next versions of the gold tables; they are gated, and become visible together.
+dbt writes the next versions of the gold tables; dbt's data tests and the gate check them, and they become visible
+together.
 {tasks.HOW_TO_RUN}""",
     schedule=PartitionedAssetTimetable(assets=AssetAll(*mappers), partition_mapper_config=mappers),
     start_date=tasks.START,
@@ -61,7 +62,7 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
         ),
         render_config=RenderConfig(
             load_method=LoadMode.DBT_MANIFEST,
-            test_behavior=TestBehavior.NONE,  # the gate below checks the versions that are released
+            test_behavior=TestBehavior.NONE,  # in a task of their own below, which needs no second copy of the project
             emit_datasets=False,
         ),
         operator_args={
@@ -74,6 +75,6 @@ dbt writes the next versions of the gold tables; they are gated, and become visi
             "full_refresh": "{{ params.full_refresh }}",
         },
     )
-    gated = tasks.gate_warehouse(prepared)
+    checked = [tasks.test_warehouse(), tasks.gate_warehouse(prepared)]
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
-    chain(prepared, dbt, gated, released)
+    chain(prepared, dbt, checked, released)

@@ -1,6 +1,6 @@
 """Airflow DAG ``escalate_alerts``: send alerts on that nobody has acknowledged, and those that could not be sent."""
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Param
 
 from lakehouse.airflow import tasks
 from lakehouse.settings import settings
@@ -19,6 +19,14 @@ who has spent more than the setting `budgets` allows. Without a route it has no 
     start_date=tasks.START,
     catchup=False,
     max_active_runs=1,
+    params={
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Only say in the log what would be sent, by which route.",
+        )
+    },
     default_args={"owner": "platform", **tasks.RETRIES},
     tags=["alerts"],
 ) as dag:

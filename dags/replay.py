@@ -1,6 +1,6 @@
 """Airflow DAGs ``replay_<source>``: give quarantined rows another chance, one DAG for each contract, run by hand."""
 
-from airflow.sdk import DAG, chain
+from airflow.sdk import DAG, Param, chain
 
 from lakehouse import contracts
 from lakehouse.airflow import tasks
@@ -22,6 +22,14 @@ quarantine, with their new reasons.
         start_date=tasks.START,
         catchup=False,
         max_active_runs=1,  # one writer for each table
+        params={
+            "dry_run": Param(
+                False,
+                type="boolean",
+                title="Dry run",
+                description="Only say in the log how many rows would pass, and what is wrong with the others.",
+            )
+        },
         default_args={"owner": contract.owner, **tasks.RETRIES},
         tags=["replay", "bronze", source],
     ):

@@ -1,6 +1,6 @@
 """Airflow DAGs ``score_<model>``: score an interval with the champion of a model, one DAG for each model folder."""
 
-from airflow.sdk import DAG, PartitionedAssetTimetable, chain
+from airflow.sdk import DAG, Param, PartitionedAssetTimetable, chain
 
 from lakehouse import registry
 from lakehouse.airflow import tasks
@@ -25,6 +25,15 @@ load of history, is scored only when it is triggered by hand.
         start_date=tasks.START,
         catchup=False,
         max_active_runs=1,  # one writer for each table
+        params={
+            "model_version": Param(
+                None,
+                type=["null", "integer"],
+                minimum=1,
+                title="Model version",
+                description="The run fails when another version than this is the champion; without it any may be.",
+            )
+        },
         default_args={"owner": spec.owner, **tasks.RETRIES},
         tags=["score", "ml", model],
     ):

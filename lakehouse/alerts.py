@@ -193,6 +193,11 @@ def acknowledge(alert_id: int, by: str | None = None) -> Alert:
         return alert
 
 
+def outstanding() -> dict[str, list[Alert]]:
+    """What is to be sent now, by the name of the route."""
+    return due(read(), settings().alerts, dt.datetime.now(dt.UTC))
+
+
 def deliver(send: Callable[[AlertRoute, list[Alert]], None]) -> None:
     """Send what is due, as one message by each route.
 
@@ -202,7 +207,7 @@ def deliver(send: Callable[[AlertRoute, list[Alert]], None]) -> None:
     routes = settings().alerts
     with locks.writer(LOG), ExitStack() as others:
         # The stack calls all of them, even when one fails; what was not sent is due the next time.
-        for name, chosen in due(read(), routes, dt.datetime.now(dt.UTC)).items():
+        for name, chosen in outstanding().items():
             others.callback(_deliver, send, name, routes[name], chosen)
 
 

@@ -58,11 +58,17 @@ def land(source: Annotated[str, typer.Argument(help="Name of a contract.")], int
 
 
 @app.command(rich_help_panel=STEPS)
-def replay(source: Annotated[str, typer.Argument(help="Name of a contract.")], interval: IntervalOption) -> None:
+def replay(
+    source: Annotated[str, typer.Argument(help="Name of a contract.")],
+    interval: IntervalOption,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many rows would pass, and what is wrong with the others.")
+    ] = False,
+) -> None:
     """Take the quarantined rows of an interval through the contract and suite as they are now."""
     from lakehouse.steps import job
 
-    _report(job("replay")(source, interval))
+    _report(job("replay")(source, interval, dry_run))
 
 
 @app.command(rich_help_panel=STEPS)
@@ -140,6 +146,7 @@ def train(
         typer.Option(
             "--interval",
             "-i",
+            "--window",
             parser=_interval,
             metavar="FIRST/LAST",
             help="Training window; without it, the last days with outcomes, as many as model.yaml says.",
@@ -153,11 +160,17 @@ def train(
 
 
 @app.command(rich_help_panel=STEPS)
-def score(model: Annotated[str, typer.Argument(help="Name of a model folder.")], interval: IntervalOption) -> None:
+def score(
+    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    interval: IntervalOption,
+    model_version: Annotated[
+        int | None, typer.Option(min=1, metavar="VERSION", help="Refuse when another version is the champion.")
+    ] = None,
+) -> None:
     """Score an interval with the champion of a model."""
     from lakehouse.steps import job
 
-    _report(job("score")(model, interval))
+    _report(job("score")(model, interval, model_version))
 
 
 @app.command(rich_help_panel=STEPS)

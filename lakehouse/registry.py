@@ -23,7 +23,7 @@ import yaml
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import InvalidModelError, ModelSpec, read_spec
-from lakehouse.scoring import TRUSTED, ServedModel, check
+from lakehouse.scoring import TRUSTED, ServedModel, UntrustedModelError, check
 from lakehouse.settings import PROJECT_DIR, settings
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ _MLFLOW_ENVIRONMENT = {
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
 _BASELINE = "baseline.skops"
+_COMPILED = "compiled.json"
 _PACKAGES = ("scikit-learn", "skops", "numpy", "scipy", "pandas")
 
 
@@ -313,6 +314,7 @@ def fetch(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
         metadata = yaml.safe_load((local / "MLmodel").read_text())["metadata"]
         path = download_artifacts(f"runs:/{version.run_id}/{_BASELINE}", dst_path=folder) if baseline else ""
         payload = Path(path or local / "model.skops").read_bytes()
+        compiled = b"" if baseline else _compiled(version, folder)
     model = ServedModel(
         name=version.name,
         version=version.version,
@@ -321,9 +323,25 @@ def fetch(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
         threshold=metadata["decision_threshold"],
         payload=payload,
         task=metadata.get("task", "classification"),
+        compiled=compiled,
     )
     check(model)
     return model
+
+
+def _compiled(version: ModelVersion, folder: str) -> bytes:
+    """The compiled form that was proven when a version was trained; empty where there was none."""
+    from mlflow.artifacts import download_artifacts
+
+    proven = version.tags.get("compiled_sha256")
+    if not proven:
+        return b""
+    payload = Path(download_artifacts(f"runs:/{version.run_id}/{_COMPILED}", dst_path=folder)).read_bytes()
+    if hashlib.sha256(payload).hexdigest() != proven:
+        raise UntrustedModelError(
+            f"{_COMPILED} of {version.name} version {version.version} is not what was proven equal when it was trained."
+        )
+    return payload
 
 
 def register(spec: ModelSpec, trained: Trained, pins: Pins, step_run_id: str) -> ModelVersion:
@@ -388,7 +406,14 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     example = trained.example
     predict = "predict_proba" if spec.task == "classification" else "predict"
-    tags = {**pins.tags(), **tags, "candidate": trained.selected, "predictions_sha256": trained.predictions_sha256}
+    tags = {
+        **pins.tags(),
+        **tags,
+        "candidate": trained.selected,
+        "predictions_sha256": trained.predictions_sha256,
+        "compiled": trained.compiled_reason,
+        **({"compiled_sha256": hashlib.sha256(trained.compiled).hexdigest()} if trained.compiled else {}),
+    }
     mlflow.set_experiment(spec.name)
     with mlflow.start_run(run_name=f"{spec.name} {pins.window}", tags={**tags, "owner": spec.owner}) as run:
         mlflow.log_params(parameters(spec, trained, pins))
@@ -401,7 +426,9 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
         mlflow.log_text(card(spec, trained, pins.tags()), "card.md")
         with tempfile.TemporaryDirectory() as folder:
             skops.io.dump(trained.baseline_pipeline, Path(folder) / _BASELINE)
-            mlflow.log_artifact(str(Path(folder) / _BASELINE))
+            if trained.compiled:
+                (Path(folder) / _COMPILED).write_bytes(trained.compiled)
+            mlflow.log_artifacts(folder)
         info = mlflow.sklearn.log_model(
             trained.pipeline,
             name=spec.name,

@@ -62,19 +62,26 @@ def in_office(log: Sequence[Event], day: dt.date | None = None) -> Event | None:
     return found[-1] if found else None
 
 
-def champion(name: str, day: dt.date | None = None) -> ModelVersion:
+def champion(name: str, day: dt.date | None = None, expected: int | None = None) -> ModelVersion:
     """The version that scores a day. Call once per run and keep the answer: it can change.
 
     Args:
         name: The model.
         day: The day; the present without it.
+        expected: The version that it has to be; any without it.
 
     Raises:
-        NoChampionError: The model has not been trained, no version was good enough, or all have seen later data.
+        NoChampionError: The model has not been trained, no version was good enough, all have seen later data, or it
+            is not the expected version.
     """
     log = events(name)
     event = in_office(log, day)
     if event is not None:
+        if expected not in (None, event["model_version"]):
+            raise NoChampionError(
+                f"Version {expected} of {name} is not the champion{f' of {day}' if day else ''}: that is version "
+                f"{event['model_version']}. `lake models {name}` says why; ask for that one, or for none."
+            )
         return registry.version(name, event["model_version"])
     present = in_office(log)
     if present is not None:

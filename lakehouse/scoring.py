@@ -6,6 +6,7 @@ Workers import this module and the one of errors, so it stays small: no MLflow, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class ServedModel:
         threshold: From this score on the decision is true; None for a model without decisions.
         payload: The skops file.
         task: Whether a score is a probability (``classification``) or a number (``regression``).
+        compiled: A form that scores faster and the same (see :mod:`lakehouse.compiled`); empty where there is none.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ServedModel:
     threshold: float | None
     payload: bytes = field(repr=False)
     task: str = "classification"
+    compiled: bytes = field(default=b"", repr=False)
 
     @property
     def inputs(self) -> list[str]:
@@ -144,6 +147,21 @@ def predict(fitted: Pipeline, inputs: pd.DataFrame, task: str) -> Any:
     return fitted.predict_proba(inputs)[:, 1] if task == "classification" else fitted.predict(inputs)
 
 
+def score_batch(batch: pa.RecordBatch, model: ServedModel) -> Any:
+    """The score of each row of an Arrow batch, as a float64 array: by the compiled form, where there is one.
+
+    Args:
+        batch: The model's inputs.
+        model: The version that scores.
+    """
+    if model.compiled:
+        from lakehouse import compiled
+
+        with suppress(compiled.UnfitError):
+            return compiled.score(compiled.load(model.compiled), batch)
+    return score(batch.to_pandas(), model)
+
+
 def score_batches(batches: Iterator[pa.RecordBatch], model: ServedModel, kept: list[str]) -> Iterator[pa.RecordBatch]:
     """Score Arrow batches: the function that ``DataFrame.mapInArrow`` runs in the workers.
 
@@ -157,5 +175,5 @@ def score_batches(batches: Iterator[pa.RecordBatch], model: ServedModel, kept: l
     for batch in batches:
         if batch.num_rows == 0:
             continue
-        scores = pa.array(score(batch.select(model.inputs).to_pandas(), model), pa.float64())
+        scores = pa.array(score_batch(batch.select(model.inputs), model), pa.float64())
         yield pa.RecordBatch.from_arrays([*(batch[name] for name in kept), scores], [*kept, SCORE])

@@ -15,6 +15,7 @@ import pandas as pd
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from lakehouse import compilation
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.metrics import calibration_bins, interval_of_mean, metric
@@ -85,6 +86,8 @@ class Trained:
         test: Labelled rows of the test days, with every column of the features table.
         predictions_sha256: Hash of the selected candidate's scores on the test days.
         example: A few rows of input.
+        compiled: A form of the pipeline that scores faster and was proven equal; empty where there is none.
+        compiled_reason: On what it was proven, or why there is none.
     """
 
     selected: str
@@ -99,6 +102,8 @@ class Trained:
     test: pd.DataFrame
     predictions_sha256: str
     example: pd.DataFrame
+    compiled: bytes
+    compiled_reason: str
 
     def headline(self) -> dict[str, float]:
         """The figures that a version is known by."""
@@ -243,6 +248,7 @@ def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec,
     train_part, test_part = parts[str(plan.train)], parts[str(plan.test)]
     pipelines = {name: _fit(candidate, train_part, spec) for name, candidate in candidates.items()}
     scores = {name: _score(pipeline, test_part, spec) for name, pipeline in pipelines.items()}
+    compiled, compiled_reason = compilation.attempt(pipelines[selected], inside, spec)
     return Trained(
         selected=selected,
         baseline=baseline,
@@ -256,6 +262,8 @@ def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec,
         test=test_part,
         predictions_sha256=hashlib.sha256(scores[selected].tobytes()).hexdigest(),
         example=_inputs(train_part.head(3), spec),
+        compiled=compiled,
+        compiled_reason=compiled_reason,
     )
 
 

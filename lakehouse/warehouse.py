@@ -44,6 +44,10 @@ class BuildFailedError(LakeError):
     """dbt could not build or test a model; the message is dbt's."""
 
 
+class DataTestFailedError(BuildFailedError):
+    """What dbt has built breaks a data test; building it again would change nothing."""
+
+
 @dataclass(frozen=True)
 class CompiledModel:
     """A model as the engine would run it.
@@ -131,7 +135,7 @@ def compiled_models() -> list[CompiledModel]:
     command += ["--select", "resource_type:model", "--indirect-selection", "empty"]
     # A sandbox of schemas makes no other lineage.
     variables = build_environment(Interval.parse(ANY_DAY)) | {"DBT_SCHEMA_PREFIX": ""}
-    results = list(_invoke(command, variables))
+    results = list(_invoke(command, variables, say=False))
     if failures := [f"{each.node.name}: {_reason(each.message or '')}" for each in results if each.status in FAILED]:
         raise BuildFailedError("dbt could not compile.\n" + "\n".join(failures))
     nodes = {each.node.unique_id: each.node for each in results}
@@ -221,18 +225,44 @@ def run_dbt(
     results = list(_invoke(command, build_environment(interval, commit)))
     if not results:
         raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
-    failures = [
-        f"{result.node.resource_type.value} {result.node.name}: {_reason(result.message or str(result.status))}"
-        for result in results
-        if result.status in FAILED
-    ]
-    if failures:
-        raise BuildFailedError("dbt failed.\n" + "\n".join(failures))
+    _refuse_failures(results)
     return {
         result.node.name: round(result.execution_time, 3)
         for result in results
         if result.node.resource_type.value == "model"
     }
+
+
+def run_data_tests(interval: Interval) -> dict[str, float]:
+    """Ask the data tests of the dbt project about what was built; ``run_dbt`` does so after each model.
+
+    Args:
+        interval: The days that the build was about.
+
+    Returns:
+        Test to seconds.
+
+    Raises:
+        DataTestFailedError: A test has found rows.
+        BuildFailedError: A test could not be run.
+    """
+    ensure_manifest()
+    command = ["--no-write-json", "test", "--exclude-resource-type", "unit_test", "--no-populate-cache"]
+    results = list(_invoke(command, build_environment(interval)))
+    _refuse_failures(results)
+    return {result.node.name: round(result.execution_time, 3) for result in results}
+
+
+def _refuse_failures(results: Sequence[Any]) -> None:
+    failed = [result for result in results if result.status in FAILED]
+    if not failed:
+        return
+    kind = DataTestFailedError if all(result.status == "fail" for result in failed) else BuildFailedError
+    described = [
+        f"{result.node.resource_type.value} {result.node.name}: {_reason(result.message or str(result.status))}"
+        for result in failed
+    ]
+    raise kind("dbt failed.\n" + "\n".join(described))
 
 
 def build(interval: Interval, select: str | None = None, *, full_refresh: bool = False) -> dict[str, float]:
@@ -257,6 +287,27 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
         run.details["models"] = seconds
         _describe(run, seconds, reads)
         column_lineage.record()
+        return seconds
+
+
+def test(interval: Interval) -> dict[str, float]:
+    """Run the data tests as a step of its own, when dbt was run by Airflow, model by model.
+
+    Args:
+        interval: The days that the build was about.
+
+    Returns:
+        Test to seconds.
+
+    Raises:
+        DataTestFailedError: A test has found rows.
+        BuildFailedError: A test could not be run.
+    """
+    from lakehouse.steps import step
+
+    with step("test", "warehouse", interval) as run:
+        run.details["tests"] = seconds = run_data_tests(interval)
+        _, run.versions_in = _versions()
         return seconds
 
 
@@ -427,11 +478,11 @@ def _read_manifest(path: Path, _modified: int) -> dict[str, Any]:
     return manifest
 
 
-def _invoke(command: list[str], variables: dict[str, str] | None = None) -> Any:
+def _invoke(command: list[str], variables: dict[str, str] | None = None, *, say: bool = True) -> Any:
     from dbt.cli.main import dbtRunner
 
     with _environment(variables or {}):
-        outcome = dbtRunner(callbacks=[_say]).invoke(["--log-level", "none", *command])
+        outcome = dbtRunner(callbacks=[_say] if say else []).invoke(["--log-level", "none", *command])
     if outcome.exception is not None:
         raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
     return outcome.result

@@ -33,7 +33,7 @@ class ReplayError(LakeError):
     """The quarantined rows cannot join the rows that they were delivered with."""
 
 
-def run(source: str, interval: Interval) -> dict[str, Any]:
+def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any]:
     """Replay one interval of a source: rows that pass now join the landed ones, the others stay, with new reasons.
 
     A second call changes nothing, and makes no commit. A batch that was rejected whole is judged as a whole again.
@@ -41,6 +41,7 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
     Args:
         source: Name of a contract.
         interval: Day or range of days.
+        dry_run: Only judge the rows and say what would become of them; nothing is written.
 
     Returns:
         ``rows_in`` (landed and quarantined rows of the interval), ``rows_out``, ``rows_quarantined``,
@@ -58,7 +59,8 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
     from pyspark.sql import functions as F
 
     with step("replay", bronze, interval, writes=stored) as this:
-        _settle(bronze, interval, this)
+        if not dry_run:
+            _settle(bronze, interval, this)
         head, before = tables.head(stored), tables.head(quarantine)
         this.rows_in = this.rows_out = this.rows_quarantined = 0
         if head is None or not before:
@@ -90,6 +92,15 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
             this.rows_quarantined = counts["quarantined"] - passing
             this.details = {"broken": counts["broken"], "replayed": passing}
             version = head
+            if dry_run:
+                this.rows_out += passing
+                this.details["dry_run"] = True
+                said = verdict[1] if verdict else examples(judged.where(~_landed()), contract, suite)
+                this.say(
+                    "%s %s: %d quarantined rows would be replayed, %d would stay%s",
+                    source, interval, passing, this.rows_quarantined, f": {said}" if this.rows_quarantined else "",
+                )  # fmt: skip
+                return _outcome(this, head, passing)
             if passing:
                 version = _join(judged.where(_landed() | ~is_bad()), stored, quarantine, batches, interval, this)
                 this.rows_out = tables.written_rows(stored)

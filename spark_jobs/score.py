@@ -39,25 +39,27 @@ class NothingToScoreError(LakeError):
     """The released features have no rows for an interval."""
 
 
-def run(model: str, interval: Interval) -> dict[str, Any]:
+def run(model: str, interval: Interval, expected: int | None = None) -> dict[str, Any]:
     """Score one interval with the champion, replacing what was scored for it before.
 
     Args:
         model: Name of a model folder.
         interval: Day or range of days of the features.
+        expected: The version that the caller believes to be champion; any without it.
 
     Returns:
         ``rows`` written, ``version`` of the predictions table, ``model_version``, ``release_id``.
 
     Raises:
-        lakehouse.roles.NoChampionError: No version of the model may score the first day of the interval.
+        lakehouse.roles.NoChampionError: No version of the model may score the first day of the interval, or it is not
+            the expected one.
         lakehouse.release.NotReleasedError: The features have never been released.
         NothingToScoreError: They have no rows for the interval.
     """
     spec = registry.load(model)
     table, stored = spec.predictions_table, tables.next_table(spec.predictions_table)
     with step("score", table, interval, writes=stored) as this:
-        champion = roles.champion(model, interval.start)
+        champion = roles.champion(model, interval.start, expected)
         served = registry.fetch(champion)
         source = released().get(spec.features.table)
         if source is None:

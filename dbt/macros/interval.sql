@@ -27,18 +27,18 @@
     when outcomes arrive late or out of order, these are built again.
 -#}
 {% macro feature_days(column) -%}
-    {%- set later = later_days() -%}
+    {%- set later = later_days(column) -%}
     ({{ column }} between {{ interval_day('DBT_INTERVAL_START') }} and {{ interval_day('DBT_INTERVAL_END') }}
     {%- if later %} or {{ column }} in ({% for day in later %}date'{{ day }}'{{ ', ' if not loop.last }}{% endfor %}){% endif %})
 {%- endmacro %}
 
 
-{% macro later_days() -%}
+{% macro later_days(column) -%}
     {#- `dbt compile --no-introspect` reads the columns out of the SQL, with no engine to ask. -#}
     {%- if execute and flags.INTROSPECT and load_cached_relation(this) -%}
         {%- set found = run_query(
-            "select distinct flight_date from " ~ this ~ " where flight_date > " ~ interval_day('DBT_INTERVAL_END')
-            ~ " and flight_date <= " ~ interval_day('DBT_INTERVAL_END', trailing_days()) ~ " order by 1"
+            "select distinct " ~ column ~ " from " ~ this ~ " where " ~ column ~ " > " ~ interval_day('DBT_INTERVAL_END')
+            ~ " and " ~ column ~ " <= " ~ interval_day('DBT_INTERVAL_END', trailing_days()) ~ " order by 1"
         ) -%}
         {{ return(found.columns[0].values() | map('string') | list) }}
     {%- endif -%}

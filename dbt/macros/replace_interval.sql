@@ -7,11 +7,18 @@
 
     config.meta.replaces: name of the macro that renders the predicate of the days to replace; the whole
     table is replaced without it. The model filters by the same macro.
+    config.meta.interval_column: the DATE column that the macro is given.
     DBT_COMMIT in the environment: what the Delta commit says of itself (userMetadata).
 -#}
 {% materialization replace_interval, adapter='spark', supported_languages=['sql'] %}
     {%- set target_relation = this.incorporate(type='table') -%}
     {%- set replaces = model.config.meta.get('replaces') -%}
+    {%- set interval_column = model.config.meta.get('interval_column') -%}
+    {%- if replaces and not interval_column -%}
+        {{ exceptions.raise_compiler_error(
+            "config.meta.replaces needs config.meta.interval_column: the DATE column that tells the day of a row."
+        ) }}
+    {%- endif -%}
     {%- set columns = model.columns.values() | map(attribute='name') | join(', ') -%}
 
     {{ run_hooks(pre_hooks) }}
@@ -38,7 +45,7 @@
     {%- call statement('main') -%}
         insert {{ 'into' if replaces else 'overwrite' }} {{ target_relation }}
         with ('userMetadata' = '{{ escape_single_quotes(commit_metadata()) }}')
-        {% if replaces %}replace where {{ context[replaces]('flight_date') }}{% endif %}
+        {% if replaces %}replace where {{ context[replaces](interval_column) }}{% endif %}
         select {{ columns }}, * except ({{ columns }})
         from (
             {{ compiled_code }}

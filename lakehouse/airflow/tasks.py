@@ -7,6 +7,7 @@ the tasks, so that a DAG file is parsed in milliseconds.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from lakehouse.interval import Interval
+
+log = logging.getLogger("lakehouse")
 
 ENGINE_POOL = "engine"
 """Pool of the tasks that make the Spark engine work; one slot is one task."""
@@ -230,11 +233,16 @@ def replay(source: str) -> dict[str, Any]:
     Those that pass join the landed rows of the interval, the others stay, with their new reasons. Repeated, it changes
     nothing. By hand: `lake replay SOURCE --interval DAYS`.
     """
-    interval = run_interval(get_current_context())
+    context = get_current_context()
+    interval = run_interval(context)
     from lakehouse.steps import job
 
+    dry_run = context["params"]["dry_run"]
     with no_retry():
-        return job("replay")(source, interval)
+        outcome: dict[str, Any] = job("replay")(source, interval, dry_run)
+    if dry_run:
+        raise AirflowSkipException("This was a dry run: nothing was written, and there is nothing to release.")
+    return outcome
 
 
 @links_to_data_docs
@@ -284,6 +292,21 @@ def prepare() -> dict[str, list[int]]:
         return warehouse.sources()
 
 
+@task(pool=ENGINE_POOL)
+def test_warehouse() -> dict[str, float]:
+    """Run the data tests of the dbt project on what was built: rules between tables, which no suite can have.
+
+    Nothing is released when one of them finds rows. By hand they are a part of `lake build --interval DAYS`.
+    """
+    interval = run_interval(get_current_context())
+    from lakehouse import warehouse
+
+    try:
+        return warehouse.test(interval)
+    except warehouse.DataTestFailedError as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
 @links_to_data_docs
 @task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
 def gate_warehouse(sources: dict[str, list[int]]) -> dict[str, int]:
@@ -326,7 +349,8 @@ def score(model: str) -> dict[str, Any]:
 
     A model that has never been trained is skipped. By hand: `lake score MODEL --interval DAYS`.
     """
-    interval = run_interval(get_current_context())
+    context = get_current_context()
+    interval = run_interval(context)
     from lakehouse import roles
     from lakehouse.steps import job
 
@@ -334,7 +358,7 @@ def score(model: str) -> dict[str, Any]:
         raise AirflowSkipException(f"{model} has not been trained: trigger train_{model} first.")
 
     with no_retry():
-        return job("score")(model, interval)
+        return job("score")(model, interval, context["params"]["model_version"])
 
 
 @task
@@ -419,6 +443,13 @@ def send_alerts() -> None:
     check_conf(context)
     from lakehouse import cost
 
+    if context["params"]["dry_run"]:
+        from lakehouse.alerts import outstanding
+
+        for route, chosen in outstanding().items():
+            for alert in chosen:
+                log.info("would go to %s: %s", route, alert)
+        raise AirflowSkipException("This was a dry run: nothing was sent.")
     cost.alert()
     alerts.deliver(context)
 

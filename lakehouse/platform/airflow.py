@@ -25,6 +25,22 @@ ADMIN_USER = "admin"
 JOB_TYPES = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 SILENT_AFTER = timedelta(seconds=60)
 VERSION_TABLES = ("alembic_version", "alembic_version_fab")
+QUIET = {
+    "airflow.dag_processing.bundles": "WARNING",
+    "airflow.dag_processing.dagbag": "WARNING",
+    "airflow.providers.openlineage": "WARNING",
+    # That exposures are no tasks.
+    "cosmos.airflow.graph": "ERROR",
+    "cosmos.config": "WARNING",
+    "cosmos.converter": "WARNING",
+    "cosmos.dbt": "WARNING",
+    "cosmos.operators._watcher.triggerer": "WARNING",
+    "cosmos.operators._watcher.xcom": "WARNING",
+    "cosmos.operators.base": "WARNING",
+    "great_expectations": "WARNING",
+    "openlineage": "WARNING",
+}
+"""Loggers that tell of themselves in the log of every task, where people look for what has happened to the data."""
 
 
 def folder() -> Path:
@@ -82,13 +98,14 @@ def airflow_environment() -> dict[str, str]:
             "base_log_folder": home / "logs",
             "dag_processor_child_process_log_directory": home / "logs" / "dag_processor",
             "colored_console_log": False,
+            "namespace_levels": " ".join(f"{name}={level}" for name, level in QUIET.items()),
         },
         "usage_data_collection": {"enabled": False},
         "openlineage": {
             "transport": json.dumps(s.openlineage_transport),
             "namespace": s.openlineage_namespace,
             # The code is in the repository; a process forked for each event costs more than the event.
-            "disable_source_code": True,
+            "emission_policy": json.dumps([{"scope": {}, "controls": {"include_source_code": False}}]),
             "execute_in_thread": True,
         },
         "cosmos": {"enable_telemetry": False, "cache_dir": home / "cosmos"},
@@ -98,6 +115,9 @@ def airflow_environment() -> dict[str, str]:
         for section, names in options.items()
         for name, value in names.items()
     }
+    # dbt leaves semaphores behind, of which another process of Python tells at the end of a task, as an error.
+    ignored = "ignore::UserWarning:multiprocessing.resource_tracker"
+    variables["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), ignored]))
     return {"AIRFLOW_HOME": str(home), **warehouse.environment(), **variables}
 
 

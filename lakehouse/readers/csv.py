@@ -112,6 +112,7 @@ def _joined(parts: Sequence[Batch], *about_files: dict[str, Any]) -> Batch:
 def _records(names: tuple[str, ...], paths: dict[str, dt.date], encoding: str) -> DataFrame:
     from pyspark.sql import functions as F
 
+    local = readable(paths)
     # Asked for one field, Spark calls every record with more of them corrupt, and so hands it over as it arrived.
     df = (
         spark()
@@ -121,7 +122,7 @@ def _records(names: tuple[str, ...], paths: dict[str, dt.date], encoding: str) -
         .option("multiLine", True)
         .option("lineSep", "\n")
         .option("encoding", encoding)
-        .csv(readable(paths))
+        .csv(local)
     )
     kept = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
     df = df.select(
@@ -130,7 +131,7 @@ def _records(names: tuple[str, ...], paths: dict[str, dt.date], encoding: str) -
         F.col("_metadata.file_path").alias("_path"),
         F.monotonically_increasing_id().alias("_order"),
     )
-    return with_position(df, paths, [F.col("_order")]).drop("_order")
+    return with_position(df, paths, [F.col("_order")], local).drop("_order")
 
 
 def _parse(records: DataFrame, names: tuple[str, ...], contract: Contract) -> Batch:

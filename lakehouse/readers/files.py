@@ -6,6 +6,8 @@ import codecs
 import datetime as dt
 import difflib
 import hashlib
+import posixpath
+import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +32,7 @@ BOMB_BYTES, BOMB_RATIO = 100 << 20, 200
 """A file is a decompression bomb when it has more bytes than the one, and grows by more than the other."""
 
 _CHUNK = 1 << 20
+_SCHEME = r"^([A-Za-z][A-Za-z0-9+.-]*:)?/*"
 COPIES_KEPT = 24 * 60 * 60  # seconds; longer than any landing takes
 
 
@@ -212,27 +215,40 @@ def relative(path: str) -> str:
     return path.removeprefix(settings().drop_url.rstrip("/") + "/")
 
 
-def with_position(df: DataFrame, paths: dict[str, dt.date], order: list[Column]) -> DataFrame:
+def with_position(df: DataFrame, paths: dict[str, dt.date], order: list[Column], local: Iterable[str]) -> DataFrame:
     """Add ``_source_file``, ``_source_row`` and ``_interval`` to records that carry ``_path``.
 
     Args:
         df: Records with ``_path``, the URL that Spark read them from.
-        paths: Path to day of each file that was read.
+        paths: Path to day of each file that was delivered.
         order: What sorts the records of one file as they stand in it.
+        local: What Spark read in place of each of them, in the same order.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
+    # By the whole path: files of two days may have one name, in a folder for each day.
     known = F.create_map(
-        *(F.lit(item) for path, day in paths.items() for item in (_name(path), f"{relative(path)}\n{day.isoformat()}"))
+        *(
+            F.lit(item)
+            for (path, day), read in zip(paths.items(), local, strict=True)
+            for item in (_place(read), f"{relative(path)}\n{day.isoformat()}")
+        )
     )
-    found = F.split(known[F.element_at(F.split(F.url_decode("_path"), "/"), -1)], "\n")
+    # Spark leaves a plus sign as it is, which stands for a blank elsewhere.
+    decoded = F.url_decode(F.replace(F.col("_path"), F.lit("+"), F.lit("%2B")))
+    found = F.split(known[F.regexp_replace(decoded, _SCHEME, "")], "\n")
     return (
         df.withColumn("_source_file", found[0])
         .withColumn("_interval", found[1].cast("date"))
         .withColumn("_source_row", F.row_number().over(Window.partitionBy("_path").orderBy(*order)).cast("bigint"))
         .drop("_path")
     )
+
+
+def _place(path: str) -> str:
+    """A path or URL without its scheme and the slashes before it, as Spark writes what comes after them."""
+    return posixpath.normpath(re.sub(_SCHEME, "", path))
 
 
 def _name(path: str) -> str:

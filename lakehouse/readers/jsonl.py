@@ -37,10 +37,11 @@ def read(contract: Contract, interval: Interval) -> Batch:
     files = fingerprints(list(paths))
     for path in paths:
         check_text(path, ENCODING, quoted=False)
+    local = readable(paths)
     lines = (
         spark()
         .read.option("lineSep", "\n")
-        .text(readable(paths))
+        .text(local)
         .select(
             F.regexp_replace("value", "^\ufeff|\r$", "").alias("_raw"),
             F.lit(None).cast("array<string>").alias("_columns"),
@@ -49,7 +50,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
             F.monotonically_increasing_id().alias("_order"),
         )
     )
-    records = with_position(lines, paths, [F.col("_block"), F.col("_order")]).where(F.trim("_raw") != "")
+    records = with_position(lines, paths, [F.col("_block"), F.col("_order")], local).where(F.trim("_raw") != "")
     batch = reread(records.drop("_block", "_order"), contract)
     return Batch(batch.rows, files, batch.added, marks)
 

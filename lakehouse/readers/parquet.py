@@ -53,7 +53,7 @@ def batch(
 
     Args:
         schemas: Path of each delivered file to its columns.
-        local: The same to the Parquet file that Spark reads, which has the same name.
+        local: The same to the Parquet file that Spark reads.
         paths: The same to its day.
         contract: The source's contract.
         files: What is recorded of each delivered file.
@@ -69,7 +69,8 @@ def batch(
         for schema, group in alike.items()
     ]
     df = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
-    return Batch(with_position(df, paths, [df["_order"]]).drop("_order"), files, added, marks)
+    records = with_position(df, paths, [df["_order"]], [local[path] for path in paths])
+    return Batch(records.drop("_order"), files, added, marks)
 
 
 def reread(records: DataFrame, contract: Contract) -> Batch:

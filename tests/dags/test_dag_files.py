@@ -46,10 +46,10 @@ MODELS = {
 PARSE = """
 import json, runpy, sys, time
 import airflow.dag_processing.dagbag, airflow.timetables.trigger  # what the DAG processor has in memory anyway
-start = time.perf_counter()
+start = time.process_time()  # other processes on the machine must not decide
 for file in sys.argv[1:]:
     runpy.run_path(file)
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 heavy = {"dbt", "great_expectations", "mlflow", "pandas", "pyspark", "sklearn"} & sys.modules.keys()
 print(json.dumps({"seconds": seconds, "heavy": sorted(heavy)}))
 """
@@ -61,17 +61,12 @@ def test_the_dags_are_exactly_these(bag: Any) -> None:
 
 def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest: Path) -> None:
     files = sorted(str(path) for path in DAGS.glob("*.py"))
-    best = None
-    for _ in range(3):  # other processes on the machine must not decide
-        done = subprocess.run(
-            [sys.executable, "-c", PARSE, *files], capture_output=True, text=True, check=True, env=os.environ
-        )
-        outcome = json.loads(done.stdout.splitlines()[-1])
-        assert outcome["heavy"] == []
-        best = min(best or outcome["seconds"], outcome["seconds"])
-        if best < 2:
-            break
-    assert best is not None and best < 2
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE, *files], capture_output=True, text=True, check=True, env=os.environ
+    )
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    assert outcome["heavy"] == []
+    assert outcome["seconds"] < 2
 
 
 def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
@@ -79,6 +74,10 @@ def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
         assert dag.doc_md and dag.description and dag.tags, dag.dag_id
         assert dag.max_active_runs == 1 or dag.dag_id == "override_gate", dag.dag_id
         assert dag.catchup is False, dag.dag_id
+        assert dag.params, dag.dag_id
+        for name in dag.params:
+            param = dag.params.get_param(name)
+            assert param.schema.get("type") and param.schema.get("title") and param.description, (dag.dag_id, name)
         for task in dag.tasks:
             assert task.owner not in ("airflow", ""), task
             assert task.retries >= 1 and task.execution_timeout, task
@@ -110,7 +109,9 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     first, *_, last = dag.topological_sort()
     assert (first.task_id, last.task_id) == ("prepare", "release")
     assert [asset.name for asset in last.outlets] == ["gold"]
-    assert dag.get_task("gate_warehouse").upstream_task_ids >= {"dbt.dbt_producer_watcher_done"}
+    for check in ("test_warehouse", "gate_warehouse"):
+        assert dag.get_task(check).upstream_task_ids >= {"dbt.dbt_producer_watcher_done"}
+        assert dag.get_task(check).downstream_task_ids == {"release"}
     assert set(last.op_args[0]) == {f"gold.{model}" for model in MODELS if not model.startswith("stg_")}
 
 
@@ -137,7 +138,7 @@ def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None
 
 def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
     engine = {"prepare", "land", "gate", "gate_warehouse", "release", "train", "score", "dbt.dbt_producer_watcher"}
-    engine |= {"replay", "rollback", "override", "maintain"}
+    engine |= {"replay", "rollback", "override", "test_warehouse", "maintain"}
     for dag in bag.dags.values():
         for task in dag.tasks:
             assert task.pool == ("engine" if task.task_id in engine else "default_pool"), task
@@ -151,6 +152,10 @@ def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
         ("build_warehouse", {"full_refresh": 1}),
         ("train_flight_delay", {"window": "2013"}),
         ("train_flight_delay", {"window": 28}),
+        ("score_flight_delay", {"model_version": "champion"}),
+        ("score_flight_delay", {"model_version": 0}),
+        ("replay_weather", {"dry_run": "yes"}),
+        ("escalate_alerts", {"dry_run": 1}),
         ("rollback", {}),
         ("rollback", {"what": "everything"}),
         ("rollback", {"what": "12", "to": "11"}),
@@ -175,6 +180,8 @@ def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict
         ("train_flight_delay", {}),
         ("train_flight_delay", {"window": "2013-01-01/2013-02-28"}),
         ("score_flight_delay", {}),
+        ("score_flight_delay", {"model_version": 2}),
+        ("replay_weather", {"dry_run": True}),
         ("rollback", {"what": "12"}),
         ("rollback", {"what": "gold.fct_flights", "to": 11}),
         ("override_gate", {"gate_run": "4f0c", "reason": "counted by hand"}),

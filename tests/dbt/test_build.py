@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from deltalake import DeltaTable, write_deltalake
 
 from lakehouse import contracts, provenance, warehouse
@@ -199,6 +201,51 @@ def test_outcomes_that_arrive_late_reach_the_features_of_later_days(
     # What happened on a day belongs to the build of the next.
     warehouse.run_dbt(Interval(DAYS.start, DAYS.start), ["flight_delay_features"])
     assert_same(stored("flight_delay_features"), built["flight_delay_features"])
+
+
+def test_data_tests_stop_what_does_not_add_up(built: dict[str, pd.DataFrame]) -> None:
+    assert set(warehouse.run_data_tests(DAYS)) == {
+        "every_scheduled_flight_has_features",
+        "outcomes_are_conserved",
+        "periods_of_a_plane_do_not_overlap",
+    }
+    routes = DeltaTable(folder("gold_next.daily_delays_by_route"))
+    version = routes.version()
+    routes.delete("flight_date = '2013-01-05' and origin = 'JFK'")
+    try:
+        with pytest.raises(warehouse.DataTestFailedError, match="outcomes_are_conserved: Got 1 result"):
+            warehouse.run_data_tests(DAYS)
+    finally:
+        routes.restore(version)
+
+
+def test_the_days_of_a_model_are_in_the_column_that_it_names(
+    built: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(warehouse.PROJECT, project)
+    (project / "models" / "marts" / "days_seen.sql").write_text(
+        "select seen_on, flights from (select flight_date as seen_on, cast(count(*) as int) as flights"
+        " from {{ ref('fct_flights') }} group by flight_date) where {{ feature_days('seen_on') }}"
+    )
+    model = {
+        "name": "days_seen",
+        "description": "Flights of a day.",
+        "config": {"meta": {"replaces": "feature_days", "interval_column": "seen_on", "statistics": ["seen_on"]}},
+        "columns": [
+            {"name": "seen_on", "data_type": "date", "description": "Day."},
+            {"name": "flights", "data_type": "int", "description": "Flights."},
+        ],
+    }
+    (project / "models" / "marts" / "days_seen.yml").write_text(yaml.safe_dump({"version": 2, "models": [model]}))
+    monkeypatch.setattr(warehouse, "PROJECT", project)
+    monkeypatch.setattr(warehouse, "SOURCES", project / "models" / "sources.yml")
+    monkeypatch.setattr(warehouse, "manifest_path", lambda: tmp_path / "target" / "manifest.json")
+    for days in (BULK, DAYS, BULK):
+        warehouse.run_dbt(days, ["days_seen"])
+    expected = built["fct_flights"].groupby("flight_date").size()
+    found = DeltaTable(folder("gold_next.days_seen")).to_pandas().set_index("seen_on")["flights"].sort_index()
+    assert found.to_dict() == expected.to_dict()
 
 
 def test_unit_tests_of_the_models(built: dict[str, pd.DataFrame]) -> None:

@@ -89,8 +89,8 @@ class Source:
     def land(self, days: str) -> dict[str, Any]:
         return job("land")(self.name, Interval.parse(days))
 
-    def replay(self, days: str) -> dict[str, Any]:
-        return job("replay")(self.name, Interval.parse(days))
+    def replay(self, days: str, dry_run: bool = False) -> dict[str, Any]:
+        return job("replay")(self.name, Interval.parse(days), dry_run)
 
     def publish(self, days: str) -> int:
         gate([f"bronze.{self.name}"], Interval.parse(days))

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import ops, release, tables
+from lakehouse import contracts, ops, release, tables
 from lakehouse.audit import gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
@@ -205,3 +205,30 @@ def test_an_invalid_suite_is_named_and_nothing_changes(new_source: Any) -> None:
     source.rules(BOUNDS)
     source.land("2020-01-01")
     assert [row["id"] for row in source.rows()] == [1]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_files_of_one_name_in_a_folder_for_each_day_keep_their_days(
+    new_source: Callable[..., Any], suffix: str
+) -> None:
+    source = new_source(f"by_folder_{suffix}", suffix)
+    path = contracts.SOURCES_DIR / f"{source.name}.yaml"
+    named = f"{source.name}_{{interval}}.{suffix}"
+    path.write_text(path.read_text().replace(named, f"{{interval}}/part 1+2%.{suffix}"))
+    contracts.load.cache_clear()
+    for day, ids in {"2020-01-01": [1], "2020-01-02": [2, 3]}.items():
+        file = source.folder / day / f"part 1+2%.{suffix}"
+        file.parent.mkdir(parents=True)
+        frame = pd.DataFrame(
+            {"id": ids, "person": "a", "amount": 1.0, "pieces": None, "day": [dt.date.fromisoformat(day)] * len(ids)}
+        )
+        frame.to_parquet(file) if suffix == "parquet" else frame.to_csv(file, index=False)
+    assert source.land("2020-01-01/2020-01-02")["rows_out"] == 3
+    where = {(row["_interval"], row["day"], row["_source_file"], row["_source_row"]) for row in source.rows()}
+    first, second = dt.date(2020, 1, 1), dt.date(2020, 1, 2)
+    named = f"{source.name}/{{}}/part 1+2%.{suffix}"
+    assert where == {
+        (first, first, named.format(first), 1),
+        (second, second, named.format(second), 1),
+        (second, second, named.format(second), 2),
+    }

@@ -25,7 +25,10 @@ def heads(source: Source) -> tuple[int | None, ...]:
     return tuple(tables.head(f"{layer}.{source.name}") for layer in ("bronze_next", "quarantine"))
 
 
-def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reasons(new_source: Any) -> None:
+def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reasons(
+    new_source: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lakehouse")
     source = new_source("replay_join")
     source.put(
         DAY,
@@ -45,7 +48,13 @@ def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reaso
     ]  # fmt: skip
 
     source.rules(UNIQUE, WIDE)
+    before = heads(source)
+    tried = source.replay(DAY, dry_run=True)
+    assert heads(source) == before
+    assert "1 quarantined rows would be replayed, 1 would stay: " in caplog.text
+    assert "row 3: pieces: 'x' is not of type INT" in caplog.text
     outcome = source.replay(DAY)
+    assert tried == outcome | {"version": before[0]}
     assert (outcome["rows_in"], outcome["rows_out"], outcome["rows_quarantined"]) == (4, 3, 1)
     assert outcome["rows_replayed"] == 1
     second = source.publish(DAY)

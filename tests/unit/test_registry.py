@@ -160,6 +160,19 @@ def test_the_stored_model_scores_as_it_was_measured(mlflow_client: MlflowClient,
     assert set(scoring.score(good.test, registry.fetch(version, baseline=True))) == {good.mean_outcome}
 
 
+def test_the_compiled_form_comes_with_a_version_and_only_as_it_was_proven(
+    mlflow_client: MlflowClient, good: training.Trained, tmp_path: Path
+) -> None:
+    version = registry.register(SPEC, good, pins(), "run-1")
+    assert version.tags["compiled"] == f"equal on {sum(good.rows.values())} rows"
+    assert registry.fetch(version).compiled == good.compiled
+    assert registry.fetch(version, baseline=True).compiled == b""
+    (tmp_path / "compiled.json").write_bytes(good.compiled.replace(b'"intercept": -', b'"intercept": '))
+    mlflow_client.log_artifact(version.run_id, str(tmp_path / "compiled.json"))
+    with pytest.raises(scoring.UntrustedModelError, match=r"compiled\.json of flight_delay version 1 is not what"):
+        registry.fetch(version)
+
+
 def test_the_same_training_again_registers_nothing(mlflow_client: MlflowClient, good: training.Trained) -> None:
     first = registry.register(SPEC, good, pins(), "run-1")
     assert registry.register(SPEC, good, pins(), "run-2") == first

@@ -117,6 +117,9 @@ def test_a_day_is_scored_by_who_could_have_scored_it(weak: training.Trained, goo
     contest(good, LATER, 2)
     served = {day: roles.champion(NAME, dt.date(2013, 3, day)).version for day in (1, 7, 8, 20)}
     assert served == {1: 1, 7: 1, 8: 2, 20: 2}
+    assert roles.champion(NAME, dt.date(2013, 3, 7), expected=1).version == 1
+    with pytest.raises(roles.NoChampionError, match=r"Version 2 of .* not the champion of 2013-03-07.* version 1"):
+        roles.champion(NAME, dt.date(2013, 3, 7), expected=2)
     with pytest.raises(roles.NoChampionError, match=r"may score 2013-02-28.*before 2013-03-01"):
         roles.champion(NAME, dt.date(2013, 2, 28))
 
