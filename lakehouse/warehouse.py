@@ -307,7 +307,7 @@ def test(interval: Interval) -> dict[str, float]:
 
     with step("test", "warehouse", interval) as run:
         run.details["tests"] = seconds = run_data_tests(interval)
-        _, run.versions_in = _versions()
+        run.versions_in = _heads()
         return seconds
 
 
@@ -394,9 +394,8 @@ def _describe(run: Run, seconds: dict[str, float], reads: dict[str, list[int]]) 
     """Say what a build has read and written: as a whole, and each of its models."""
     from lakehouse import tables
 
-    heads = {stored: tables.head(stored) for stored in map(tables.next_table, stored_models())}
     run.versions_in = {tables.next_table(table): version for table, (version, _) in reads.items()}
-    run.versions_out = {stored: version for stored, version in heads.items() if version is not None}
+    run.versions_out = _heads()
     ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")}
     known = run.versions_in | run.versions_out
     for table in stored_models():
@@ -417,6 +416,14 @@ def _describe(run: Run, seconds: dict[str, float], reads: dict[str, list[int]]) 
                 "details": json.dumps({"build_run_id": run.run_id}),
             }
         )
+
+
+def _heads() -> dict[str, int]:
+    """The newest versions of the stored models that there are."""
+    from lakehouse import tables
+
+    heads = {stored: tables.head(stored) for stored in map(tables.next_table, stored_models())}
+    return {stored: version for stored, version in heads.items() if version is not None}
 
 
 def docs(interval: Interval) -> Path:
