@@ -1,7 +1,7 @@
 """Compaction: put the many small files of a table's recent days together, without changing a row.
 
-A day's write leaves a file or two. The days are rewritten as a few files in one commit that says of itself that it
-changes no data, and the rows are compared with those that readers see before the new version is shown.
+A day's write leaves a file or two. The days are rewritten as a few files in one commit, and the rows are compared with
+those that readers see before the new version is shown.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def compact(table: str, run: Run) -> int | None:
 
 
 def replace(stored: str, query: str, column: str, days: Interval, run: Run, parts: int, facts: dict[str, Any]) -> int:
-    """Replace some days by rows that they have already, in a commit that says that no data changes.
+    """Replace some days by rows that they have already.
+
+    Delta would let such a commit say that no data changes (``dataChange``), but not where the days are no partitions.
 
     Args:
         stored: Name of the stored table.
@@ -159,7 +161,6 @@ def replace(stored: str, query: str, column: str, days: Interval, run: Run, part
         spark().sql(query).coalesce(parts).sortWithinPartitions(column)
         .write.format("delta").mode("overwrite")
         .option("replaceWhere", days.sql(column))
-        .option("dataChange", False)
         .option("userMetadata", json.dumps(run.commit() | facts))
         .saveAsTable(stored)
     )  # fmt: skip
