@@ -211,6 +211,7 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
         from lakehouse.engine import spark as session
 
         spark = session()
+    gx_engine.context()  # made once, and not by several threads
     # The setting is the session's: one thread must not take it back while another asks.
     with gx_engine.one_job_per_query(spark), ThreadPoolExecutor(min(SIDE_BY_SIDE, len(planned) or 1)) as pool:
         return list(pool.map(lambda plan: _check(spark, *plan), planned))
