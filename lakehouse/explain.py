@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 import lakehouse
-from lakehouse import attribution, contracts, ops, registry, tables
+from lakehouse import attribution, contracts, ops, registry, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
@@ -107,7 +107,7 @@ class Explainer:
 
     def _reasons(self, spec: ModelSpec, row: dict[str, Any]) -> dict[str, Any]:
         day = row[spec.features.interval_column]
-        served = self._served(row["model_name"], int(row["model_version"]))
+        served = self._served(row)
         features, given = self._features(spec, served, int(row["release_id"]), day)
         key = tuple(str(row[name]) for name in spec.features.entity_key)
         if key not in features.index:
@@ -136,10 +136,10 @@ class Explainer:
             "threshold": served.threshold,
         }
 
-    def _served(self, name: str, number: int) -> ServedModel:
-        key = "served", name, number
+    def _served(self, row: dict[str, Any]) -> ServedModel:
+        key = "served", row["model_name"], int(row["model_version"]), row["role"]
         if key not in self._cache:
-            self._cache[key] = registry.fetch(registry.version(name, number))
+            self._cache[key] = serving.served(row["model_name"], row)
         served: ServedModel = self._cache[key]
         return served
 
@@ -147,7 +147,7 @@ class Explainer:
         self, spec: ModelSpec, served: ServedModel, release_id: int, day: dt.date
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The day's rows of the features, by entity key, and what the model makes of them."""
-        key = "features", served.name, served.version, release_id, day
+        key = "features", served.name, served.version, hash(served.payload), release_id, day
         if key not in self._cache:
             source = released(release_id)[spec.features.table]
             tables.check_kept(tables.next_table(source.table), source.version)

@@ -14,6 +14,7 @@ import datetime as dt
 import json
 import time
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ EXAMPLES = 5
 """How many values that break a rule are shown."""
 HIDDEN = "…"
 """What is shown in place of a personal value."""
+SIDE_BY_SIDE = 4
+"""How many tables are checked at the same time: while the engine reads one, the rules of the next are prepared."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class Request:
         where: SQL condition that restricts the check to some rows. The default is the whole version, which is
             what a release needs.
         watch: What to do for the suite's anomaly rules.
+        also: Further expectations.
     """
 
     table: str
@@ -156,6 +160,7 @@ class Request:
     suite_name: str | None = None
     where: str | None = None
     watch: Watch | None = None
+    also: tuple[Expectation, ...] = ()
 
 
 def check(
@@ -165,6 +170,7 @@ def check(
     suite_name: str | None = None,
     where: str | None = None,
     watch: Watch | None = None,
+    also: tuple[Expectation, ...] = (),
     spark: SparkSession | None = None,
 ) -> GateResult:
     """Check one version of a table against its suite.
@@ -175,23 +181,27 @@ def check(
         suite_name: Its suite; by default the one of the name that readers use, ``bronze.weather``.
         where: SQL condition that restricts the check to some rows; the default is the whole version.
         watch: What to do for the suite's anomaly rules; without it they are left out.
+        also: Expectations beside those of the suite.
         spark: Session to use; by default the one of this process.
 
     Raises:
         suites.SuiteNotFoundError: The table has no suite.
         suites.InvalidSuiteError: The suite is not valid.
     """
-    return check_all([Request(table, version, suite_name, where, watch)], spark=spark)[0]
+    return check_all([Request(table, version, suite_name, where, watch, also)], spark=spark)[0]
 
 
 def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None) -> list[GateResult]:
-    """Check several tables, one after the other on the same session.
+    """Check several tables, some of them at the same time on the same session.
 
     All suites are read before the first table is, so that a fault in one of them costs no time.
 
     Args:
         requests: What to check.
         spark: Session to use; by default the one of this process.
+
+    Returns:
+        The verdicts, in the order of the requests.
 
     Raises:
         suites.SuiteNotFoundError: A table has no suite.
@@ -205,29 +215,34 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
         from lakehouse.engine import spark as session
 
         spark = session()
-    results = []
-    for request, suite in planned:
-        started = time.monotonic()
-        version = _head(request.table) if request.version is None else request.version
-        df = spark.sql(f"select * from {request.table} version as of {int(version)}")
-        watched = request.watch
-        judged = replace(suite, expectations=suite.expectations + watched.expectations) if watched else suite
-        figures = _figures(watched) if watched else None
-        validation = gx_engine.validate(df.where(request.where) if request.where else df, judged, EXAMPLES, figures)
-        _hide(validation, contracts.personal_columns(suite.name))
-        validation.meta |= {"table": request.table, "version": version, "where": request.where}
-        results.append(
-            GateResult(
-                table=request.table,
-                version=version,
-                suite=suite,
-                results=_results(judged, validation) + (_unknown(watched) if watched else ()),
-                validation=validation,
-                seconds=time.monotonic() - started,
-                figures=_found(watched, figures, version) if watched and figures else (),
-            )
-        )
-    return results
+    gx_engine.context()  # made once, and not by several threads
+    # The setting is the session's: one thread must not take it back while another asks.
+    with gx_engine.one_job_per_query(spark), ThreadPoolExecutor(min(SIDE_BY_SIDE, len(planned) or 1)) as pool:
+        return list(pool.map(lambda plan: _check(spark, *plan), planned))
+
+
+def _check(spark: SparkSession, request: Request, suite: Suite) -> GateResult:
+    from lakehouse import gx_engine
+
+    started = time.monotonic()
+    version = _head(request.table) if request.version is None else request.version
+    df = spark.sql(f"select * from {request.table} version as of {int(version)}")
+    watched = request.watch
+    compiled = request.also + (watched.expectations if watched else ())
+    judged = replace(suite, expectations=suite.expectations + compiled)
+    figures = _figures(watched) if watched else None
+    validation = gx_engine.validate(df.where(request.where) if request.where else df, judged, EXAMPLES, figures)
+    _hide(validation, contracts.personal_columns(suite.name))
+    validation.meta |= {"table": request.table, "version": version, "where": request.where}
+    return GateResult(
+        table=request.table,
+        version=version,
+        suite=suite,
+        results=_results(judged, validation) + (_unknown(watched) if watched else ()),
+        validation=validation,
+        seconds=time.monotonic() - started,
+        figures=_found(watched, figures, version) if watched and figures else (),
+    )
 
 
 def _hide(validation: ExpectationSuiteValidationResult, columns: Collection[str]) -> None:
