@@ -337,12 +337,15 @@ def maintain(
         typer.Option(min=0, help="Keep what was replaced so many days ago; without it, the setting keep_days."),
     ] = None,
 ) -> None:
-    """Remove data files that no release, model or prediction needs, and keep the ops tables small."""
+    """Delete what contracts no longer keep, put small files together, and remove files that nothing needs."""
     from lakehouse import maintain as maintenance
 
     if not dry_run:
         _report(maintenance.maintain(keep_days))
         return
+    work = [vars(each) for each in maintenance.upcoming()]
+    if work:
+        _table(["table", "what", "days", "files", "bytes"], work)
     plans = maintenance.plan(keep_days)
     shown = [
         {
@@ -418,6 +421,7 @@ def explain(
     """Explain a prediction: its reasons, its model and training, its inputs, their gates, and the source files."""
     from lakehouse import explain as explanations
     from lakehouse import graphs, trees
+    from lakehouse.prediction_id import prediction_id
 
     day = _interval(date) if date else None
     if day and not day.is_day:
@@ -425,7 +429,7 @@ def explain(
     if prediction is None:
         if not (model and key and day):
             raise typer.BadParameter("Give a PREDICTION_ID, or --model, --key and --date.")
-        prediction = explanations.prediction_id(model, key, day.start)
+        prediction = prediction_id(model, key, day.start)
     elif key:
         raise typer.BadParameter("Give a PREDICTION_ID or a --key, not both.")
     row = explanations.find(prediction, model, day.start if day else None, release)
@@ -671,6 +675,15 @@ def test(context: typer.Context) -> None:
     raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=PROJECT_DIR))
 
 
+@app.command(
+    rich_help_panel=DEVELOPMENT,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def bench(context: typer.Context) -> None:
+    """Run benchmarks beside what each is compared with, and write the page of figures; --help tells the options."""
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "benchmarks", *context.args], cwd=PROJECT_DIR))
+
+
 @app.command(rich_help_panel=DEVELOPMENT)
 def check() -> None:
     """Lint, check the format, and check the types."""
@@ -792,7 +805,9 @@ def _plain(value: Any) -> Any:
 
 
 def _table(names: list[str], rows: list[dict[str, Any]]) -> None:
-    table = Table(*names)
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")  # a name that does not fit goes on in the next line
     for row in rows:
         table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
     console = Console()

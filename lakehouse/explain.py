@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -30,17 +29,6 @@ class PredictionNotFoundError(LakeError, LookupError):
 
 class ExplanationError(LakeError):
     """Something that a prediction comes from is no longer what it was."""
-
-
-def prediction_id(model: str, key: Sequence[str], day: dt.date) -> str:
-    """The id of a prediction: a hash of the model, the entity key and the day.
-
-    Args:
-        model: Name of the model.
-        key: Values of the entity key, in the order of ``model.yaml``.
-        day: The day.
-    """
-    return hashlib.sha256("|".join([model, *key, day.isoformat()]).encode()).hexdigest()[:32]
 
 
 def find(
@@ -333,18 +321,21 @@ def sources(explanation: dict[str, Any]) -> dict[str, dict[str, Any]]:
     Args:
         explanation: Outcome of :func:`explain`.
     """
-    found: dict[str, dict[str, Any]] = {}
+    every = (explanation["inputs"], explanation["model"]["training"]["inputs"])
+    return {f"{table} {file['file']}": file for inputs in every for table, file in files_of(inputs)}
 
-    def walk(inputs: list[dict[str, Any]]) -> None:
-        for each in inputs:
-            for write in each["writes"]:
-                for file in write.get("files", []):
-                    found[f"{each['table']} {file['file']}"] = file
-                walk(write.get("inputs", []))
 
-    walk(explanation["inputs"])
-    walk(explanation["model"]["training"]["inputs"])
-    return found
+def files_of(inputs: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The source files behind some inputs of an explanation: table, and what is known of the file.
+
+    Args:
+        inputs: Those of a prediction, of a training or of a write.
+    """
+    for each in inputs:
+        for write in each["writes"]:
+            for file in write.get("files", []):
+                yield each["table"], file
+            yield from files_of(write.get("inputs", []))
 
 
 def _run(run: dict[str, Any] | None) -> dict[str, Any] | None:

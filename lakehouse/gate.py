@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import anomalies, contracts, suites
+from lakehouse import anomalies, contracts, suites, tables
 from lakehouse.anomalies import Figure, Watch
 from lakehouse.suites import Expectation, Suite
 
@@ -215,6 +215,7 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
         from lakehouse.engine import spark as session
 
         spark = session()
+    gx_engine.context()  # made once, and not by several threads
     # The setting is the session's: one thread must not take it back while another asks.
     with gx_engine.one_job_per_query(spark), ThreadPoolExecutor(min(SIDE_BY_SIDE, len(planned) or 1)) as pool:
         return list(pool.map(lambda plan: _check(spark, *plan), planned))
@@ -230,7 +231,9 @@ def _check(spark: SparkSession, request: Request, suite: Suite) -> GateResult:
     compiled = request.also + (watched.expectations if watched else ())
     judged = replace(suite, expectations=suite.expectations + compiled)
     figures = _figures(watched) if watched else None
-    validation = gx_engine.validate(df.where(request.where) if request.where else df, judged, EXAMPLES, figures)
+    rows = df.where(request.where) if request.where else df
+    expected = tables.rows(request.table, version)
+    validation = gx_engine.validate(rows, judged, EXAMPLES, figures, expected)
     _hide(validation, contracts.personal_columns(suite.name))
     validation.meta |= {"table": request.table, "version": version, "where": request.where}
     return GateResult(
@@ -346,8 +349,6 @@ def _released_name(table: str) -> str:
 
 
 def _head(table: str) -> int:
-    from lakehouse import tables
-
     version = tables.head(table)
     if version is None:
         raise LookupError(f"The table {table} does not exist.")

@@ -81,10 +81,11 @@ def impact(what: str) -> Impact:
 
 
 def _origin_of_version(ledger: Ledger, table: str, version: int) -> Origin:
-    chain = ledger.chain(table, version) if table.count(".") == 1 else []
+    chain = [each for each in ledger.chain(table, version) if each.holds_rows] if table.count(".") == 1 else []
     if not chain or version > (tables.head(tables.next_table(table)) or 0):
         raise UnknownOriginError(f"{table} has had no version {version}. `lake releases {table}` lists what was seen.")
-    write = chain[0]  # of a version that only took something back, what it went back to
+    # Of a version that only took something back, or was made by maintenance, what it goes on from.
+    write = chain[0]
     return {(table, write.version): ledger.written(write)}
 
 
@@ -164,7 +165,7 @@ def _of_writes(ledger: Ledger, result: Impact, origin: Origin) -> Impact:
             continue
         if write in affected:
             result.edges += _edges_into(ledger, write, found)
-        for model in _models_of(write):
+        for model in _models_of(ledger, write):
             because = []
             days = affected.get(write)
             if write in affected:
@@ -196,7 +197,7 @@ def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:
         {"name": name, "version": number, "roles_now": list(version.aliases), "trained_on": [], "itself": True}
     )
     for write in ledger.writes():
-        if write.step == "score" and (name, number) in _models_of(write):
+        if write.step == "score" and (name, number) in _models_of(ledger, write):
             result.predictions.append(_predictions(ledger, write, (name, number), ledger.written(write), "its model"))
             result.edges.append((_node(name, number), _node(write.table, write.version)))
     return result
@@ -222,7 +223,7 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             used[name, number] = seen
             result.models.append({**_model(name, number, []), "inputs": seen})
     for write in ledger.writes():
-        for model in _models_of(write) if write.step == "score" else []:
+        for model in _models_of(ledger, write) if write.step == "score" else []:
             if model in used:
                 result.predictions.append(
                     _predictions(ledger, write, model, ledger.written(write), "an input of its model")
@@ -273,16 +274,16 @@ def _model(name: str, number: int, sources: Iterable[tuple[str, int]]) -> dict[s
     }
 
 
-def _models_of(write: Write) -> list[tuple[str, int]]:
+def _models_of(ledger: Ledger, write: Write) -> list[tuple[str, int]]:
     """The versions that have scored rows of a write: the champion, and what scored beside it or in its place."""
-    name = next((each for each in registry.models() if registry.load(each).predictions_table == write.table), None)
+    spec = ledger.specs.get(write.table)
     numbers = write.details.get("model_versions") or [write.details.get("model_version")]
-    return [(name, int(number)) for number in numbers if name and number is not None]
+    return [(spec.name, int(number)) for number in numbers if spec and number is not None]
 
 
 def _predictions(ledger: Ledger, write: Write, model: tuple[str, int], days: Days, because: str) -> dict[str, Any]:
     assert write.run is not None
-    column = registry.load(model[0]).features.interval_column
+    column = ledger.specs[write.table].features.interval_column
     seen = ledger.released_version(write.table)
     still = ledger.still(write, seen, days)
     run_id = write.run["run_id"]

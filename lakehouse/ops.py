@@ -123,6 +123,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("reason", pa.string()),
             ("run_id", pa.string()),
             ("rollback_to", pa.int64()),
+            ("maintains", pa.int64()),
             ("override_of", pa.string()),
             ("released_by", pa.string()),
         ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import PySparkException
 
-from lakehouse import alerts, registry, routing, serving, tables
+from lakehouse import alerts, prediction_id, registry, routing, serving, tables
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, released, withdraw
@@ -236,12 +236,9 @@ def predictions(
         partial(score_batches, model=served, kept=list(kept)),
         ", ".join(f"`{name}` {type_}" for name, type_ in {**kept, SCORE: "double"}.items()),
     )
-    identity = [
-        F.lit(served.name),
-        *(F.col(name) for name in [*spec.features.entity_key, spec.features.interval_column]),
-    ]
+    identity = prediction_id.column(served.name, spec.features.entity_key, spec.features.interval_column)
     return scored.select(
-        F.substring(F.sha2(F.concat_ws("|", *identity), 256), 1, 32).alias("prediction_id"),
+        identity.alias("prediction_id"),
         *kept,
         SCORE,
         *([decision.cast("boolean").alias("decision")] if decided else []),
