@@ -7,6 +7,8 @@ name by name. A pipeline of another kind is served as it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +47,25 @@ def attempt(fitted: Pipeline, frame: pd.DataFrame, spec: ModelSpec) -> tuple[byt
     except NotCompiledError as error:
         return b"", f"none: {error}"
     return payload, f"equal on {len(frame)} rows"
+
+
+def scorer(fitted: Pipeline, payload: bytes, spec: ModelSpec) -> Callable[[pd.DataFrame], Any]:
+    """What scores a model's inputs: the compiled form where there is one, which is the fastest; else the pipeline.
+
+    Args:
+        fitted: A fitted pipeline.
+        payload: The bytes of its form; may be empty.
+        spec: The model.
+    """
+    import pyarrow as pa
+
+    def score(inputs: pd.DataFrame) -> Any:
+        if payload:
+            with suppress(UnfitError):
+                return compiled.score(compiled.load(payload), pa.RecordBatch.from_pandas(inputs, preserve_index=False))
+        return predict(fitted, inputs, spec.task)
+
+    return score
 
 
 def prove(fitted: Pipeline, frame: pd.DataFrame, numeric: list[str], categorical: list[str], task: str) -> bytes:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lakehouse.errors import LakeError
 
@@ -76,6 +76,29 @@ class Metrics(_Part):
     watch: list[str] = Field([], description="Metrics that are measured beside it.")
 
 
+class Search(_Part):
+    """How much a search for hyper-parameters may cost; one of both, or whichever is used up first."""
+
+    trials: int | None = Field(
+        None, gt=0, description="Trials of each candidate that has a space; repeatable as it is."
+    )
+    seconds: float | None = Field(None, gt=0, description="Seconds for all candidates together.")
+
+    def share(self, candidates: int) -> Search:
+        """The budget of one candidate.
+
+        Args:
+            candidates: How many are searched.
+        """
+        return Search(trials=self.trials, seconds=self.seconds and self.seconds / candidates)
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Search:
+        if self.trials is None and self.seconds is None:
+            raise ValueError("needs trials, seconds or both")
+        return self
+
+
 class Training(_Part):
     """How the model is trained and selected."""
 
@@ -85,6 +108,9 @@ class Training(_Part):
     fold_days: int = Field(gt=0, description="Days per fold.")
     seed: int = Field(description="Seed of everything random.")
     schedule: str | None = Field(None, description="Cron expression of the training DAG; null trains on demand.")
+    search: Search | None = Field(
+        None, description="Budget of a search in the spaces of `pipeline.py`; none without it."
+    )
 
 
 class Promotion(_Part):
@@ -99,6 +125,81 @@ class Promotion(_Part):
     segments: list[str] = Field([], description="Columns of the features in whose values the loss must not rise.")
     segment_tolerance: float = Field(0.0, ge=0, description="How much it may rise in one of them, beyond doubt.")
     segment_rows: int = Field(200, gt=0, description="Segments of fewer rows are not looked at.")
+
+
+def _share(value: object) -> object:
+    if not (isinstance(value, str) and value.endswith("%")):
+        raise ValueError(f"{value!r} is not a share of the entities such as 10%")
+    return value.removesuffix("%").strip()
+
+
+Share = Annotated[float, BeforeValidator(_share), Field(gt=0, lt=100)]
+"""Per cent of the entities, written as ``10%``."""
+
+
+class Experiment(_Part):
+    """A comparison on entities that are drawn for it alone."""
+
+    experiment: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Its name, by which the entities are drawn.")
+    share: Share = Field(description="Share of the entities that the challenger scores, such as `50%`.")
+
+
+class Serving(_Part):
+    """Which versions score beside the champion, and in its place."""
+
+    shadow: bool = Field(True, description="A challenger scores the same rows, where readers do not look.")
+    canary: Share | None = Field(
+        None, description="Share of the entities, such as `10%`, whose predictions are the challenger's."
+    )
+    ab: Experiment | None = Field(None, description="The same for an experiment with a name; not beside `canary`.")
+    fallback: Literal["stop", "previous_version", "baseline"] = Field(
+        "stop", description="What scores when the champion cannot be loaded, or fails."
+    )
+
+    @model_validator(mode="after")
+    def _routes_once(self) -> Serving:
+        if self.canary is not None and self.ab is not None:
+            raise ValueError("serving.ab: an entity has one prediction: give canary or ab")
+        return self
+
+    @property
+    def route(self) -> tuple[str, float] | None:
+        """What entities are drawn by, and the share of them that the challenger scores; None for none of them."""
+        if self.ab is not None:
+            return self.ab.experiment, self.ab.share / 100
+        return None if self.canary is None else ("canary", self.canary / 100)
+
+
+class Monitoring(_Part):
+    """What is watched while the model is in use, and from where on it is bad."""
+
+    window_days: int = Field(
+        7, gt=0, description="Days, up to the interval's last, that drift and performance are measured on."
+    )
+    bins: int = Field(10, ge=2, le=50, description="Bins of a numeric feature: quantiles of the training snapshot.")
+    psi_warning: float = Field(0.1, gt=0, description="From this population stability index on a warning.")
+    psi: float = Field(0.25, gt=0, description="From this one on a feature has drifted, if a test agrees.")
+    significance: float = Field(0.01, gt=0, lt=1, description="Of that test, after correction for many features.")
+    null_share: float = Field(0.2, gt=0, le=1, description="Rise of a feature's share of nulls that is a defect.")
+    volume_drop: float = Field(0.5, gt=0, lt=1, description="Share of the usual rows whose absence is a defect.")
+    stale_days: int = Field(0, ge=0, description="Days that the newest features may be behind the interval's last.")
+    skill_drop: float = Field(
+        0.05, gt=0, description="Fall of the skill (1 - loss / the baseline's loss) below that of the test days."
+    )
+    segments: list[str] = Field(
+        [], description="Columns of the predictions in whose values performance is measured on its own."
+    )
+    segment_rows: int = Field(200, gt=0, description="Segments with fewer outcomes are not looked at.")
+
+
+class Retrain(_Part):
+    """What is a cause to train again; each may be left out."""
+
+    drift_share: float | None = Field(None, gt=0, le=1, description="Share of the features that have drifted.")
+    performance: bool = Field(False, description="The skill is lower than `monitoring.skill_drop` allows.")
+    max_age_days: int | None = Field(None, gt=0, description="Days since the last day of the champion's window.")
+    new_rows: int | None = Field(None, gt=0, description="Rows with an outcome since then.")
+    cooldown_days: int = Field(14, ge=0, description="Days from one training to the next, whatever the cause.")
 
 
 class ModelSpec(_Part):
@@ -119,11 +220,24 @@ class ModelSpec(_Part):
     )
     training: Training
     promotion: Promotion = Field(Promotion(), description="Without it, a challenger that is better beyond doubt wins.")
+    serving: Serving = Field(Serving(), description="Without it, challengers score in the shadow, and failures stop.")
+    monitoring: Monitoring = Field(Monitoring(), description="Without it, with the defaults.")
+    retrain: Retrain | None = Field(None, description="Without it, nothing is a cause to train again.")
 
     @property
     def predictions_table(self) -> str:
         """Released table of the model's predictions."""
         return f"ml.predictions_{self.name}"
+
+    @property
+    def shadow_table(self) -> str:
+        """Table of what challengers would have predicted; it has no gate and no release."""
+        return f"ml_shadow.predictions_{self.name}"
+
+    @property
+    def what_if_table(self) -> str:
+        """Table of what any version would have predicted; it has no gate and no release."""
+        return f"ml_what_if.predictions_{self.name}"
 
     def serves_from(self, window_end: dt.date) -> dt.date:
         """The first day that a version may score without knowing of its future.
@@ -165,6 +279,13 @@ class ModelSpec(_Part):
         threshold = self.decision_threshold
         if self.task == "classification" and threshold is not None and not 0 < threshold < 1:
             raise ValueError("decision_threshold: is a probability: more than 0 and less than 1")
+        unseen = sorted({*self.monitoring.segments} - {*self.features.kept})
+        if unseen:
+            raise ValueError(
+                f"monitoring.segments: predictions have no {', '.join(unseen)}; add it to features.carried"
+            )
+        if self.monitoring.psi_warning > self.monitoring.psi:
+            raise ValueError("monitoring.psi_warning: is more than psi")
         if self.decision_threshold is None and {"precision", "recall"} & {*self.metrics.watch, *self.promotion.guards}:
             raise ValueError("metrics: precision and recall need a decision_threshold")
         return self

@@ -6,6 +6,7 @@ commit, without Spark.
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import psycopg
@@ -126,6 +127,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("reason", pa.string()),
             ("run_id", pa.string()),
             ("rollback_to", pa.int64()),
+            ("maintains", pa.int64()),
             ("override_of", pa.string()),
             ("released_by", pa.string()),
         ]
@@ -175,6 +177,39 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("evidence", pa.string()),
         ]
     ),
+    "ops.model_metrics": pa.schema(
+        [
+            ("measured_at", _UTC),
+            ("run_id", pa.string()),
+            ("model_name", pa.string()),
+            ("model_version", pa.int32()),
+            ("role", pa.string()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("metric", pa.string()),
+            ("segment", pa.string()),
+            ("value", pa.float64()),
+            ("reference", pa.float64()),
+            ("verdict", pa.string()),
+        ]
+    ),
+    "ops.retrain_decisions": pa.schema(
+        [
+            ("at", _UTC),
+            ("model_name", pa.string()),
+            ("model_version", pa.int32()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("decision", pa.string()),
+            ("causes", pa.list_(pa.string())),
+            ("reason", pa.string()),
+            ("window_start", pa.date32()),
+            ("window_end", pa.date32()),
+            ("decided_by", pa.string()),
+            ("run_id", pa.string()),
+            ("evidence", pa.string()),
+        ]
+    ),
     "ops.fingerprints": pa.schema(
         [
             ("recorded_at", _UTC),
@@ -208,7 +243,8 @@ VIEWS = {
 with written as (
     select *, explode(versions_out) as (stored, version)
     from ops.runs
-    where status = 'success' and step in ('land', 'replay', 'build', 'train', 'score') and dataset <> 'warehouse'
+    where status = 'success' and dataset <> 'warehouse'
+        and step in ('land', 'replay', 'build', 'train', 'score', 'shadow', 'what_if')
 ),
 edges as (
     select *, explode_outer(versions_in) as (source_stored, source_version)
@@ -268,14 +304,14 @@ group by all""",
     "ops.model_costs": """
 select
     day,
-    regexp_extract(table_name, '^(models[.]|ml[.]predictions_)(.+)$', 2) as model_name,
+    regexp_extract(table_name, '^(models[.]|ml(_shadow|_what_if)?[.]predictions_)(.+)$', 3) as model_name,
     sum(runs) as runs,
     sum(seconds) as seconds,
     sum(cpu_seconds) as cpu_seconds,
     sum(engine_cpu_seconds) as engine_cpu_seconds,
     sum(predictions) as predictions
 from ops.table_costs
-where table_name rlike '^(models[.]|ml[.]predictions_)'
+where table_name rlike '^(models[.]|ml(_shadow|_what_if)?[.]predictions_)'
 group by all""",
 }
 """Views over the platform's tables, by name."""
@@ -333,6 +369,25 @@ def compact(table: str) -> tuple[int, int] | None:
         return None
 
 
+def replace(table: str, rows: list[dict[str, Any]], where: dict[str, Any]) -> None:
+    """Put rows in the place of those that are there for the same thing, in one commit.
+
+    Args:
+        table: One of ``SCHEMAS``.
+        rows: Column values; a column that is left out is null.
+        where: Columns and values that say which rows go; every new row has them.
+    """
+    schema = SCHEMAS[table]
+    complete = [{name: row.get(name) for name in schema.names} for row in rows]
+    write_deltalake(
+        tables.location(table),
+        pa.Table.from_pylist(complete, schema=schema),
+        mode="overwrite",
+        predicate=" and ".join(f"{name} = {_literal(value)}" for name, value in where.items()),
+        commit_properties=CommitProperties(max_commit_retries=50),
+    )
+
+
 def read(table: str, columns: list[str] | None = None) -> pa.Table:
     """All rows of one of the platform's tables.
 
@@ -367,3 +422,10 @@ def create() -> list[str]:
             log.alter.add_columns(missing)
     known = [f"create table if not exists {table} using delta location '{tables.location(table)}'" for table in SCHEMAS]
     return [*known, *(f"create or replace view {view} as {query}" for view, query in VIEWS.items())]
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, int):
+        return str(value)
+    text = f"'{str(value).replace(chr(39), chr(39) * 2)}'"
+    return f"cast({text} as date)" if isinstance(value, dt.date) else text

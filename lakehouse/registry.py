@@ -8,11 +8,12 @@ it, because DAG files import this module.
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 import json
 import logging
 import os
 import platform
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lakehouse import linear
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import InvalidModelError, ModelSpec, read_spec
@@ -27,9 +29,12 @@ from lakehouse.scoring import TRUSTED, ServedModel, UntrustedModelError, check
 from lakehouse.settings import PROJECT_DIR, settings
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from mlflow.tracking import MlflowClient
     from sklearn.pipeline import Pipeline
 
+    from lakehouse.search import Space
     from lakehouse.training import Trained
 
 MODELS_DIR = PROJECT_DIR / "models"
@@ -75,12 +80,36 @@ def load(name: str) -> ModelSpec:
 def candidates(spec: ModelSpec) -> dict[str, Pipeline]:
     """The model's unfitted candidate pipelines, by name; the first is the baseline.
 
+    A linear model is always among them: where the folder has none, the platform adds its own.
+
     Args:
         spec: The model.
     """
-    module = importlib.import_module(f"models.{spec.name}.pipeline")
-    found: dict[str, Pipeline] = module.candidates(spec)
+    found: dict[str, Pipeline] = _pipeline_module(spec).candidates(spec)
+    _, *contenders = found.values()
+    if not any(map(linear.is_linear, contenders)):
+        found[linear.NAME] = linear.linear(spec)
     return found
+
+
+def search_spaces(spec: ModelSpec) -> dict[str, Space]:
+    """The search spaces of a model's candidates, by candidate; none where ``pipeline.py`` has no ``search_spaces``.
+
+    Args:
+        spec: The model.
+    """
+    spaces = getattr(_pipeline_module(spec), "search_spaces", None)
+    return {} if spaces is None else dict(spaces(spec))
+
+
+def _pipeline_module(spec: ModelSpec) -> ModuleType:
+    # By its place and not as a package: the folders belong to the project, which need not be where the library is.
+    path = MODELS_DIR / spec.name / "pipeline.py"
+    found = importlib.util.spec_from_file_location(f"models.{spec.name}.pipeline", path)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)
@@ -290,6 +319,10 @@ def parameters(spec: ModelSpec, trained: Trained, pins: Pins) -> dict[str, Any]:
         "seed": pins.seed,
         "decision_threshold": spec.decision_threshold,
         **{f"rows_{part}": rows for part, rows in trained.rows.items()},
+        **{
+            f"search_trials.{name}": count for name, count in Counter(each.candidate for each in trained.trials).items()
+        },
+        **{f"tuned.{name}.{key}": value for name, best in trained.tuned.items() for key, value in best.items()},
         **trained.hyperparameters(),
     }
 
@@ -364,6 +397,33 @@ def register(spec: ModelSpec, trained: Trained, pins: Pins, step_run_id: str) ->
     return _log(client, spec, trained, pins, {"fingerprint": fingerprint, "step_run_id": step_run_id})
 
 
+def keep_text(version: ModelVersion, path: str, text: str) -> None:
+    """Keep a text beside a version, as an artifact of the run that trained it.
+
+    Args:
+        version: Which.
+        path: Of the artifact; one that is there is replaced.
+        text: What it holds.
+    """
+    connect().log_text(version.run_id, text, path)
+
+
+def kept_text(version: ModelVersion, path: str) -> str | None:
+    """What :func:`keep_text` has kept; None when nothing was.
+
+    Args:
+        version: Which.
+        path: Of the artifact.
+    """
+    from mlflow.artifacts import load_text
+
+    folder = path.rpartition("/")[0] or None
+    if path not in {entry.path for entry in connect().list_artifacts(version.run_id, folder)}:
+        return None
+    text: str = load_text(f"runs:/{version.run_id}/{path}")
+    return text
+
+
 def set_alias(name: str, alias: str, number: int | None) -> None:
     """Show a version's role in MLflow.
 
@@ -389,6 +449,16 @@ def set_reason(name: str, number: int, reason: str) -> None:
     connect().set_model_version_tag(name, str(number), "role_reason", reason)
 
 
+def set_cause(version: ModelVersion, cause: str) -> None:
+    """Show in MLflow why a version was trained.
+
+    Args:
+        version: Which.
+        cause: Why, as the retraining policy has said.
+    """
+    connect().set_model_version_tag(version.name, str(version.version), "cause", cause)
+
+
 def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, tags: dict[str, str]) -> ModelVersion:
     import tempfile
 
@@ -399,12 +469,12 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
     from mlflow.exceptions import MlflowException
     from mlflow.models import infer_signature
 
-    from lakehouse import tables
-    from lakehouse.training import card
+    from lakehouse import plots, tables
+    from lakehouse.model_card import card
+    from lakehouse.training import LABEL
 
     # Says for every model that there is no pip; an environment made by uv has none.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
-    example = trained.example
     predict = "predict_proba" if spec.task == "classification" else "predict"
     tags = {
         **pins.tags(),
@@ -423,19 +493,25 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
             dataset = MetaDataset(source, name=f"{table}@{version}")  # type: ignore[abstract]  # MLflow's own lapse
             mlflow.log_input(dataset, context="training")
         mlflow.log_dict(trained.figures(), "metrics.json")
-        mlflow.log_text(card(spec, trained, pins.tags()), "card.md")
+        written = MODELS_DIR / spec.name / "README.md"
+        text = card(spec, trained, pins.tags(), written.read_text() if written.is_file() else None)
+        mlflow.log_text(text, "card.md")
         with tempfile.TemporaryDirectory() as folder:
             skops.io.dump(trained.baseline_pipeline, Path(folder) / _BASELINE)
             if trained.compiled:
                 (Path(folder) / _COMPILED).write_bytes(trained.compiled)
+            drawn = Path(folder) / "plots"
+            drawn.mkdir()
+            outcomes = trained.test[LABEL].to_numpy("float64")
+            plots.draw(drawn, spec.task, outcomes, trained.scores, spec.decision_threshold, trained.importances)
             mlflow.log_artifacts(folder)
         info = mlflow.sklearn.log_model(
             trained.pipeline,
             name=spec.name,
             serialization_format="skops",
             skops_trusted_types=TRUSTED,
-            signature=infer_signature(example, getattr(trained.pipeline, predict)(example)),
-            input_example=example,
+            signature=infer_signature(trained.example, getattr(trained.pipeline, predict)(trained.example)),
+            input_example=trained.example,
             pyfunc_predict_fn=predict,
             # Given, because MLflow would start a process to find them out.
             pip_requirements=[f"{package}=={_installed(package)}" for package in _PACKAGES],
@@ -447,6 +523,7 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
             },
         )
         run_id = run.info.run_id
+        _log_trials(client, run.info.experiment_id, run_id, trained)
     try:
         client.create_registered_model(spec.name, tags={"owner": spec.owner}, description=spec.description)
     except MlflowException as error:
@@ -461,6 +538,20 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
         description=f"{trained.selected}, trained on {trained.split.train}, measured on {trained.split.test}.",
     )
     return _model_version(created)
+
+
+def _log_trials(client: MlflowClient, experiment: str, parent: str, trained: Trained) -> None:
+    from mlflow.entities import Metric, Param
+
+    for trial in trained.trials:
+        name = f"{trial.candidate} trial {trial.number}"
+        run = client.create_run(experiment, tags={"mlflow.parentRunId": parent}, run_name=name)
+        client.log_batch(
+            run.info.run_id,
+            [Metric(f"validation_{trained.optimize}", trial.validation, run.info.start_time, 0)],
+            [Param("candidate", trial.candidate), *(Param(k, str(v)) for k, v in trial.parameters.items())],
+        )
+        client.set_terminated(run.info.run_id)
 
 
 def _by_alias(name: str, alias: str) -> ModelVersion | None:

@@ -7,26 +7,36 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from lakehouse import compilation
+from lakehouse import compilation, leaks
 from lakehouse.errors import LakeError
+from lakehouse.importances import Importance, importances
 from lakehouse.interval import Interval
-from lakehouse.metrics import calibration_bins, interval_of_mean, metric
+from lakehouse.metrics import calibration_bins, metric
 from lakehouse.scoring import model_input, predict
+from lakehouse.search import SearchError, Trial, tune
+from lakehouse.uncertainty import intervals
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from lakehouse.model_spec import ModelSpec, Training
+    from lakehouse.search import Space
 
 LABEL = "label"
+
+# A name of the training's most frequent ones is shown in the example if so many rows share it.
+_SHARED_BY = 20
+_NOT_IN_A_NAME = r"[^\w\-. /]"
 
 
 class NotEnoughDataError(LakeError, ValueError):
@@ -59,6 +69,7 @@ class Figures:
         high: Upper end.
         segments: ``column=value`` to the rows there and the metric that decides.
         calibration: Per bin of the score (deciles): rows, mean score, mean outcome.
+        intervals: Metric to both ends of its 95 % interval on the test days, by days.
     """
 
     validation: float
@@ -67,6 +78,7 @@ class Figures:
     high: float
     segments: dict[str, tuple[int, float]]
     calibration: tuple[tuple[int, float, float], ...]
+    intervals: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -85,7 +97,11 @@ class Trained:
         mean_outcome: Mean label of the train days; of a classification, the share of positives.
         test: Labelled rows of the test days, with every column of the features table.
         predictions_sha256: Hash of the selected candidate's scores on the test days.
-        example: A few rows of input.
+        scores: The selected candidate's scores on the test days, one per row of ``test``.
+        example: Rows of input that nobody has: quartiles, and names that many rows share.
+        importances: By input, how much the loss on the test days rises when it is shuffled; the greatest first.
+        trials: What a search has tried.
+        tuned: Candidate to the parameters that a search has set.
         compiled: A form of the pipeline that scores faster and was proven equal; empty where there is none.
         compiled_reason: On what it was proven, or why there is none.
     """
@@ -101,7 +117,11 @@ class Trained:
     mean_outcome: float
     test: pd.DataFrame
     predictions_sha256: str
+    scores: Any
     example: pd.DataFrame
+    importances: dict[str, Importance]
+    trials: tuple[Trial, ...]
+    tuned: dict[str, dict[str, Any]]
     compiled: bytes
     compiled_reason: str
 
@@ -121,6 +141,10 @@ class Trained:
         for name, figures in self.candidates.items():
             flat[f"{name}/validation_{self.optimize}"] = figures.validation
             flat |= {f"{name}/test_{metric}": value for metric, value in figures.test.items()}
+            for measured, (low, high) in figures.intervals.items():
+                flat |= {f"{name}/test_{measured}_low": low, f"{name}/test_{measured}_high": high}
+            for segment, (_, value) in figures.segments.items():
+                flat[f"{name}/segments/{re.sub(_NOT_IN_A_NAME, '_', segment)}/test_{self.optimize}"] = value
         return flat
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -138,6 +162,8 @@ class Trained:
             "rows": self.rows,
             "mean_outcome": self.mean_outcome,
             "candidates": {name: vars(figures) for name, figures in self.candidates.items()},
+            "importances": {name: vars(importance) for name, importance in self.importances.items()},
+            "trials": [vars(trial) for trial in self.trials],
         }
 
 
@@ -151,30 +177,36 @@ def default_window(plan: Training, last_labelled: dt.date) -> Interval:
     return Interval(last_labelled - dt.timedelta(days=plan.window_days - 1), last_labelled)
 
 
-def split(window: Interval, plan: Training) -> Split:
+def split(window: Interval, plan: Training, known_after_days: int = 1) -> Split:
     """Cut a window by time: train days, then the untouched test days; folds at the end of the train days.
+
+    Where outcomes are known later than on the next day, as many days are left out before the test days and each fold:
+    on the first day that is predicted, their outcomes were not known.
 
     Args:
         window: All days.
         plan: The model's training section.
+        known_after_days: Days from a day to the one on which its outcomes are known.
 
     Raises:
         NotEnoughDataError: The window does not hold test days, folds and one more fold's days to fit.
     """
-    needed = plan.test_days + (plan.folds + 1) * plan.fold_days
+    gap = max(known_after_days, 1) - 1
+    needed = plan.test_days + (plan.folds + 1) * plan.fold_days + 2 * gap
     days = (window.end - window.start).days + 1
     if days < needed:
         raise NotEnoughDataError(
             f"The training window {window} has {days} days; {plan.folds} folds of {plan.fold_days} days, as many "
-            f"days to fit the first on, and {plan.test_days} test days need {needed}."
+            f"days to fit the first on, and {plan.test_days} test days need {needed}"
+            + (f", with {gap} days before each whose outcomes are not known yet." if gap else ".")
         )
-    train = Interval(window.start, window.end - dt.timedelta(days=plan.test_days))
+    train = Interval(window.start, window.end - dt.timedelta(days=plan.test_days + gap))
     folds = []
     for number in reversed(range(plan.folds)):
         end = train.end - dt.timedelta(days=number * plan.fold_days)
         start = end - dt.timedelta(days=plan.fold_days - 1)
-        folds.append((Interval(window.start, start - dt.timedelta(days=1)), Interval(start, end)))
-    return Split(train, Interval(train.end + dt.timedelta(days=1), window.end), tuple(folds))
+        folds.append((Interval(window.start, start - dt.timedelta(days=1 + gap)), Interval(start, end)))
+    return Split(train, Interval(train.end + dt.timedelta(days=1 + gap), window.end), tuple(folds))
 
 
 def training_frame(features: pd.DataFrame, labels: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
@@ -212,7 +244,14 @@ def content_sha256(frame: pd.DataFrame) -> str:
 # The same sums in the same order whatever the number of cores; and threads that wait for each other on a busy
 # machine take many times longer than one.
 @threadpool_limits.wrap(limits=1)
-def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec, window: Interval) -> Trained:
+def train(
+    frame: pd.DataFrame,
+    candidates: dict[str, Pipeline],
+    spec: ModelSpec,
+    window: Interval,
+    spaces: Mapping[str, Space] | None = None,
+    trials: Mapping[str, int] | None = None,
+) -> Trained:
     """Select on time-ordered folds, fit on the train days, measure every candidate on the test days.
 
     Args:
@@ -220,11 +259,15 @@ def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec,
         candidates: Unfitted pipelines; the first is the baseline, which is measured but never selected.
         spec: The model.
         window: The days to train, select and measure on.
+        spaces: Candidate to its search space, which is used when ``model.yaml`` gives a budget to search.
+        trials: Candidate to the number of trials, to repeat a search that was ended by its time.
 
     Raises:
         NotEnoughDataError: Some part of the window lacks labelled rows, or its outcomes are all the same.
+        lakehouse.leaks.LeakError: An input tells the outcome by itself.
+        lakehouse.search.SearchError: There is nothing to search, or what is searched is no parameter.
     """
-    plan = split(window, spec.training)
+    plan = split(window, spec.training, spec.label.known_after_days)
     inside = frame[_within(frame, window, spec)]
     known = inside[inside[LABEL].notna()].copy()
     known[LABEL] = known[LABEL].astype("int8" if spec.task == "classification" else "float64")
@@ -235,17 +278,24 @@ def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec,
                 f"{spec.name}: {len(part)} labelled rows of {spec.features.table} in {name}, and no two different "
                 f"outcomes. Are {spec.features.table} and {spec.label.table} built and released for those days?"
             )
+    train_part, test_part = parts[str(plan.train)], parts[str(plan.test)]
+    leaks.check(train_part, LABEL, spec)
 
     optimize = metric(spec.metrics.optimize)
-    validation = dict.fromkeys(candidates, 0.0)
-    for fitted, validated in plan.folds:
-        for name, candidate in candidates.items():
+
+    def validate(candidate: Pipeline) -> float:
+        total = 0.0
+        for fitted, validated in plan.folds:
             fold, part = _fit(candidate, parts[str(fitted)], spec), parts[str(validated)]
-            validation[name] += optimize.of(_outcomes(part), _score(fold, part, spec), None) / len(plan.folds)
+            total += optimize.of(_outcomes(part), _score(fold, part, spec), None) / len(plan.folds)
+        return total
+
+    tried, tuned = _search(candidates, spec, validate, spaces or {}, trials or {})
+    candidates = {name: clone(each).set_params(**tuned.get(name, {})) for name, each in candidates.items()}
+    validation = {name: validate(candidate) for name, candidate in candidates.items()}
     baseline, *contenders = candidates
     selected = min(contenders, key=lambda name: validation[name])
 
-    train_part, test_part = parts[str(plan.train)], parts[str(plan.test)]
     pipelines = {name: _fit(candidate, train_part, spec) for name, candidate in candidates.items()}
     scores = {name: _score(pipeline, test_part, spec) for name, pipeline in pipelines.items()}
     compiled, compiled_reason = compilation.attempt(pipelines[selected], inside, spec)
@@ -261,7 +311,17 @@ def train(frame: pd.DataFrame, candidates: dict[str, Pipeline], spec: ModelSpec,
         mean_outcome=float(train_part[LABEL].mean()),
         test=test_part,
         predictions_sha256=hashlib.sha256(scores[selected].tobytes()).hexdigest(),
-        example=_inputs(train_part.head(3), spec),
+        scores=scores[selected],
+        example=_example(_inputs(train_part, spec), spec),
+        importances=importances(
+            pipelines[selected],
+            compilation.scorer(pipelines[selected], compiled, spec),
+            _inputs(test_part, spec).reset_index(drop=True),
+            _outcomes(test_part),
+            spec,
+        ),
+        trials=tuple(tried),
+        tuned=tuned,
         compiled=compiled,
         compiled_reason=compiled_reason,
     )
@@ -280,7 +340,9 @@ def measure(part: pd.DataFrame, scores: Any, spec: ModelSpec, validation: float)
     loss = metric(spec.metrics.optimize).loss_per_row
     assert loss is not None
     losses = pd.Series(loss(outcomes, scores), index=part.index)
-    low, high = interval_of_mean(losses, part[spec.features.interval_column].to_numpy(), 0.95, spec.training.seed)
+    days = part[spec.features.interval_column].to_numpy()
+    found = intervals(list(names), outcomes, scores, days, spec.decision_threshold, spec.training.seed)
+    low, high = found[spec.metrics.optimize]
     return Figures(
         validation=validation,
         test={name: metric(name).of(outcomes, scores, spec.decision_threshold) for name in names},
@@ -292,69 +354,46 @@ def measure(part: pd.DataFrame, scores: Any, spec: ModelSpec, validation: float)
             for value, group in losses.groupby(part[column], sort=True)
         },
         calibration=tuple(calibration_bins(outcomes, scores)),
+        intervals=found,
     )
 
 
-def card(spec: ModelSpec, trained: Trained, pins: dict[str, str]) -> str:
-    """The generated part of the model card: figures and pins, as Markdown.
-
-    Args:
-        spec: The model.
-        trained: Its training.
-        pins: What it was made from.
-    """
-    plan, figures = trained.split, trained.candidates[trained.selected]
-    measured = list(figures.test)
-    names = ["candidate", f"validation {trained.optimize}", *(f"test {name}" for name in measured)]
-    lines = [
-        f"# {spec.name}",
-        "",
-        spec.description,
-        "",
-        f"**Intended use.** {spec.intended_use}",
-        "",
-        f"Selected: **{trained.selected}**, by mean {trained.optimize} over {len(plan.folds)} time-ordered folds. "
-        f"Fitted on {plan.train} ({trained.rows['train']} rows, mean outcome {trained.mean_outcome:.4g}), measured on "
-        f"the untouched days {plan.test} ({trained.rows['test']} rows).",
-        "",
-        *_table(
-            names,
-            [
-                [name, *(f"{value:.4f}" for value in (each.validation, *each.test.values()))]
-                for name, each in trained.candidates.items()
-            ],
-        ),
-        "",
-        f"The 95 % interval of {trained.selected}'s {trained.optimize}, by days: {figures.low:.4f} to "
-        f"{figures.high:.4f}.",
-        "",
-        *([f"Decisions are made at a score of {spec.decision_threshold}.", ""] if spec.decision_threshold else []),
-        f"Calibration of {trained.selected} on the test days:",
-        "",
-        *_table(
-            ["rows", "mean score", "mean outcome"],
-            [[str(rows), f"{score:.3f}", f"{outcome:.3f}"] for rows, score, outcome in figures.calibration],
-        ),
-        "",
-        *(
-            [
-                *_table(
-                    ["segment", "rows", trained.optimize],
-                    [[name, str(rows), f"{value:.4f}"] for name, (rows, value) in figures.segments.items()],
-                ),
-                "",
-            ]
-            if figures.segments
-            else []
-        ),
-        *_table(["pinned", "value"], [[name, value] for name, value in pins.items()]),
-        "",
-    ]
-    return "\n".join(lines)
+def _search(
+    candidates: dict[str, Pipeline],
+    spec: ModelSpec,
+    validate: Callable[[Pipeline], float],
+    spaces: Mapping[str, Space],
+    trials: Mapping[str, int],
+) -> tuple[list[Trial], dict[str, dict[str, Any]]]:
+    """What was tried of each candidate that has a space, and what is better than the candidate as it is."""
+    budget = spec.training.search
+    if budget is None:
+        return [], {}
+    if not spaces or (strange := sorted(set(spaces) - set(candidates))):
+        raise SearchError(
+            f"{spec.name}: model.yaml gives a budget to training.search, and search_spaces of pipeline.py "
+            + (f"names {', '.join(strange)}, which is no candidate." if spaces else "gives no space to spend it on.")
+        )
+    tried: list[Trial] = []
+    tuned = {}
+    for name, space in spaces.items():
+        found, best = tune(
+            name, candidates[name], space, validate, budget.share(len(spaces)), spec.training.seed, trials.get(name)
+        )
+        tried += found
+        if best is not None:
+            tuned[name] = best
+    return tried, tuned
 
 
-def _table(names: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows)]
+def _example(inputs: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
+    """Three rows of input that are no rows of the data, so that what is kept with the model is about nobody."""
+    quartiles = inputs[list(spec.features.numeric)].quantile([0.25, 0.5, 0.75]).reset_index(drop=True)
+    for name in spec.features.categorical:
+        counts = inputs[name].value_counts()
+        shared = counts.index[counts >= _SHARED_BY].tolist()[: len(quartiles)]
+        quartiles[name] = pd.Series([*shared, *[shared[0] if shared else np.nan] * 3][: len(quartiles)], dtype=object)
+    return quartiles[spec.features.inputs]
 
 
 def _parts(plan: Split) -> Iterator[Interval]:

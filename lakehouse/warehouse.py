@@ -6,7 +6,6 @@ Cosmos) runs the same project with :func:`environment` and :func:`build_environm
 
 from __future__ import annotations
 
-import datetime as dt
 import fcntl
 import hashlib
 import json
@@ -33,7 +32,9 @@ if TYPE_CHECKING:
 PROJECT = PROJECT_DIR / "dbt"
 SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
+PROFILE, TARGET = "lakehouse", "lake"
 FAILED = ("error", "fail", "runtime error")
+BUILDS = 3
 # What a model is made from does not depend on the day, but its SQL names one.
 ANY_DAY = "2000-01-01"
 
@@ -91,6 +92,11 @@ def build_environment(interval: Interval, commit: dict[str, Any] | None = None) 
 def manifest_path() -> Path:
     """Where dbt's manifest of the project is kept."""
     return settings().home / "dbt" / "target" / "manifest.json"
+
+
+def parsed_path() -> Path:
+    """Where dbt keeps what it has parsed; another dbt that is told so, and given the same profile, need not parse."""
+    return manifest_path().with_name("partial_parse.msgpack")
 
 
 def ensure_manifest() -> Path:
@@ -193,6 +199,64 @@ def stored_inputs(name: str) -> list[str]:
     return sorted({each for parent in node["depends_on"]["nodes"] for each in stored_inputs(parent.rpartition(".")[2])})
 
 
+def repeatable() -> dict[str, str]:
+    """What decides about the rows of each table that is made whole from released sources, whatever the day.
+
+    Returns:
+        Model to a hash of the project and of the released versions that its query reads.
+    """
+    from lakehouse.release import released
+
+    state, project = released(), project_digest()
+    found = {}
+    for table in stored_models():
+        read = inputs(table)
+        name = table.partition(".")[2]
+        if not _names_days(f"model.lakehouse.{name}") and all(
+            each.startswith("bronze.") and each in state for each in read
+        ):
+            versions = {each: state[each].version for each in read}
+            found[name] = hashlib.sha256(json.dumps([project, versions]).encode()).hexdigest()
+    return found
+
+
+def unchanged() -> dict[str, str]:
+    """The environment variables by which a build leaves those tables alone that it would make again as they are.
+
+    Such are the tables of :func:`repeatable` whose released rows were made from the same.
+    """
+    from lakehouse import tables
+    from lakehouse.release import pending
+
+    made_from, same = repeatable(), []
+    for table in stored_models():
+        name, stored = table.partition(".")[2], tables.next_table(table)
+        if name in made_from and tables.head(stored) and not pending(table):
+            written = next(tables.lineage(stored, since=0), {})
+            if written.get("made_from") == made_from[name]:
+                same.append(name)
+    return {"DBT_MADE_FROM": json.dumps(made_from), "DBT_UNCHANGED": " ".join(same)}
+
+
+def _names_days(unique_id: str) -> bool:
+    """Whether the SQL of a model, or of one that it reads, names days: those of the build, or today."""
+    manifest = _manifest()
+    node = manifest["nodes"].get(unique_id)
+    if node is None:  # a source
+        return False
+    waiting, seen = list(node["depends_on"]["macros"]), set()
+    texts = [node["raw_code"]]
+    while waiting:
+        macro = waiting.pop()
+        if macro not in seen and macro.startswith("macro.lakehouse."):
+            seen.add(macro)
+            texts.append(manifest["macros"][macro]["macro_sql"])
+            waiting += manifest["macros"][macro]["depends_on"]["macros"]
+    if any(re.search(r"DBT_INTERVAL|\bcurrent_|\bnow\(|\brand|\buuid\(", text) for text in texts):
+        return True
+    return any(map(_names_days, node["depends_on"]["nodes"]))
+
+
 def run_dbt(
     interval: Interval,
     select: Sequence[str] | None = None,
@@ -222,7 +286,7 @@ def run_dbt(
         command += ["--select", *select]
     if full_refresh:
         command.append("--full-refresh")
-    results = list(_invoke(command, build_environment(interval, commit)))
+    results = list(_invoke(command, build_environment(interval, commit) | unchanged()))
     if not results:
         raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
     _refuse_failures(results)
@@ -281,9 +345,11 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
 
     prepare(interval)
     with step("build", "warehouse", interval, writes="gold_next") as run:
-        seconds = run_dbt(interval, select.split() if select else None, commit=run.commit(), full_refresh=full_refresh)
+        selected, reads = select.split() if select else None, sources()
+        seconds = run_dbt(interval, selected, commit=run.commit(), full_refresh=full_refresh)
+        reads = _settle(reads, interval, run, selected)
         run.details["models"] = seconds
-        _describe(run, seconds)
+        _describe(run, seconds, reads)
         column_lineage.record()
         return seconds
 
@@ -305,7 +371,7 @@ def test(interval: Interval) -> dict[str, float]:
 
     with step("test", "warehouse", interval) as run:
         run.details["tests"] = seconds = run_data_tests(interval)
-        _, run.versions_in = _versions()
+        run.versions_in = _heads()
         return seconds
 
 
@@ -329,37 +395,79 @@ def prepare(interval: Interval) -> list[str]:
     return stale
 
 
-def record(interval: Interval) -> None:
+def sources() -> dict[str, list[int]]:
+    """What a build would read now: table, by the name that readers use, to the version of its view and its release.
+
+    The views are asked, and not ``ops.releases``: while a release is under way, they are what a query sees.
+    """
+    from lakehouse.release import released, visible
+
+    state = released()
+    return {
+        table: [version, state[table].release_id] for table, version in visible(("bronze",)).items() if table in state
+    }
+
+
+def record(interval: Interval, reads: dict[str, list[int]]) -> None:
     """Leave the row of a build in ``ops.runs`` when dbt was run by Airflow, model by model.
 
     Args:
         interval: The days that the build was about.
+        reads: Outcome of :func:`sources` before dbt was run.
     """
     from lakehouse import column_lineage
     from lakehouse.steps import step
 
-    with step("build", "warehouse", interval) as run:
-        _describe(run, {})
+    with step("build", "warehouse", interval, writes="gold_next") as run:
+        _describe(run, {}, _settle(reads, interval, run, None))
         column_lineage.record()
 
 
-def _describe(run: Run, seconds: dict[str, float]) -> None:
+def _settle(
+    reads: dict[str, list[int]], interval: Interval, run: Run, select: Sequence[str] | None
+) -> dict[str, list[int]]:
+    """Make sure that all models were built from one state of the sources; build again when a release came between.
+
+    Args:
+        reads: Outcome of :func:`sources` before dbt was run.
+        interval: The days that the build is about.
+        run: The step that builds.
+        select: dbt selectors; all models without it.
+
+    Returns:
+        What was read.
+
+    Raises:
+        BuildFailedError: Sources are released too often for a build to fit in between.
+    """
+    for _ in range(BUILDS):
+        now = sources()
+        if now == reads:
+            return reads
+        moved = sorted(table for table in reads.keys() | now.keys() if reads.get(table) != now.get(table))
+        run.say("%s: released while the warehouse was built from it; it is built again", ", ".join(moved))
+        reads = now
+        run_dbt(interval, select, commit=run.commit())
+    raise BuildFailedError(
+        f"{', '.join(moved)}: released again and again while the warehouse was built from it, {BUILDS} times. Build "
+        "again when the landings are done."
+    )
+
+
+def _describe(run: Run, seconds: dict[str, float], reads: dict[str, list[int]]) -> None:
     """Say what a build has read and written: as a whole, and each of its models."""
     from lakehouse import tables
-    from lakehouse.release import released
 
-    run.versions_in, run.versions_out = _versions()
+    run.versions_in = {tables.next_table(table): version for table, (version, _) in reads.items()}
+    run.versions_out = _heads()
     ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")}
+    known = run.versions_in | run.versions_out
     for table in stored_models():
         stored = tables.next_table(table)
         if stored not in run.versions_out:
             continue
-        commit = tables.last_commit(stored)
-        if commit["userMetadata"].get("run_id") not in ours:  # not built this time
+        if tables.last_commit(stored)["userMetadata"].get("run_id") not in ours:  # not built this time
             continue
-        # What was visible when the model was written: something may have been released since.
-        seen = released(at=dt.datetime.fromtimestamp(commit["timestamp"] / 1000, dt.UTC))
-        known = {tables.next_table(each): state.version for each, state in seen.items()} | run.versions_out
         read = {name: known[name] for each in inputs(table) if (name := tables.next_table(each)) in known}
         run.parts.append(
             {
@@ -374,15 +482,12 @@ def _describe(run: Run, seconds: dict[str, float]) -> None:
         )
 
 
-def _versions() -> tuple[dict[str, int], dict[str, int]]:
+def _heads() -> dict[str, int]:
+    """The newest versions of the stored models that there are."""
     from lakehouse import tables
-    from lakehouse.release import released
 
-    bronze = {
-        tables.next_table(item.table): item.version for item in released().values() if item.table.startswith("bronze.")
-    }
     heads = {stored: tables.head(stored) for stored in map(tables.next_table, stored_models())}
-    return bronze, {stored: version for stored, version in heads.items() if version is not None}
+    return {stored: version for stored, version in heads.items() if version is not None}
 
 
 def docs(interval: Interval) -> Path:
@@ -448,7 +553,9 @@ def _invoke(command: list[str], variables: dict[str, str] | None = None, *, say:
     from dbt.cli.main import dbtRunner
 
     with _environment(variables or {}):
-        outcome = dbtRunner(callbacks=[_say] if say else []).invoke(["--log-level", "none", *command])
+        outcome = dbtRunner(callbacks=[_say] if say else []).invoke(
+            ["--log-level", "none", *command, "--profile", PROFILE, "--target", TARGET]
+        )
     if outcome.exception is not None:
         raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
     return outcome.result

@@ -41,10 +41,14 @@ def run(model: str, version: int) -> dict[str, Any]:
         frame = read_frame(spec, release_id, window, read_outcomes(spec, release_id))
         this.rows_in = len(frame)
         input_sha256 = training.content_sha256(frame)
-        trained = training.train(frame, registry.candidates(spec), spec, window)
+        logged = registry.logged(then)
+        # A search that was ended by its time is repeated by the number of its trials.
+        prefix = "search_trials."
+        trials = {k.removeprefix(prefix): int(v) for k, v in logged.parameters.items() if k.startswith(prefix)}
+        spaces = registry.search_spaces(spec)
+        trained = training.train(frame, registry.candidates(spec), spec, window, spaces, trials)
 
         pins = registry.Pins.of(spec, window, versions, release_id, code_version(), input_sha256)
-        logged = registry.logged(then)
         parameters = {name: str(value) for name, value in registry.parameters(spec, trained, pins).items()}
         hashes = {"input_sha256": input_sha256, "predictions_sha256": trained.predictions_sha256}
         found: list[Difference] = [

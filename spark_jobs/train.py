@@ -9,6 +9,7 @@ import lakehouse
 from lakehouse import column_lineage, ops, registry, roles, tables, training
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
+from lakehouse.promotion import ComparisonError
 from lakehouse.release import NotReleasedError, released, user
 from lakehouse.steps import code_version, step
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def run(model: str, interval: Interval | None = None, by: str | None = None) -> dict[str, Any]:
+def run(
+    model: str, interval: Interval | None = None, by: str | None = None, cause: str | None = None
+) -> dict[str, Any]:
     """Train a model on a window of released features and labels, and register it.
 
     Args:
@@ -24,6 +27,7 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
         interval: Training window, test days included. Without it, the window of ``model.yaml``'s length that
             ends on the last day with labels.
         by: Who wants it; the user of the process without it.
+        cause: Why, as the retraining policy has said; it is kept with the run.
 
     Returns:
         ``model_version``, ``roles``, ``reason`` for its role, ``candidate``, and its figures on the test days.
@@ -31,6 +35,7 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
     Raises:
         lakehouse.release.NotReleasedError: The features or labels have never been released.
         lakehouse.training.NotEnoughDataError: The window is too short, or has too few labels.
+        lakehouse.leaks.LeakError: An input tells the outcome by itself.
     """
     spec = registry.load(model)
     features, label = spec.features, spec.label
@@ -49,7 +54,7 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
         window = interval or training.default_window(spec.training, last_labelled(outcomes, spec))
         frame = read_frame(spec, release_id, window, outcomes)
         this.rows_in = len(frame)
-        trained = training.train(frame, registry.candidates(spec), spec, window)
+        trained = training.train(frame, registry.candidates(spec), spec, window, registry.search_spaces(spec))
         for name, figures in trained.candidates.items():
             this.say(
                 "%s: %s: %s %.4f on the folds, %.4f on the test days",
@@ -64,7 +69,10 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
         # The same training again, or one that was killed on its way here.
         if not any(event["model_version"] == version.version for event in roles.events(spec.name)):
             if spec.promotion.policy == "auto":
-                roles.contest(spec, version, trained.test, this, by)
+                try:
+                    roles.contest(spec, version, trained.test, this, by)
+                except ComparisonError as error:
+                    roles.keep_out(spec, version, str(error), by, this)
             else:
                 roles.register(spec, version, by, this)
         version = registry.version(spec.name, version.version)
@@ -77,7 +85,9 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
             "window": str(window),
             **{name: round(value, 6) for name, value in trained.headline().items()},
         }
-        this.details = {**outcome, "mlflow_run_id": version.run_id, "release_id": release_id}
+        this.details = {**outcome, "mlflow_run_id": version.run_id, "release_id": release_id, "cause": cause}
+        if cause is not None:
+            registry.set_cause(version, cause)
         this.say(
             "%s version %d (%s) is %s: %s",
             spec.name, version.version, trained.selected, ", ".join(version.aliases) or "without a role",

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import InvalidPartitionKeyError
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, BaseSensorOperator, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow.sdk.execution_time.hitl import HITLUser
 
 from lakehouse import contracts, readers
 from lakehouse.airflow import alerts
-from lakehouse.airflow.links import DataDocsLink
+from lakehouse.airflow.links import DataDocsLink, MonitoringLink
 from lakehouse.airflow.partitions import parse_key
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
@@ -227,6 +228,22 @@ def tells_of(make: Callable[..., Any]) -> Callable[..., Any]:
     return telling
 
 
+def links_to_monitoring(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the tasks that monitor a model the link to its report.
+
+    Args:
+        make: What makes such a task.
+    """
+
+    @wraps(make)
+    def linked(model: str) -> Any:
+        made = make(model)
+        made.operator.operator_extra_links = (MonitoringLink(),)
+        return made
+
+    return linked
+
+
 @tells_of
 @task(pool=ENGINE_POOL)
 def land(source: str) -> dict[str, Any]:
@@ -295,13 +312,17 @@ def release(tables: Sequence[str]) -> int:
 
 
 @task(pool=ENGINE_POOL)
-def prepare() -> list[str]:
-    """Bring the gold tables back to their released versions, where a build before this one did not get that far."""
+def prepare() -> dict[str, list[int]]:
+    """Bring the gold tables back to their released versions, where a build before this one did not get that far.
+
+    Says which versions of the sources dbt is going to read.
+    """
     interval = run_interval(get_current_context())
     from lakehouse import warehouse
 
     with no_retry():
-        return warehouse.prepare(interval)
+        warehouse.prepare(interval)
+        return warehouse.sources()
 
 
 @task(pool=ENGINE_POOL)
@@ -321,8 +342,10 @@ def test_warehouse() -> dict[str, float]:
 
 @links_to_data_docs
 @task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
-def gate_warehouse() -> dict[str, int]:
+def gate_warehouse(sources: dict[str, list[int]]) -> dict[str, int]:
     """Record what dbt has built, and check all of it as one set.
+
+    When a source was released while dbt was reading it, dbt is run once more, so that all tables are of one state.
 
     When a table does not pass, all go back to their released versions, and readers see no difference.
     By hand: `lake gate TABLE… --interval DAYS`.
@@ -332,7 +355,7 @@ def gate_warehouse() -> dict[str, int]:
     from lakehouse.audit import gate as run
 
     with no_retry():
-        warehouse.record(interval)
+        warehouse.record(interval, sources)
         return run(warehouse.stored_models(), interval)
 
 
@@ -350,14 +373,15 @@ def train(model: str) -> dict[str, Any]:
     window = context["params"]["window"]
     with no_retry():
         by = context["dag_run"].triggering_user_name
-        return job("train")(model, Interval.parse(window) if window else None, by)
+        return job("train")(model, Interval.parse(window) if window else None, by, context["params"]["cause"])
 
 
-@task(pool=ENGINE_POOL)
-def score(model: str) -> dict[str, Any]:
-    """Score the interval's features with the champion, which is resolved to one version for the whole run.
+@task.short_circuit(pool=ENGINE_POOL, on_success_callback=alerts.after_score, on_failure_callback=alerts.after_score)
+def score(model: str) -> dict[str, Any] | None:
+    """Score the interval's features, each day with its champion, which is resolved once for the whole run.
 
-    A model that has never been trained is skipped. By hand: `lake score MODEL --interval DAYS`.
+    A model that has never been trained is skipped. With the parameter `what_if`, that version scores, apart from the
+    predictions, and nothing is gated or released. By hand: `lake score MODEL --interval DAYS`.
     """
     context = get_current_context()
     interval = run_interval(context)
@@ -368,7 +392,77 @@ def score(model: str) -> dict[str, Any]:
         raise AirflowSkipException(f"{model} has not been trained: trigger train_{model} first.")
 
     with no_retry():
-        return job("score")(model, interval, context["params"]["model_version"])
+        expected, what_if = context["params"]["model_version"], context["params"]["what_if"]
+        if what_if is not None:
+            if expected is not None:
+                raise AirflowFailException("what_if says which version scores: give no model_version beside it.")
+            context["ti"].xcom_push("what_if", job("what_if")(model, interval, what_if))
+            return None
+        outcome: dict[str, Any] = job("score")(model, interval, expected)
+    return outcome
+
+
+@links_to_monitoring
+@task(pool=ENGINE_POOL, on_success_callback=alerts.after_monitor)
+def monitor(model: str) -> dict[str, Any]:
+    """Measure drift, data and performance of the interval, as far as its outcomes are known.
+
+    Days without predictions are skipped. Repeated, it replaces what it has measured before. By hand:
+    `lake monitor MODEL --interval DAYS`.
+    """
+    interval = run_interval(get_current_context())
+    from lakehouse.monitoring import NothingToMonitorError
+    from lakehouse.steps import job
+
+    with no_retry():
+        try:
+            return job("monitor")(model, interval)
+        except NothingToMonitorError as error:
+            raise AirflowSkipException(str(error)) from error
+
+
+@task(pool=ENGINE_POOL)
+def decide(model: str) -> dict[str, Any]:
+    """Ask the model's policy whether it is to be trained again, and keep the answer with its evidence.
+
+    Without a cause, or with the parameter `retrain` off, what follows is skipped. By hand: `lake retrain MODEL`.
+    """
+    context = get_current_context()
+    interval = run_interval(context)
+    from lakehouse.registry import load
+    from lakehouse.retraining import NotMonitoredError
+    from lakehouse.steps import job
+
+    if load(model).retrain is None:
+        raise AirflowSkipException(f"models/{model}/model.yaml has no section retrain.")
+    by = context["dag_run"].triggering_user_name
+    with no_retry():
+        try:
+            decided: dict[str, Any] = job("retrain")(model, interval, by, check=not context["params"]["retrain"])
+        except NotMonitoredError as error:  # another version has become champion since these days were scored
+            raise AirflowSkipException(str(error)) from error
+    if decided["decision"] != "retrain" or not context["params"]["retrain"]:
+        raise AirflowSkipException(f"{decided['decision']}: {decided['reason']}")
+    return decided
+
+
+def train_again(model: str) -> TriggerDagRunOperator:
+    """Start the training of a model with the window and the cause that were decided.
+
+    Args:
+        model: Name of a model folder.
+    """
+    decided = "ti.xcom_pull(task_ids='decide')"
+    return TriggerDagRunOperator(
+        task_id="train",
+        trigger_dag_id=f"train_{model}",
+        # The same decision, tried again, starts no second training.
+        trigger_run_id=f"retrain__{{{{ {decided}['interval'] | replace('/', '_') }}}}",
+        skip_when_already_exists=True,
+        openlineage_inject_parent_info=False,  # it would be a key of the conf that the DAG does not know
+        conf={"window": f"{{{{ {decided}['window'] }}}}", "cause": f"{{{{ {decided}['reason'] }}}}"},
+        doc_md="Starts the training; the version that it makes still has to win against the champion.",
+    )
 
 
 @task
@@ -464,9 +558,9 @@ def send_alerts() -> None:
     alerts.deliver(context)
 
 
-@task
+@task(pool=ENGINE_POOL)
 def maintain() -> dict[str, Any]:
-    """Remove the data files that no release, model or prediction needs, and keep the platform's own tables small.
+    """Delete rows that contracts no longer keep, put small files together, and remove files that nothing needs.
 
     By hand: `lake maintain`.
     """

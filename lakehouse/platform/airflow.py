@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from lakehouse import openlineage, warehouse
+from lakehouse.airflow.quiet import LEVELS
 from lakehouse.platform import http, postgres, processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import PROJECT_DIR, settings
@@ -25,22 +27,6 @@ ADMIN_USER = "admin"
 JOB_TYPES = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 SILENT_AFTER = timedelta(seconds=60)
 VERSION_TABLES = ("alembic_version", "alembic_version_fab")
-QUIET = {
-    "airflow.dag_processing.bundles": "WARNING",
-    "airflow.dag_processing.dagbag": "WARNING",
-    "airflow.providers.openlineage": "WARNING",
-    # That exposures are no tasks.
-    "cosmos.airflow.graph": "ERROR",
-    "cosmos.config": "WARNING",
-    "cosmos.converter": "WARNING",
-    "cosmos.dbt": "WARNING",
-    "cosmos.operators._watcher.triggerer": "WARNING",
-    "cosmos.operators._watcher.xcom": "WARNING",
-    "cosmos.operators.base": "WARNING",
-    "great_expectations": "WARNING",
-    "openlineage": "WARNING",
-}
-"""Loggers that tell of themselves in the log of every task, where people look for what has happened to the data."""
 
 
 def folder() -> Path:
@@ -68,6 +54,8 @@ def airflow_environment() -> dict[str, str]:
             # A machine's name need not resolve to an address that we listen on.
             "hostname_callable": "lakehouse.platform.airflow.hostname",
             "min_serialized_dag_update_interval": 5,
+            # A DAG file that is not read in time takes its DAG away; that of the warehouse reads a changed dbt project.
+            "dagbag_import_timeout": 180,
         },
         "database": {
             "sql_alchemy_conn": f"postgresql+psycopg2://{database}",
@@ -93,12 +81,18 @@ def airflow_environment() -> dict[str, str]:
             "task_queued_timeout_check_interval": 30,
         },
         "workers": {"min_heartbeat_interval": 1, "execution_api_timeout": 30},
-        "dag_processor": {"refresh_interval": 30, "min_file_process_interval": 30, "parsing_processes": 1},
+        "dag_processor": {
+            # A file that has changed is read at once; what it is made from, such as contracts, within a minute.
+            "refresh_interval": 30,
+            "min_file_process_interval": 60,
+            "parsing_processes": 1,
+            "dag_file_processor_timeout": 240,
+        },
         "logging": {
             "base_log_folder": home / "logs",
             "dag_processor_child_process_log_directory": home / "logs" / "dag_processor",
             "colored_console_log": False,
-            "namespace_levels": " ".join(f"{name}={level}" for name, level in QUIET.items()),
+            "namespace_levels": " ".join(f"{name}={level}" for name, level in LEVELS.items()),
         },
         "usage_data_collection": {"enabled": False},
         "openlineage": {
@@ -108,7 +102,14 @@ def airflow_environment() -> dict[str, str]:
             "emission_policy": json.dumps([{"scope": {}, "controls": {"include_source_code": False}}]),
             "execute_in_thread": True,
         },
-        "cosmos": {"enable_telemetry": False, "cache_dir": home / "cosmos"},
+        "cosmos": {
+            "enable_telemetry": False,
+            "cache_dir": home / "cosmos",
+            # dbt is handed what it has parsed for the manifest, which is never older than the project.
+            "enable_cache_partial_parse": False,
+            # A copy of all states after each of them; without it, models whose state is lost are built once more.
+            "enable_watcher_reliable_retry": False,
+        },
     }
     variables = {
         f"AIRFLOW__{section}__{name}".upper(): str(value)
@@ -129,8 +130,15 @@ def hostname() -> str:
 def prepare() -> None:
     """Bring Airflow's database to the installed version, with its roles, pools and first user.
 
-    That takes seconds of imports, so it is left out when the database says that nothing has changed.
+    That takes seconds of imports, so it is left out when the database says that nothing has changed. More than one
+    part asks for it.
     """
+    with (settings().home / "airflow-setup.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _set_up()
+
+
+def _set_up() -> None:
     postgres.ensure_database("airflow")
     openlineage.prepare()
     wanted = {package: version(package) for package in ("apache-airflow", "apache-airflow-providers-fab")}
@@ -164,6 +172,8 @@ def run(component: str) -> NoReturn:
     """
     os.environ.update(airflow_environment())
     arguments = ["airflow", component]
+    if component == "dag-processor":
+        arguments = ["lakehouse.airflow.dag_processor"]
     if component in ("scheduler", "triggerer"):
         # The API server reads the log files themselves; a log server would listen on every interface.
         arguments.append("--skip-serve-logs")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -22,6 +23,10 @@ DAG_IDS = {
     "score_flight_delay",
     "train_flight_delay_minutes",
     "score_flight_delay_minutes",
+    "promote_flight_delay",
+    "promote_flight_delay_minutes",
+    "monitor_flight_delay",
+    "monitor_flight_delay_minutes",
     "rollback",
     "override_gate",
     "escalate_alerts",
@@ -69,6 +74,16 @@ def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest
     assert outcome["seconds"] < 2
 
 
+@pytest.mark.parametrize(
+    ("prefix", "most"),
+    # A task costs a process and a second or so: each that is added to a day's run has to be worth it.
+    [("ingest_", 4), ("replay_", 3), ("build_warehouse", 5 + len(MODELS)), ("score_", 3), ("train_", 1)],
+)
+def test_a_run_has_no_more_tasks_than_it_needs(prefix: str, most: int, bag: Any) -> None:
+    counts = [len(dag.tasks) for dag_id, dag in bag.dags.items() if dag_id.startswith(prefix)]
+    assert 0 < max(counts) <= most
+
+
 def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
     for dag in bag.dags.values():
         assert dag.doc_md and dag.description and dag.tags, dag.dag_id
@@ -109,6 +124,8 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     first, *_, last = dag.topological_sort()
     assert (first.task_id, last.task_id) == ("prepare", "release")
     assert [asset.name for asset in last.outlets] == ["gold"]
+    for task in dag.tasks:
+        assert task.start_from_trigger == (task.task_id in {f"dbt.{model}_run" for model in MODELS}), task
     for check in ("test_warehouse", "gate_warehouse"):
         assert dag.get_task(check).upstream_task_ids >= {"dbt.dbt_producer_watcher_done"}
         assert dag.get_task(check).downstream_task_ids == {"release"}
@@ -136,11 +153,61 @@ def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None
     assert approve.response_timeout and not approve.defaults
 
 
+def test_a_promotion_waits_for_one_of_those_who_may_decide_it(bag: Any) -> None:
+    dag = bag.dags["promote_flight_delay"]
+    assert [task.task_id for task in dag.topological_sort()] == ["propose", "ask", "decide"]
+    ask = dag.get_task("ask")
+    assert [user["id"] for user in ask.assigned_users] == ["role:Admin", "role:Op"]
+    assert ask.options == ["Approve", "Reject"] and not ask.defaults and list(ask.params) == ["note"]
+    assert ask.response_timeout.total_seconds() == 72 * 3600
+    with pytest.raises(AirflowFailException, match="goes on waiting"):  # and no retry asks again
+        ask.execute_complete({}, {"error": "the timeout has passed", "error_type": "timeout"})
+
+
+PROMOTE = """
+import json, runpy, sys
+from lakehouse import registry
+load = registry.load
+policy = lambda spec: spec.model_copy(update={"promotion": spec.promotion.model_copy(update={"policy": sys.argv[2]})})
+registry.load = lambda name: policy(load(name))
+dag = runpy.run_path(sys.argv[1])["dag"]
+print(json.dumps(dag.schedule and [asset.name for asset in dag.schedule]))
+"""
+
+
+@pytest.mark.parametrize(("policy", "assets"), [("auto", None), ("approve", ["models.flight_delay_minutes"])])
+def test_a_training_starts_the_question_where_the_policy_is_to_ask(policy: str, assets: list[str] | None) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROMOTE, str(DAGS / "promote.py"), policy],
+        capture_output=True, text=True, check=True, env=os.environ,
+    )  # fmt: skip
+    assert json.loads(done.stdout.splitlines()[-1]) == assets
+
+
+def test_a_cause_to_retrain_starts_one_training_with_it(bag: Any, stored: dict[str, Any]) -> None:
+    dag = bag.dags["monitor_flight_delay"]
+    assert [task.task_id for task in dag.topological_sort()] == ["monitor", "decide", "train"]
+    task = dag.get_task("train")
+    decided = {"interval": "2013-03-01/2013-03-07", "window": "2013-01-15/2013-03-07", "reason": "age: 57 days"}
+    pull = type("TaskInstance", (), {"xcom_pull": staticmethod(lambda task_ids: {"decide": decided}[task_ids])})
+    environment = dag.get_template_env()
+    conf = task.render_template(task.conf, {"ti": pull}, environment)
+    assert conf == {"window": "2013-01-15/2013-03-07", "cause": "age: 57 days"}
+    stored[task.trigger_dag_id].params.deep_merge(conf).validate()
+    run_id = task.render_template(task.trigger_run_id, {"ti": pull}, environment)
+    assert run_id == "retrain__2013-03-01_2013-03-07" and task.skip_when_already_exists
+    # What Airflow would add is a key that the training does not know, and refuses.
+    assert not task.openlineage_inject_parent_info
+
+
 def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
     engine = {"prepare", "land", "gate", "gate_warehouse", "release", "train", "score", "dbt.dbt_producer_watcher"}
-    engine |= {"replay", "rollback", "override", "test_warehouse"}
+    engine |= {"replay", "rollback", "override", "test_warehouse", "monitor", "decide", "propose", "maintain"}
     for dag in bag.dags.values():
         for task in dag.tasks:
+            if dag.dag_id.startswith("monitor_") and task.task_id == "train":
+                assert task.pool == "default_pool"  # it starts a run, whose own task has the slot
+                continue
             assert task.pool == ("engine" if task.task_id in engine else "default_pool"), task
 
 
@@ -152,6 +219,11 @@ def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
         ("build_warehouse", {"full_refresh": 1}),
         ("train_flight_delay", {"window": "2013"}),
         ("train_flight_delay", {"window": 28}),
+        ("score_flight_delay", {"what_if": 0}),
+        ("score_flight_delay", {"what_if": "2"}),
+        ("promote_flight_delay", {"version": "newest"}),
+        ("train_flight_delay", {"cause": ["drift"]}),
+        ("monitor_flight_delay", {"retrain": "yes"}),
         ("score_flight_delay", {"model_version": "champion"}),
         ("score_flight_delay", {"model_version": 0}),
         ("replay_weather", {"dry_run": "yes"}),
@@ -179,7 +251,13 @@ def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict
         ("build_warehouse", {"full_refresh": True}),
         ("train_flight_delay", {}),
         ("train_flight_delay", {"window": "2013-01-01/2013-02-28"}),
+        ("train_flight_delay", {"window": "2013-01-01/2013-02-28", "cause": "age: 57 days"}),
         ("score_flight_delay", {}),
+        ("score_flight_delay", {"what_if": 2}),
+        ("promote_flight_delay", {}),
+        ("promote_flight_delay", {"version": 2}),
+        ("monitor_flight_delay", {}),
+        ("monitor_flight_delay", {"retrain": False}),
         ("score_flight_delay", {"model_version": 2}),
         ("replay_weather", {"dry_run": True}),
         ("rollback", {"what": "12"}),
@@ -194,7 +272,7 @@ def test_a_right_conf_is_taken(stored: dict[str, Any], dag_id: str, conf: dict[s
 
 
 def test_gates_landings_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
-    from lakehouse.airflow.alerts import after_gate, after_land, after_wait
+    from lakehouse.airflow.alerts import after_gate, after_land, after_score, after_wait
 
     ended: dict[str, Any] = {}
     for dag in bag.dags.values():
@@ -204,6 +282,8 @@ def test_gates_landings_and_sensors_report_when_they_have_ended_and_not_at_each_
             calls = [*task.on_failure_callback, *task.on_success_callback]
             if task.task_id in ("gate", "gate_warehouse"):
                 assert calls == [after_gate, after_gate], task
+            elif task.task_id == "score":
+                assert calls == [after_score, after_score], task
             elif task.task_id in ("wait", "land", "replay"):
                 [call] = task.on_failure_callback
                 assert calls == [call]

@@ -137,7 +137,7 @@ def pandas_result(rows: pd.DataFrame, kind: str, **kwargs: Any) -> Any:
     """What GX's own pandas engine finds."""
     from lakehouse import gx_engine
 
-    gx_engine._context()
+    gx_engine.context()
     batch = gx.get_context(mode="ephemeral").data_sources.add_pandas("p").add_dataframe_asset("a")
     batch = batch.add_batch_definition_whole_dataframe("b").get_batch({"dataframe": rows})
     expectation = ExpectationConfiguration(f"expect_{kind}", kwargs).to_domain_obj()
@@ -180,7 +180,7 @@ def gx_counts(df: DataFrame) -> list[int]:
     from lakehouse import gx_engine
 
     engine = SparkDFExecutionEngine(spark=spark(), persist=False)
-    validator = Validator(engine, data_context=gx_engine._context(), batches=[Batch(data=SparkDFBatchData(engine, df))])  # type: ignore[arg-type]
+    validator = Validator(engine, data_context=gx_engine.context(), batches=[Batch(data=SparkDFBatchData(engine, df))])  # type: ignore[arg-type]
     wanted = []
     for each in RULES:
         expectation = ExpectationConfiguration(each.type, dict(each.kwargs)).to_domain_obj()

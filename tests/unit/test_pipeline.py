@@ -14,6 +14,7 @@ from skops import io
 from lakehouse import registry, training
 from lakehouse.interval import Interval
 from lakehouse.metrics import calibration_bins
+from lakehouse.model_card import card
 from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
 from tests.made_up_flights import SPEC, WINDOW, flights, train
 
@@ -55,6 +56,15 @@ def test_the_window_is_cut_by_time() -> None:
         ("2013-01-01/2013-02-07", "2013-02-08/2013-02-14"),
         ("2013-01-01/2013-02-14", "2013-02-15/2013-02-21"),
     ]
+
+
+def test_days_whose_outcomes_are_not_known_yet_are_fitted_on_by_none() -> None:
+    plan = training.split(WINDOW, SPEC.training, known_after_days=3)
+    for fitted, predicted in [*plan.folds, (plan.train, plan.test)]:
+        assert (predicted.start - fitted.end).days == 3
+    assert (plan.test.start, plan.test.end) == (dt.date(2013, 2, 22), WINDOW.end)
+    with pytest.raises(training.NotEnoughDataError, match=r"need 49, with 7 days before each"):
+        training.split(Interval.parse("2013-01-01/2013-02-17"), SPEC.training, known_after_days=8)
 
 
 def test_a_window_that_is_too_short_says_what_it_needs() -> None:
@@ -120,6 +130,23 @@ def test_no_input_is_known_only_after_departure() -> None:
     assert not [name for name in SPEC.features.inputs if any(word in name for word in outcomes)]
 
 
+def test_the_example_is_no_row_of_the_data(trained: training.Trained) -> None:
+    features, _ = flights()
+    assert list(trained.example) == SPEC.features.inputs and len(trained.example) == 3
+    for name in SPEC.features.categorical:
+        assert (features[name].value_counts()[trained.example[name]] >= 20).all()
+    rare = pd.DataFrame({name: [f"person {n}" for n in range(100)] for name in SPEC.features.categorical})
+    rare = rare.assign(**dict.fromkeys(SPEC.features.numeric, 1.0))
+    assert training._example(rare, SPEC)[SPEC.features.categorical].isna().all(axis=None)
+
+
+def test_the_inputs_that_matter_are_the_important_ones(trained: training.Trained) -> None:
+    assert set(list(trained.importances)[:2]) == {"carrier_late_rate_28d", "carrier"}
+    assert set(trained.importances) == set(SPEC.features.inputs)
+    unused = trained.importances["weather_temperature_f"]
+    assert trained.selected == "logistic_regression" and (unused.mean, unused.deviation) == (0, 0)
+
+
 def test_figures_add_up(trained: training.Trained) -> None:
     for figures in trained.candidates.values():
         assert sum(rows for rows, _, _ in figures.calibration) == trained.rows["test"]
@@ -145,7 +172,11 @@ def test_calibration_by_hand() -> None:
 
 
 def test_the_card_shows_every_candidate(trained: training.Trained) -> None:
-    text = training.card(SPEC, trained, {"release_id": "7"})
+    text = card(SPEC, trained, {"release_id": "7"}, "# Flights\n\nWritten by hand.\n")
+    assert text.startswith("# Flights\n\nWritten by hand.\n\n## ")
+    low, high = trained.candidates[trained.selected].intervals["auc"]
+    assert f"| auc | {on_test_days(trained)['auc']:.4f} | {low:.4f} | {high:.4f} |" in text
+    assert f"| {next(iter(trained.importances))} |" in text and trained.compiled_reason in text
     for name in trained.candidates:
         assert f"| {name} |" in text
     assert "| release_id | 7 |" in text

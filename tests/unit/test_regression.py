@@ -9,6 +9,7 @@ from skops import io
 
 from lakehouse import registry, training
 from lakehouse.attribution import attribute
+from lakehouse.model_card import card
 from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
 from tests.made_up_flights import WINDOW, flights
 
@@ -52,9 +53,7 @@ def test_the_selected_candidate_beats_the_mean(trained: training.Trained) -> Non
     assert ours["mean_squared_error"] < 0.8 * mean["mean_squared_error"]
     assert trained.candidates[trained.selected].low < ours["mean_squared_error"] < trained.candidates["mean"].low
     assert set(trained.candidates[trained.selected].segments) == {"origin=EWR", "origin=JFK", "origin=LGA"}
-    assert "mean_squared_error" in training.card(SPEC, trained, {}) and "Decisions" not in training.card(
-        SPEC, trained, {}
-    )
+    assert "mean_squared_error" in card(SPEC, trained, {}) and "Decisions" not in card(SPEC, trained, {})
 
 
 def test_a_row_has_the_same_score_in_any_batch(served: dict[str, ServedModel]) -> None:
@@ -75,3 +74,10 @@ def test_contributions_add_up_to_the_minutes(served: dict[str, ServedModel], nam
     assert np.allclose(total, score(features.head(200), served[name]), rtol=0, atol=1e-9)
     assert found.unit == "units of the label"
     assert set(found.contributions.abs().mean().nlargest(2).index) == {"carrier_late_rate_28d", "carrier"}
+
+
+def test_a_baseline_is_a_constant_to_which_nothing_contributes(served: dict[str, ServedModel]) -> None:
+    features, _ = minutes()
+    found = attribute(served["mean"], features.head(20), lambda: features)
+    assert found.base == score(features.head(1), served["mean"])[0]
+    assert (found.contributions == 0).all(axis=None) and found.method == "constant"

@@ -1,0 +1,159 @@
+"""Searches: repeatable, on the folds alone, and what they tried is in MLflow below the training's run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from skops import io
+
+from lakehouse import linear, registry, training
+from lakehouse.compilation import attempt
+from lakehouse.model_spec import InvalidModelError, ModelSpec, Search, read_spec
+from lakehouse.scoring import TRUSTED, ServedModel, score
+from lakehouse.search import SearchError
+from lakehouse.settings import settings
+from tests.made_up_flights import SPEC, WINDOW, flights
+
+
+def with_search(**budget: Any) -> ModelSpec:
+    part = SPEC.training.model_copy(update={"search": Search(**budget), "folds": 2})
+    return SPEC.model_copy(update={"training": part})
+
+
+def candidates() -> dict[str, Pipeline]:
+    return {"base_rate": make_pipeline(DummyClassifier()), "linear": linear.linear(SPEC)}
+
+
+def spaces(_: ModelSpec) -> dict[str, Any]:
+    return {"linear": lambda trial: {"logisticregression__C": trial.suggest_float("C", 1e-5, 1.0, log=True)}}
+
+
+def train(spec: ModelSpec, trials: dict[str, int] | None = None, seed: int = 1) -> training.Trained:
+    frame = training.training_frame(*flights(per_day=20, seed=seed), spec)
+    return training.train(frame, candidates(), spec, WINDOW, spaces(spec), trials)
+
+
+def test_the_best_trial_is_fitted_and_the_search_repeats() -> None:
+    spec = with_search(trials=5)
+    trained = train(spec)
+    assert [trial.number for trial in trained.trials] == [0, 1, 2, 3, 4]
+    best = min(trained.trials, key=lambda trial: trial.validation)
+    assert trained.tuned == {"linear": best.parameters}
+    assert trained.candidates["linear"].validation == best.validation
+    assert best.parameters["logisticregression__C"] == trained.pipeline[-1].C
+    assert train(spec).trials == trained.trials
+    ended_by_time = train(with_search(seconds=3600), {"linear": 5})
+    assert ended_by_time.predictions_sha256 == trained.predictions_sha256
+
+
+def test_what_is_worse_than_the_candidate_as_it_is_is_not_taken() -> None:
+    spec = with_search(trials=1)
+    frame = training.training_frame(*flights(per_day=20), spec)
+    poor = {"linear": lambda trial: {"logisticregression__C": trial.suggest_float("C", 1e-9, 1e-8)}}
+    trained = training.train(frame, candidates(), spec, WINDOW, poor)
+    assert len(trained.trials) == 1 and trained.tuned == {}
+    assert trained.pipeline[-1].C == 1.0
+
+
+def test_the_test_days_have_no_say_in_a_search() -> None:
+    spec = with_search(trials=3)
+    features, labels = flights(per_day=20)
+    turned = labels.copy()
+    late = turned["flight_date"] >= training.split(WINDOW, spec.training).test.start
+    turned.loc[late, "is_late"] = ~turned.loc[late, "is_late"]
+    first, second = (
+        training.train(training.training_frame(features, each, spec), candidates(), spec, WINDOW, spaces(spec))
+        for each in (labels, turned)
+    )
+    assert first.trials == second.trials and first.tuned == second.tuned
+
+
+def test_without_a_budget_nothing_is_searched_and_a_budget_needs_a_space() -> None:
+    assert train(SPEC).trials == ()
+    frame = training.training_frame(*flights(per_day=20), SPEC)
+    with pytest.raises(SearchError, match="gives no space to spend it on"):
+        training.train(frame, candidates(), with_search(trials=1), WINDOW)
+    with pytest.raises(SearchError, match="names lineer, which is no candidate"):
+        training.train(frame, candidates(), with_search(trials=1), WINDOW, {"lineer": spaces(SPEC)["linear"]})
+    with pytest.raises(SearchError, match=r"search space of linear cannot be set: .*'strength'"):
+        wrong = {"linear": lambda trial: {"strength": trial.suggest_float("C", 0.1, 1.0)}}
+        training.train(frame, candidates(), with_search(trials=1), WINDOW, wrong)
+
+
+def test_a_budget_without_a_limit_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "flight_delay" / "model.yaml"
+    file.parent.mkdir()
+    text = (registry.MODELS_DIR / "flight_delay" / "model.yaml").read_text()
+    file.write_text(text.replace("  seed: 2013\n", "  seed: 2013\n  search: {}\n"))
+    with pytest.raises(InvalidModelError, match=r"line \d+: training\.search: needs trials, seconds or both"):
+        read_spec(file)
+
+
+@pytest.fixture
+def mlflow_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{tmp_path}/mlflow.sqlite")
+    registry.connect.cache_clear()
+    client = registry.connect()
+    client.create_experiment(SPEC.name, artifact_location=(tmp_path / "artifacts").as_uri())
+    yield client
+    registry.connect.cache_clear()
+
+
+def test_trials_are_child_runs_and_the_plots_are_there(mlflow_client: Any) -> None:
+    spec = with_search(trials=2)
+    trained = train(spec)
+    versions = {spec.features.table: 4, spec.label.table: 7}
+    pins = registry.Pins.of(spec, WINDOW, versions, release_id=12, code_version="0123abc", input_sha256="4f0c")
+    version = registry.register(spec, trained, pins, "run-1")
+    experiment = mlflow_client.get_run(version.run_id).info.experiment_id
+    children = mlflow_client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{version.run_id}'")
+    assert {(run.data.params["candidate"], run.data.metrics["validation_log_loss"]) for run in children} == {
+        (trial.candidate, trial.validation) for trial in trained.trials
+    }
+    assert {run.info.status for run in children} == {"FINISHED"}
+    parameters = registry.logged(version).parameters
+    assert parameters["search_trials.linear"] == "2"
+    plots = {file.path: file.file_size for file in mlflow_client.list_artifacts(version.run_id, "plots")}
+    names = ("calibration", "confusion", "importances", "roc_and_precision_recall")
+    assert set(plots) == {f"plots/{name}.png" for name in names}
+    assert min(plots.values()) > 3000
+    metrics = registry.logged(version).metrics
+    assert metrics["linear/segments/origin_JFK/test_log_loss"] == trained.candidates["linear"].segments["origin=JFK"][1]
+    assert metrics["linear/test_auc_low"] < metrics["linear/test_auc"] < metrics["linear/test_auc_high"]
+    assert "Owner" in registry.card(version) and "Of 2 trials of the search" in registry.card(version)
+
+
+@pytest.mark.parametrize("task", ["flight_delay", "flight_delay_minutes"])
+@pytest.mark.parametrize("categorical", [True, False])
+def test_a_linear_model_is_always_among_the_candidates(
+    monkeypatch: pytest.MonkeyPatch, task: str, categorical: bool
+) -> None:
+    assert linear.NAME not in registry.candidates(registry.load(task))
+    spec = registry.load(task)
+    if not categorical:
+        spec = spec.model_copy(update={"features": spec.features.model_copy(update={"categorical": []})})
+
+    class Folder:
+        @staticmethod
+        def candidates(_: ModelSpec) -> dict[str, Pipeline]:
+            return {"base_rate": make_pipeline(DummyClassifier()), "t": make_pipeline(HistGradientBoostingClassifier())}
+
+    monkeypatch.setattr(registry, "_pipeline_module", lambda _spec: Folder)
+    assert list(registry.candidates(spec)) == ["base_rate", "t", "linear"]
+    features, labels = flights(per_day=20)
+    frame = training.training_frame(features, labels.assign(arrival_delay_minutes=labels["is_late"]), spec)
+    frame = frame.dropna(subset="label")
+    fitted = training._fit(registry.candidates(spec)["linear"], frame.assign(label=frame["label"].astype("int8")), spec)
+    payload, reason = attempt(fitted, frame, spec)
+    assert payload, reason
+    shape = tuple(spec.features.numeric), tuple(spec.features.categorical)
+    model = ServedModel("linear", 1, *shape, None, io.dumps(fitted), spec.task)
+    assert set(io.get_untrusted_types(data=model.payload)) <= set(TRUSTED)
+    whole = score(frame, model)
+    assert all((score(frame.head(size), model) == whole[:size]).all() for size in (1, 7, 100))
