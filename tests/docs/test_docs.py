@@ -137,7 +137,7 @@ def test_settings_that_are_named_exist(page: Path) -> None:
 def test_tables_and_dags_that_are_named_exist(page: Path) -> None:
     from lakehouse import contracts, ops, registry
 
-    examples = [path for path in (ROOT / "examples").glob("*/project")]
+    examples = list((ROOT / "examples").glob("*/project"))
     queries = [path for root in (ROOT, *examples) for path in (root / "dbt" / "models").rglob("*.sql")]
     sources = [*contracts.sources(), *(path.stem for each in examples for path in each.glob("spark_jobs/sources/*"))]
     models = [*registry.models(), *(path.name for each in examples for path in each.glob("models/*"))]
