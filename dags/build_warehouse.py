@@ -5,7 +5,7 @@ from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, 
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
 from lakehouse import contracts, warehouse
-from lakehouse.airflow import tasks
+from lakehouse.airflow import tasks, watching
 from lakehouse.airflow.partitions import IntervalMapper
 from lakehouse.interval import Interval
 
@@ -16,6 +16,13 @@ mappers = {
     tasks.table_asset(contract.table): IntervalMapper(LAG_DAYS[contract.warehouse_trigger])
     for contract in map(contracts.load, contracts.sources())
     if contract.warehouse_trigger != "none"
+}
+
+env = {
+    "DBT_INTERVAL_START": "{{ interval(partition_key).start }}",
+    "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
+    "DBT_PARTIAL_PARSE_FILE_PATH": str(warehouse.parsed_path()),
+    "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
 }
 
 with DAG(
@@ -41,7 +48,7 @@ together.
             description="Creates the tables anew, with the run's days only: for a change of their columns.",
         )
     },
-    user_defined_macros={"interval": Interval.parse},
+    user_defined_macros={"interval": Interval.parse, "unchanged": warehouse.unchanged},
     default_args={"owner": "analytics", **tasks.RETRIES},
     tags=["warehouse", "silver", "gold", "dbt"],
 ):
@@ -52,13 +59,21 @@ together.
             dbt_project_path=warehouse.PROJECT, manifest_path=warehouse.manifest_path(), install_dbt_deps=False
         ),
         profile_config=ProfileConfig(
-            profile_name="lakehouse", target_name="lake", profiles_yml_filepath=warehouse.PROJECT / "profiles.yml"
+            profile_name=warehouse.PROFILE,
+            target_name=warehouse.TARGET,
+            profiles_yml_filepath=warehouse.PROJECT / "profiles.yml",
         ),
         execution_config=ExecutionConfig(
             execution_mode=ExecutionMode.WATCHER,
             invocation_mode=InvocationMode.DBT_RUNNER,
             # Of the task that runs dbt; the tasks of the models only follow it.
-            setup_operator_args={"pool": tasks.ENGINE_POOL},
+            setup_operator_args={
+                "pool": tasks.ENGINE_POOL,
+                "env": {
+                    **env,
+                    **{name: f"{{{{ unchanged()['{name}'] }}}}" for name in ("DBT_MADE_FROM", "DBT_UNCHANGED")},
+                },
+            },
         ),
         render_config=RenderConfig(
             load_method=LoadMode.DBT_MANIFEST,
@@ -66,15 +81,13 @@ together.
             emit_datasets=False,
         ),
         operator_args={
-            "poke_interval": 1,
-            "env": {
-                "DBT_INTERVAL_START": "{{ interval(partition_key).start }}",
-                "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
-                "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
-            },
+            "env": env,
             "full_refresh": "{{ params.full_refresh }}",
+            # The models' tasks are told by events; nobody reads what dbt would write beside.
+            "dbt_cmd_global_flags": ["--no-write-json", "--log-level-file", "none"],
         },
     )
+    watching.start_in_triggerer(dbt)
     checked = [tasks.test_warehouse(), tasks.gate_warehouse()]
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
     chain(prepared, dbt, checked, released)

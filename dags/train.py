@@ -32,7 +32,13 @@ Its card: `models/{model}/README.md`.
                 pattern=r"^\d{4}-\d{2}-\d{2}/\d{4}-\d{2}-\d{2}$",
                 title="Training window",
                 description="First and last day, such as 2013-01-01/2013-02-28.",
-            )
+            ),
+            "cause": Param(
+                None,
+                type=["null", "string"],
+                title="Cause",
+                description="Why; monitoring says what its policy has found. It is kept with the run.",
+            ),
         },
         default_args={"owner": spec.owner, **tasks.RETRIES},
         tags=["train", "ml", model],

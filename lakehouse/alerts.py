@@ -239,6 +239,32 @@ def of_gates(runs: Collection[Mapping[str, Any]]) -> tuple[list[Cause], set[Scop
     return causes, judged
 
 
+def of_measures(rows: Iterable[Mapping[str, Any]], interval: Interval | None) -> tuple[list[Cause], set[Scope]]:
+    """What monitoring has found red of whole models, or of their data.
+
+    One feature that has drifted is no cause: how many have is judged, too. One that is missing is.
+
+    Args:
+        rows: Rows of ``ops.model_metrics``.
+        interval: The days that they are about.
+    """
+    causes: list[Cause] = []
+    judged: set[Scope] = set()
+    for row in rows:
+        scope = f"models.{row['model_name']}", interval
+        judged.add(scope)
+        whole = row["segment"] == "all" or row["metric"] == "null_share" or row["segment"] == "score"
+        if row["verdict"] == "red" and whole:
+            where = "" if row["segment"] == "all" else f" of {row['segment'].removeprefix('feature=')}"
+            rule = f"{row['metric']}{where}"
+            message = (
+                f"{row['role']} version {row['model_version']}: {rule} is {row['value']:.4g}, "
+                f"to be compared with {row['reference']:.4g}"
+            )
+            causes.append(Cause(*scope, rule, "warning", message, row["model_version"], row["run_id"]))
+    return causes, judged
+
+
 def _rule(row: Mapping[str, Any]) -> tuple[str, str]:
     column = f"({row['column_name']})" if row["column_name"] else ""
     return f"{row['expectation']}{column}", row["severity"]

@@ -35,12 +35,13 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
         GateFailedError: A critical expectation failed. Every table of the set is back at its released version.
         WithdrawnError: What was written for the interval has been taken back already.
     """
-    from lakehouse.gate import check
+    from lakehouse.gate import Request, check_all
 
     with step("gate", ", ".join(sorted(names)), interval) as run:
         state = released()
         passed: dict[str, int] = {}
         failures: list[str] = []
+        unchecked: dict[str, Request] = {}
         refuse_withdrawn(names, interval)
         for table in sorted(names):
             stored = tables.next_table(table)
@@ -51,32 +52,30 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
                 passed[table] = state[table].version
                 run.say("%s: nothing new since version %d was released", table, state[table].version)
                 continue
-            result = check(stored, version, suite_name=table, watch=history.watch(table, interval))
-            history.record(result, run.run_id)
+            unchecked[table] = Request(stored, version, suite_name=table, watch=history.watch(table, interval))
+        results = dict(zip(unchecked, check_all(unchecked.values()), strict=True)) if unchecked else {}
+        history.record(results.values(), run.run_id)
+        rows: list[dict[str, Any]] = []
+        for table, result in results.items():
             checked_at = dt.datetime.now(dt.UTC)
-            page = data_docs.write(result, run.run_id, checked_at)
-            ops.append(
-                "ops.gate_results",
-                [
-                    {
-                        "run_id": run.run_id,
-                        "checked_at": checked_at,
-                        "table_name": table,
-                        "version": version,
-                        "verdict": "passed" if result.success else "failed",
-                        "page": page,
-                        **row,
-                    }
-                    for row in result.rows()
-                ],
-            )
-            run.versions_in[stored] = version
+            common = {
+                "run_id": run.run_id,
+                "checked_at": checked_at,
+                "table_name": table,
+                "version": result.version,
+                "verdict": "passed" if result.success else "failed",
+                "page": data_docs.write(result, run.run_id, checked_at),
+            }
             run.assertions[table] = result.rows()
+            rows += [common | row for row in run.assertions[table]]
+            run.versions_in[result.table] = result.version
             if result.success:
-                passed[table] = version
-                run.say("%s version %d: %s", table, version, result.summary())
+                passed[table] = result.version
+                run.say("%s version %d: %s", table, result.version, result.summary())
             else:
-                failures.append(f"{table} version {version}: {result.summary()}")
+                failures.append(f"{table} version {result.version}: {result.summary()}")
+        if rows:
+            ops.append("ops.gate_results", rows)
         if failures:
             for table in sorted(names):
                 with writer(tables.next_table(table)) as run.lock:

@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -171,6 +172,38 @@ def score(
     from lakehouse.steps import job
 
     _report(job("score")(model, interval, model_version))
+
+
+@app.command(rich_help_panel=STEPS)
+def monitor(model: Annotated[str, typer.Argument(help="Name of a model folder.")], interval: IntervalOption) -> None:
+    """Measure drift, data and performance of an interval that was scored; again when its outcomes are known."""
+    from lakehouse.steps import job
+
+    _report(job("monitor")(model, interval))
+
+
+@app.command(rich_help_panel=STEPS)
+def retrain(
+    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    interval: Annotated[
+        Interval | None,
+        typer.Option(
+            "--interval",
+            "-i",
+            parser=_interval,
+            metavar="DAY|FIRST/LAST",
+            help="Monitored days; the newest without it.",
+        ),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say what would be decided, and why.")] = False,
+) -> None:
+    """Train a model again if its policy finds a cause; the decision is kept with its evidence."""
+    from lakehouse.steps import job
+
+    decided = job("retrain")(model, interval, check=check)
+    _report(decided)
+    if decided["decision"] == "retrain" and not check:
+        _report(job("train")(model, Interval.parse(decided["window"]), None, decided["reason"]))
 
 
 @app.command(rich_help_panel=STEPS)
@@ -616,8 +649,13 @@ def docs(
 
 @app.command(rich_help_panel=DEVELOPMENT, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(context: typer.Context) -> None:
-    """Run the test suite; further arguments go to pytest."""
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *context.args], cwd=PROJECT_DIR))
+    """Run the test suite, in two processes where the machine has room; arguments go to pytest, which then is one."""
+    from psutil import virtual_memory
+
+    # Each has an engine of its own, and one of them the whole platform.
+    room = len(os.sched_getaffinity(0)) > 1 and virtual_memory().available > 12 * 2**30
+    arguments = context.args or (["-n", "2", "--dist", "loadgroup"] if room else [])
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=PROJECT_DIR))
 
 
 @app.command(rich_help_panel=DEVELOPMENT)

@@ -331,7 +331,7 @@ class OneQueryEngine(SparkDFExecutionEngine):
         values: Metrics = {}
         answered = [count for count in counts if self._figures and _figure(count, self._figures)]
         asked = [count for count in counts if count not in answered]
-        with _one_job_per_query(self.spark):
+        with one_job_per_query(self.spark):
             domains = [count.domain for count in asked] + [key.domain for key in keys]
             figures = self._figures if self._figures and not self._figures.found else None
             if figures:
@@ -476,8 +476,12 @@ def _with_unused_rows(metrics: Iterable[MetricConfiguration], known: Metrics) ->
 
 
 @contextmanager
-def _one_job_per_query(spark: SparkSession) -> Iterator[None]:
-    """Without adaptive execution a query is one Spark job; with it, one per stage."""
+def one_job_per_query(spark: SparkSession) -> Iterator[None]:
+    """Without adaptive execution a query is one Spark job; with it, one per stage.
+
+    Args:
+        spark: The session whose queries are meant.
+    """
     before = spark.conf.get(_ADAPTIVE)
     if before == "false":
         yield

@@ -12,6 +12,8 @@ from lakehouse import release as releases
 from lakehouse.anomalies import Figure, Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lakehouse.gate import GateResult
     from lakehouse.interval import Interval
 
@@ -29,15 +31,18 @@ def watch(table: str, interval: Interval | None) -> Watch | None:
     return anomalies.watch(rules, interval, *read(table))
 
 
-def record(result: GateResult, run_id: str) -> None:
-    """Keep what a gate has seen.
+def record(results: Iterable[GateResult], run_id: str) -> None:
+    """Keep what a gate has seen, in one commit.
 
     Args:
-        result: Its result.
+        results: Its results, one for each table.
         run_id: The gate's run.
     """
-    if not result.figures:
-        return
+    if rows := [row for result in results for row in _rows(result, run_id)]:
+        ops.append("ops.profiles", rows)
+
+
+def _rows(result: GateResult, run_id: str) -> list[dict[str, Any]]:
     rules = anomalies.read(result.suite.meta)
     per = next((rule.per for rule in rules if rule.per), None)
     now = dt.datetime.now(dt.UTC)
@@ -66,7 +71,7 @@ def record(result: GateResult, run_id: str) -> None:
                     "max": newest.isoformat() if newest else None,
                 }
             )
-    ops.append("ops.profiles", rows)
+    return rows
 
 
 def read(table: str) -> tuple[list[Figure], list[Figure]]:

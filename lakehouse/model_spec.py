@@ -127,6 +127,38 @@ class Promotion(_Part):
     segment_rows: int = Field(200, gt=0, description="Segments of fewer rows are not looked at.")
 
 
+class Monitoring(_Part):
+    """What is watched while the model is in use, and from where on it is bad."""
+
+    window_days: int = Field(
+        7, gt=0, description="Days, up to the interval's last, that drift and performance are measured on."
+    )
+    bins: int = Field(10, ge=2, le=50, description="Bins of a numeric feature: quantiles of the training snapshot.")
+    psi_warning: float = Field(0.1, gt=0, description="From this population stability index on a warning.")
+    psi: float = Field(0.25, gt=0, description="From this one on a feature has drifted, if a test agrees.")
+    significance: float = Field(0.01, gt=0, lt=1, description="Of that test, after correction for many features.")
+    null_share: float = Field(0.2, gt=0, le=1, description="Rise of a feature's share of nulls that is a defect.")
+    volume_drop: float = Field(0.5, gt=0, lt=1, description="Share of the usual rows whose absence is a defect.")
+    stale_days: int = Field(0, ge=0, description="Days that the newest features may be behind the interval's last.")
+    skill_drop: float = Field(
+        0.05, gt=0, description="Fall of the skill (1 - loss / the baseline's loss) below that of the test days."
+    )
+    segments: list[str] = Field(
+        [], description="Columns of the predictions in whose values performance is measured on its own."
+    )
+    segment_rows: int = Field(200, gt=0, description="Segments with fewer outcomes are not looked at.")
+
+
+class Retrain(_Part):
+    """What is a cause to train again; each may be left out."""
+
+    drift_share: float | None = Field(None, gt=0, le=1, description="Share of the features that have drifted.")
+    performance: bool = Field(False, description="The skill is lower than `monitoring.skill_drop` allows.")
+    max_age_days: int | None = Field(None, gt=0, description="Days since the last day of the champion's window.")
+    new_rows: int | None = Field(None, gt=0, description="Rows with an outcome since then.")
+    cooldown_days: int = Field(14, ge=0, description="Days from one training to the next, whatever the cause.")
+
+
 class ModelSpec(_Part):
     """What ``model.yaml`` declares."""
 
@@ -145,6 +177,8 @@ class ModelSpec(_Part):
     )
     training: Training
     promotion: Promotion = Field(Promotion(), description="Without it, a challenger that is better beyond doubt wins.")
+    monitoring: Monitoring = Field(Monitoring(), description="Without it, with the defaults.")
+    retrain: Retrain | None = Field(None, description="Without it, nothing is a cause to train again.")
 
     @property
     def predictions_table(self) -> str:
@@ -191,6 +225,13 @@ class ModelSpec(_Part):
         threshold = self.decision_threshold
         if self.task == "classification" and threshold is not None and not 0 < threshold < 1:
             raise ValueError("decision_threshold: is a probability: more than 0 and less than 1")
+        unseen = sorted({*self.monitoring.segments} - {*self.features.kept})
+        if unseen:
+            raise ValueError(
+                f"monitoring.segments: predictions have no {', '.join(unseen)}; add it to features.carried"
+            )
+        if self.monitoring.psi_warning > self.monitoring.psi:
+            raise ValueError("monitoring.psi_warning: is more than psi")
         if self.decision_threshold is None and {"precision", "recall"} & {*self.metrics.watch, *self.promotion.guards}:
             raise ValueError("metrics: precision and recall need a decision_threshold")
         return self

@@ -6,6 +6,7 @@ commit, without Spark.
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pyarrow as pa
@@ -171,6 +172,39 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("evidence", pa.string()),
         ]
     ),
+    "ops.model_metrics": pa.schema(
+        [
+            ("measured_at", _UTC),
+            ("run_id", pa.string()),
+            ("model_name", pa.string()),
+            ("model_version", pa.int32()),
+            ("role", pa.string()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("metric", pa.string()),
+            ("segment", pa.string()),
+            ("value", pa.float64()),
+            ("reference", pa.float64()),
+            ("verdict", pa.string()),
+        ]
+    ),
+    "ops.retrain_decisions": pa.schema(
+        [
+            ("at", _UTC),
+            ("model_name", pa.string()),
+            ("model_version", pa.int32()),
+            ("interval_start", pa.date32()),
+            ("interval_end", pa.date32()),
+            ("decision", pa.string()),
+            ("causes", pa.list_(pa.string())),
+            ("reason", pa.string()),
+            ("window_start", pa.date32()),
+            ("window_end", pa.date32()),
+            ("decided_by", pa.string()),
+            ("run_id", pa.string()),
+            ("evidence", pa.string()),
+        ]
+    ),
     "ops.fingerprints": pa.schema(
         [
             ("recorded_at", _UTC),
@@ -299,6 +333,25 @@ def append(table: str, rows: list[dict[str, Any]]) -> None:
     )
 
 
+def replace(table: str, rows: list[dict[str, Any]], where: dict[str, Any]) -> None:
+    """Put rows in the place of those that are there for the same thing, in one commit.
+
+    Args:
+        table: One of ``SCHEMAS``.
+        rows: Column values; a column that is left out is null.
+        where: Columns and values that say which rows go; every new row has them.
+    """
+    schema = SCHEMAS[table]
+    complete = [{name: row.get(name) for name in schema.names} for row in rows]
+    write_deltalake(
+        tables.location(table),
+        pa.Table.from_pylist(complete, schema=schema),
+        mode="overwrite",
+        predicate=" and ".join(f"{name} = {_literal(value)}" for name, value in where.items()),
+        commit_properties=CommitProperties(max_commit_retries=50),
+    )
+
+
 def read(table: str, columns: list[str] | None = None) -> pa.Table:
     """All rows of one of the platform's tables.
 
@@ -333,3 +386,10 @@ def create() -> list[str]:
             log.alter.add_columns(missing)
     known = [f"create table if not exists {table} using delta location '{tables.location(table)}'" for table in SCHEMAS]
     return [*known, *(f"create or replace view {view} as {query}" for view, query in VIEWS.items())]
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, int):
+        return str(value)
+    text = f"'{str(value).replace(chr(39), chr(39) * 2)}'"
+    return f"cast({text} as date)" if isinstance(value, dt.date) else text

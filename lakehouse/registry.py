@@ -397,6 +397,33 @@ def register(spec: ModelSpec, trained: Trained, pins: Pins, step_run_id: str) ->
     return _log(client, spec, trained, pins, {"fingerprint": fingerprint, "step_run_id": step_run_id})
 
 
+def keep_text(version: ModelVersion, path: str, text: str) -> None:
+    """Keep a text beside a version, as an artifact of the run that trained it.
+
+    Args:
+        version: Which.
+        path: Of the artifact; one that is there is replaced.
+        text: What it holds.
+    """
+    connect().log_text(version.run_id, text, path)
+
+
+def kept_text(version: ModelVersion, path: str) -> str | None:
+    """What :func:`keep_text` has kept; None when nothing was.
+
+    Args:
+        version: Which.
+        path: Of the artifact.
+    """
+    from mlflow.artifacts import load_text
+
+    folder = path.rpartition("/")[0] or None
+    if path not in {entry.path for entry in connect().list_artifacts(version.run_id, folder)}:
+        return None
+    text: str = load_text(f"runs:/{version.run_id}/{path}")
+    return text
+
+
 def set_alias(name: str, alias: str, number: int | None) -> None:
     """Show a version's role in MLflow.
 
@@ -420,6 +447,16 @@ def set_reason(name: str, number: int, reason: str) -> None:
         reason: Why.
     """
     connect().set_model_version_tag(name, str(number), "role_reason", reason)
+
+
+def set_cause(version: ModelVersion, cause: str) -> None:
+    """Show in MLflow why a version was trained.
+
+    Args:
+        version: Which.
+        cause: Why, as the retraining policy has said.
+    """
+    connect().set_model_version_tag(version.name, str(version.version), "cause", cause)
 
 
 def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, tags: dict[str, str]) -> ModelVersion:

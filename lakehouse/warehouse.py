@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PROJECT = PROJECT_DIR / "dbt"
 SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
+PROFILE, TARGET = "lakehouse", "lake"
 FAILED = ("error", "fail", "runtime error")
 # What a model is made from does not depend on the day, but its SQL names one.
 ANY_DAY = "2000-01-01"
@@ -91,6 +92,11 @@ def build_environment(interval: Interval, commit: dict[str, Any] | None = None) 
 def manifest_path() -> Path:
     """Where dbt's manifest of the project is kept."""
     return settings().home / "dbt" / "target" / "manifest.json"
+
+
+def parsed_path() -> Path:
+    """Where dbt keeps what it has parsed; another dbt that is told so, and given the same profile, need not parse."""
+    return manifest_path().with_name("partial_parse.msgpack")
 
 
 def ensure_manifest() -> Path:
@@ -193,6 +199,64 @@ def stored_inputs(name: str) -> list[str]:
     return sorted({each for parent in node["depends_on"]["nodes"] for each in stored_inputs(parent.rpartition(".")[2])})
 
 
+def repeatable() -> dict[str, str]:
+    """What decides about the rows of each table that is made whole from released sources, whatever the day.
+
+    Returns:
+        Model to a hash of the project and of the released versions that its query reads.
+    """
+    from lakehouse.release import released
+
+    state, project = released(), project_digest()
+    found = {}
+    for table in stored_models():
+        read = inputs(table)
+        name = table.partition(".")[2]
+        if not _names_days(f"model.lakehouse.{name}") and all(
+            each.startswith("bronze.") and each in state for each in read
+        ):
+            versions = {each: state[each].version for each in read}
+            found[name] = hashlib.sha256(json.dumps([project, versions]).encode()).hexdigest()
+    return found
+
+
+def unchanged() -> dict[str, str]:
+    """The environment variables by which a build leaves those tables alone that it would make again as they are.
+
+    Such are the tables of :func:`repeatable` whose released rows were made from the same.
+    """
+    from lakehouse import tables
+    from lakehouse.release import pending
+
+    made_from, same = repeatable(), []
+    for table in stored_models():
+        name, stored = table.partition(".")[2], tables.next_table(table)
+        if name in made_from and tables.head(stored) and not pending(table):
+            written = next(tables.lineage(stored, since=0), {})
+            if written.get("made_from") == made_from[name]:
+                same.append(name)
+    return {"DBT_MADE_FROM": json.dumps(made_from), "DBT_UNCHANGED": " ".join(same)}
+
+
+def _names_days(unique_id: str) -> bool:
+    """Whether the SQL of a model, or of one that it reads, names days: those of the build, or today."""
+    manifest = _manifest()
+    node = manifest["nodes"].get(unique_id)
+    if node is None:  # a source
+        return False
+    waiting, seen = list(node["depends_on"]["macros"]), set()
+    texts = [node["raw_code"]]
+    while waiting:
+        macro = waiting.pop()
+        if macro not in seen and macro.startswith("macro.lakehouse."):
+            seen.add(macro)
+            texts.append(manifest["macros"][macro]["macro_sql"])
+            waiting += manifest["macros"][macro]["depends_on"]["macros"]
+    if any(re.search(r"DBT_INTERVAL|\bcurrent_|\bnow\(|\brand|\buuid\(", text) for text in texts):
+        return True
+    return any(map(_names_days, node["depends_on"]["nodes"]))
+
+
 def run_dbt(
     interval: Interval,
     select: Sequence[str] | None = None,
@@ -222,7 +286,7 @@ def run_dbt(
         command += ["--select", *select]
     if full_refresh:
         command.append("--full-refresh")
-    results = list(_invoke(command, build_environment(interval, commit)))
+    results = list(_invoke(command, build_environment(interval, commit) | unchanged()))
     if not results:
         raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
     _refuse_failures(results)
@@ -448,7 +512,9 @@ def _invoke(command: list[str], variables: dict[str, str] | None = None, *, say:
     from dbt.cli.main import dbtRunner
 
     with _environment(variables or {}):
-        outcome = dbtRunner(callbacks=[_say] if say else []).invoke(["--log-level", "none", *command])
+        outcome = dbtRunner(callbacks=[_say] if say else []).invoke(
+            ["--log-level", "none", *command, "--profile", PROFILE, "--target", TARGET]
+        )
     if outcome.exception is not None:
         raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
     return outcome.result

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def run(model: str, interval: Interval | None = None, by: str | None = None) -> dict[str, Any]:
+def run(
+    model: str, interval: Interval | None = None, by: str | None = None, cause: str | None = None
+) -> dict[str, Any]:
     """Train a model on a window of released features and labels, and register it.
 
     Args:
@@ -24,6 +26,7 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
         interval: Training window, test days included. Without it, the window of ``model.yaml``'s length that
             ends on the last day with labels.
         by: Who wants it; the user of the process without it.
+        cause: Why, as the retraining policy has said; it is kept with the run.
 
     Returns:
         ``model_version``, ``roles``, ``reason`` for its role, ``candidate``, and its figures on the test days.
@@ -78,7 +81,9 @@ def run(model: str, interval: Interval | None = None, by: str | None = None) -> 
             "window": str(window),
             **{name: round(value, 6) for name, value in trained.headline().items()},
         }
-        this.details = {**outcome, "mlflow_run_id": version.run_id, "release_id": release_id}
+        this.details = {**outcome, "mlflow_run_id": version.run_id, "release_id": release_id, "cause": cause}
+        if cause is not None:
+            registry.set_cause(version, cause)
         this.say(
             "%s version %d (%s) is %s: %s",
             spec.name, version.version, trained.selected, ", ".join(version.aliases) or "without a role",

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,13 @@ def lake_home() -> Path:
     return Path(os.environ["LAKE_HOME"])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let processes side by side take whole files, and one of them the platform's tests, which share one demo."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group("e2e" if folder == "e2e" else f"{folder}/{item.path.name}"))
+
+
 LOG_LINES = 60
 _LOGS = pytest.StashKey[dict[str, str]]()
 
@@ -62,7 +70,16 @@ def keep_logs(session: pytest.Session, home: Path) -> None:
     if session.testsfailed:
         for log in [*(home / "supervisor").glob("*.log"), *(home / "logs").glob("*.log")]:
             lines = log.read_text(errors="replace").splitlines()
-            session.config.stash.setdefault(_LOGS, {})[str(log)] = "\n".join(lines[-LOG_LINES:])
+            kept = session.config.stash.setdefault(_LOGS, {})
+            kept[str(log)] = "\n".join(lines[-LOG_LINES:])
+            if hasattr(session.config, "workeroutput"):  # one of several processes: the first of them prints
+                session.config.workeroutput["logs"] = kept
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the logs that a process has kept."""
+    node.config.stash.setdefault(_LOGS, {}).update(getattr(node, "workeroutput", {}).get("logs", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -87,7 +104,6 @@ def engine(lake_home: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     subprocess.run([*command, "down"], check=True)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _remove_state() -> Iterator[None]:
-    yield
+def pytest_unconfigure() -> None:
+    """Remove the state."""
     shutil.rmtree(_HOME, ignore_errors=True)

@@ -9,6 +9,8 @@
     table is replaced without it. The model filters by the same macro.
     config.meta.interval_column: the DATE column that the macro is given.
     DBT_COMMIT in the environment: what the Delta commit says of itself (userMetadata).
+    DBT_UNCHANGED: models that are left alone, since they would be made again as they are.
+    DBT_MADE_FROM: what decides about the rows of a model, which its commit is to say.
 -#}
 {% materialization replace_interval, adapter='spark', supported_languages=['sql'] %}
     {%- set target_relation = this.incorporate(type='table') -%}
@@ -20,6 +22,13 @@
         ) }}
     {%- endif -%}
     {%- set columns = model.columns.values() | map(attribute='name') | join(', ') -%}
+
+    {%- if model.name in env_var('DBT_UNCHANGED', '').split() and load_cached_relation(this) and not should_full_refresh() -%}
+        {%- call noop_statement('main', 'UNCHANGED') -%}
+            {{ compiled_code }}
+        {%- endcall -%}
+        {{ return({'relations': [target_relation]}) }}
+    {%- endif -%}
 
     {{ run_hooks(pre_hooks) }}
 
@@ -59,5 +68,8 @@
 
 
 {% macro commit_metadata() -%}
-    {{ env_var('DBT_COMMIT', tojson({'step': 'build', 'dataset': model.name})) }}
+    {%- set commit = fromjson(env_var('DBT_COMMIT', tojson({'step': 'build', 'dataset': model.name}))) -%}
+    {%- set made_from = fromjson(env_var('DBT_MADE_FROM', '{}')).get(model.name) -%}
+    {%- if made_from -%}{%- do commit.update({'made_from': made_from}) -%}{%- endif -%}
+    {{ tojson(commit) }}
 {%- endmacro %}

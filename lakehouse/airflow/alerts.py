@@ -52,6 +52,22 @@ def after_gate(context: Context) -> None:
     deliver(context)
 
 
+def after_monitor(context: Context) -> None:
+    """Raise what monitoring has found red, and send it.
+
+    Args:
+        context: Of the task, which has succeeded.
+    """
+    if not settings().alerts:
+        return
+    from lakehouse import alerts, monitoring_pages
+
+    ti, interval = context["ti"], _interval(context)
+    causes, judged = alerts.of_measures(monitoring_pages.of_task(ti.dag_id, ti.run_id, ti.task_id), interval)
+    alerts.report(causes, judged)
+    deliver(context)
+
+
 def after_wait(source: str, context: Context) -> None:
     """Raise that a source is late, and send it.
 

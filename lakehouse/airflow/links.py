@@ -30,5 +30,20 @@ class DataDocsLink(BaseOperatorLink):
         return "/".join([PREFIX, "data-docs", "task", *map(_part, (ti_key.dag_id, ti_key.run_id, ti_key.task_id))])
 
 
+class MonitoringLink(BaseOperatorLink):
+    """From the task that monitors a model to the report of its interval."""
+
+    name = "Report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """The page of what a task has measured.
+
+        Args:
+            operator: The task.
+            ti_key: Its run.
+        """
+        return "/".join([PREFIX, "monitoring", "task", *map(_part, (ti_key.dag_id, ti_key.run_id, ti_key.task_id))])
+
+
 def _part(text: Any) -> str:
     return quote(str(text), safe="")

@@ -11,8 +11,9 @@ from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_da
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
-from lakehouse import data_docs
+from lakehouse import data_docs, monitoring_pages
 from lakehouse.airflow.links import PREFIX
+from lakehouse.interval import Interval, InvalidIntervalError
 
 DATA_DOCS = f"{PREFIX}/data-docs/"
 
@@ -53,3 +54,35 @@ def data_docs_page(page: str) -> Response:
     if not path.is_relative_to(folder) or path.suffix != ".html" or not path.is_file():
         raise HTTPException(404, "There is no such page.")
     return FileResponse(path, media_type="text/html")
+
+
+@app.get(
+    "/monitoring/task/{dag_id}/{run_id:path}/{task_id}",
+    dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))],
+)
+def report_of_task(dag_id: str, run_id: str, task_id: str) -> HTMLResponse:
+    """What a task has measured of a model."""
+    rows = monitoring_pages.of_task(dag_id, run_id, task_id)
+    if not rows:
+        raise HTTPException(404, "The task has measured nothing, or it was measured again since.")
+    interval = Interval(rows[0]["interval_start"], rows[0]["interval_end"])
+    return HTMLResponse(monitoring_pages.report(rows[0]["model_name"], interval))
+
+
+@app.get("/monitoring/{model}", dependencies=[Depends(may_read_all)])
+def newest_report(model: str) -> HTMLResponse:
+    """The report of the newest interval of a model."""
+    interval = monitoring_pages.newest(model)
+    if interval is None:
+        raise HTTPException(404, "Nothing has been measured of such a model.")
+    return HTMLResponse(monitoring_pages.report(model, interval))
+
+
+@app.get("/monitoring/{model}/{days:path}", dependencies=[Depends(may_read_all)])
+def report(model: str, days: str) -> HTMLResponse:
+    """The report of an interval of a model."""
+    try:
+        interval = Interval.parse(days)
+    except InvalidIntervalError as error:
+        raise HTTPException(404, str(error)) from error
+    return HTMLResponse(monitoring_pages.report(model, interval))

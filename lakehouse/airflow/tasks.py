@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import InvalidPartitionKeyError
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, BaseSensorOperator, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow.sdk.execution_time.hitl import HITLUser
 
 from lakehouse import contracts, readers
 from lakehouse.airflow import alerts
-from lakehouse.airflow.links import DataDocsLink
+from lakehouse.airflow.links import DataDocsLink, MonitoringLink
 from lakehouse.airflow.partitions import parse_key
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
@@ -213,6 +214,22 @@ def links_to_data_docs(make: Callable[..., Any]) -> Callable[..., Any]:
     return linked
 
 
+def links_to_monitoring(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the tasks that monitor a model the link to its report.
+
+    Args:
+        make: What makes such a task.
+    """
+
+    @wraps(make)
+    def linked(model: str) -> Any:
+        made = make(model)
+        made.operator.operator_extra_links = (MonitoringLink(),)
+        return made
+
+    return linked
+
+
 @task(pool=ENGINE_POOL)
 def land(source: str) -> dict[str, Any]:
     """Read the interval of the source into its bronze table; rows that break the contract go to quarantine.
@@ -334,7 +351,7 @@ def train(model: str) -> dict[str, Any]:
     window = context["params"]["window"]
     with no_retry():
         by = context["dag_run"].triggering_user_name
-        return job("train")(model, Interval.parse(window) if window else None, by)
+        return job("train")(model, Interval.parse(window) if window else None, by, context["params"]["cause"])
 
 
 @task(pool=ENGINE_POOL)
@@ -353,6 +370,69 @@ def score(model: str) -> dict[str, Any]:
 
     with no_retry():
         return job("score")(model, interval, context["params"]["model_version"])
+
+
+@links_to_monitoring
+@task(pool=ENGINE_POOL, on_success_callback=alerts.after_monitor)
+def monitor(model: str) -> dict[str, Any]:
+    """Measure drift, data and performance of the interval, as far as its outcomes are known.
+
+    Days without predictions are skipped. Repeated, it replaces what it has measured before. By hand:
+    `lake monitor MODEL --interval DAYS`.
+    """
+    interval = run_interval(get_current_context())
+    from lakehouse.monitoring import NothingToMonitorError
+    from lakehouse.steps import job
+
+    with no_retry():
+        try:
+            return job("monitor")(model, interval)
+        except NothingToMonitorError as error:
+            raise AirflowSkipException(str(error)) from error
+
+
+@task(pool=ENGINE_POOL)
+def decide(model: str) -> dict[str, Any]:
+    """Ask the model's policy whether it is to be trained again, and keep the answer with its evidence.
+
+    Without a cause, or with the parameter `retrain` off, what follows is skipped. By hand: `lake retrain MODEL`.
+    """
+    context = get_current_context()
+    interval = run_interval(context)
+    from lakehouse.registry import load
+    from lakehouse.retraining import NotMonitoredError
+    from lakehouse.steps import job
+
+    if load(model).retrain is None:
+        raise AirflowSkipException(f"models/{model}/model.yaml has no section retrain.")
+    by = context["dag_run"].triggering_user_name
+    with no_retry():
+        try:
+            decided: dict[str, Any] = job("retrain")(model, interval, by, check=not context["params"]["retrain"])
+        except NotMonitoredError as error:  # another version has become champion since these days were scored
+            raise AirflowSkipException(str(error)) from error
+    if decided["decision"] != "retrain" or not context["params"]["retrain"]:
+        raise AirflowSkipException(f"{decided['decision']}: {decided['reason']}")
+    return decided
+
+
+def train_again(model: str) -> TriggerDagRunOperator:
+    """Start the training of a model with the window and the cause that were decided.
+
+    Args:
+        model: Name of a model folder.
+    """
+    decided = "ti.xcom_pull(task_ids='decide')"
+    return TriggerDagRunOperator(
+        task_id="train",
+        trigger_dag_id=f"train_{model}",
+        # The same decision, tried again, starts no second training.
+        trigger_run_id=f"retrain__{{{{ {decided}['interval'] | replace('/', '_') }}}}",
+        skip_when_already_exists=True,
+        openlineage_inject_parent_info=False,  # it would be a key of the conf that the DAG does not know
+        conf={"window": f"{{{{ {decided}['window'] }}}}", "cause": f"{{{{ {decided}['reason'] }}}}"},
+        doc_md="Starts the training; the version that it makes still has to win against the champion.",
+    )
 
 
 @task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -93,7 +94,12 @@ def airflow_environment() -> dict[str, str]:
             "task_queued_timeout_check_interval": 30,
         },
         "workers": {"min_heartbeat_interval": 1, "execution_api_timeout": 30},
-        "dag_processor": {"refresh_interval": 30, "min_file_process_interval": 30, "parsing_processes": 1},
+        "dag_processor": {
+            # A file that has changed is read at once; what it is made from, such as contracts, within a minute.
+            "refresh_interval": 30,
+            "min_file_process_interval": 60,
+            "parsing_processes": 1,
+        },
         "logging": {
             "base_log_folder": home / "logs",
             "dag_processor_child_process_log_directory": home / "logs" / "dag_processor",
@@ -108,7 +114,14 @@ def airflow_environment() -> dict[str, str]:
             "emission_policy": json.dumps([{"scope": {}, "controls": {"include_source_code": False}}]),
             "execute_in_thread": True,
         },
-        "cosmos": {"enable_telemetry": False, "cache_dir": home / "cosmos"},
+        "cosmos": {
+            "enable_telemetry": False,
+            "cache_dir": home / "cosmos",
+            # dbt is handed what it has parsed for the manifest, which is never older than the project.
+            "enable_cache_partial_parse": False,
+            # A copy of all states after each of them; without it, models whose state is lost are built once more.
+            "enable_watcher_reliable_retry": False,
+        },
     }
     variables = {
         f"AIRFLOW__{section}__{name}".upper(): str(value)
@@ -129,8 +142,15 @@ def hostname() -> str:
 def prepare() -> None:
     """Bring Airflow's database to the installed version, with its roles, pools and first user.
 
-    That takes seconds of imports, so it is left out when the database says that nothing has changed.
+    That takes seconds of imports, so it is left out when the database says that nothing has changed. More than one
+    part asks for it.
     """
+    with (settings().home / "airflow-setup.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _set_up()
+
+
+def _set_up() -> None:
     postgres.ensure_database("airflow")
     openlineage.prepare()
     wanted = {package: version(package) for package in ("apache-airflow", "apache-airflow-providers-fab")}
@@ -164,6 +184,8 @@ def run(component: str) -> NoReturn:
     """
     os.environ.update(airflow_environment())
     arguments = ["airflow", component]
+    if component == "dag-processor":
+        arguments = ["lakehouse.airflow.dag_processor"]
     if component in ("scheduler", "triggerer"):
         # The API server reads the log files themselves; a log server would listen on every interface.
         arguments.append("--skip-serve-logs")

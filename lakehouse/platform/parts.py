@@ -133,13 +133,15 @@ def parts() -> dict[str, Part]:
             )
         )
         for name in ("dag-processor", "scheduler", "triggerer"):
+            # A scheduler that is up before the API server fails its first tasks; the files are read without it.
+            alone = name == "dag-processor"
             found.append(
                 Part(
                     name,
                     run=partial(airflow.run, name),
                     check=partial(airflow.check_heartbeat, name),
-                    # A scheduler that is up before the API server fails its first tasks.
-                    needs=("api-server",),
+                    needs=("postgres",) if alone else ("api-server",),
+                    prepare=airflow.prepare if alone else _nothing,
                     # The scheduler's workers and their tasks end with it; their runs are taken up again.
                     stop_whole_group=True,
                     groups=("airflow",),

@@ -22,6 +22,8 @@ DAG_IDS = {
     "score_flight_delay",
     "train_flight_delay_minutes",
     "score_flight_delay_minutes",
+    "monitor_flight_delay",
+    "monitor_flight_delay_minutes",
     "rollback",
     "override_gate",
     "escalate_alerts",
@@ -109,6 +111,8 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     first, *_, last = dag.topological_sort()
     assert (first.task_id, last.task_id) == ("prepare", "release")
     assert [asset.name for asset in last.outlets] == ["gold"]
+    for task in dag.tasks:
+        assert task.start_from_trigger == (task.task_id in {f"dbt.{model}_run" for model in MODELS}), task
     for check in ("test_warehouse", "gate_warehouse"):
         assert dag.get_task(check).upstream_task_ids >= {"dbt.dbt_producer_watcher_done"}
         assert dag.get_task(check).downstream_task_ids == {"release"}
@@ -136,11 +140,30 @@ def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None
     assert approve.response_timeout and not approve.defaults
 
 
+def test_a_cause_to_retrain_starts_one_training_with_it(bag: Any, stored: dict[str, Any]) -> None:
+    dag = bag.dags["monitor_flight_delay"]
+    assert [task.task_id for task in dag.topological_sort()] == ["monitor", "decide", "train"]
+    task = dag.get_task("train")
+    decided = {"interval": "2013-03-01/2013-03-07", "window": "2013-01-15/2013-03-07", "reason": "age: 57 days"}
+    pull = type("TaskInstance", (), {"xcom_pull": staticmethod(lambda task_ids: {"decide": decided}[task_ids])})
+    environment = dag.get_template_env()
+    conf = task.render_template(task.conf, {"ti": pull}, environment)
+    assert conf == {"window": "2013-01-15/2013-03-07", "cause": "age: 57 days"}
+    stored[task.trigger_dag_id].params.deep_merge(conf).validate()
+    run_id = task.render_template(task.trigger_run_id, {"ti": pull}, environment)
+    assert run_id == "retrain__2013-03-01_2013-03-07" and task.skip_when_already_exists
+    # What Airflow would add is a key that the training does not know, and refuses.
+    assert not task.openlineage_inject_parent_info
+
+
 def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
     engine = {"prepare", "land", "gate", "gate_warehouse", "release", "train", "score", "dbt.dbt_producer_watcher"}
-    engine |= {"replay", "rollback", "override", "test_warehouse"}
+    engine |= {"replay", "rollback", "override", "test_warehouse", "monitor", "decide"}
     for dag in bag.dags.values():
         for task in dag.tasks:
+            if dag.dag_id.startswith("monitor_") and task.task_id == "train":
+                assert task.pool == "default_pool"  # it starts a run, whose own task has the slot
+                continue
             assert task.pool == ("engine" if task.task_id in engine else "default_pool"), task
 
 
@@ -152,6 +175,8 @@ def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
         ("build_warehouse", {"full_refresh": 1}),
         ("train_flight_delay", {"window": "2013"}),
         ("train_flight_delay", {"window": 28}),
+        ("train_flight_delay", {"cause": ["drift"]}),
+        ("monitor_flight_delay", {"retrain": "yes"}),
         ("score_flight_delay", {"model_version": "champion"}),
         ("score_flight_delay", {"model_version": 0}),
         ("replay_weather", {"dry_run": "yes"}),
@@ -179,7 +204,10 @@ def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict
         ("build_warehouse", {"full_refresh": True}),
         ("train_flight_delay", {}),
         ("train_flight_delay", {"window": "2013-01-01/2013-02-28"}),
+        ("train_flight_delay", {"window": "2013-01-01/2013-02-28", "cause": "age: 57 days"}),
         ("score_flight_delay", {}),
+        ("monitor_flight_delay", {}),
+        ("monitor_flight_delay", {"retrain": False}),
         ("score_flight_delay", {"model_version": 2}),
         ("replay_weather", {"dry_run": True}),
         ("rollback", {"what": "12"}),

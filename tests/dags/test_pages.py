@@ -49,13 +49,14 @@ def page(lake_home: Any) -> str:
     return "/data-docs/gold/x/1-a.html"
 
 
+REPORTS = ["/monitoring/flight_delay", "/monitoring/flight_delay/2013-03-01/2013-03-07"]
 PATHS = ["/data-docs/", "/data-docs/task/ingest_planes/manual__2013-03-01T00:00:00+00:00/gate"]
 
 
 @pytest.mark.parametrize("role", [None, "nobody"])
 def test_nobody_sees_a_page_without_the_right_to(client: Any, token: Any, page: str, role: str | None) -> None:
     headers = token(None) if role else {}
-    for path in [*PATHS, page]:
+    for path in [*PATHS, *REPORTS, page]:
         assert client.get(path, headers=headers).status_code == (403 if role else 401), path
         assert client.get(f"{path}?dag_id=ingest_planes", headers=headers).status_code == (403 if role else 401)
 
@@ -92,3 +93,31 @@ def test_the_gates_link_to_the_list_of_their_run(bag: Any, stored: dict[str, Any
         assert address == f"/lakehouse/data-docs/task/{dag_id}/manual__a%2Bb/{task_id}"
         assert [known.name for known in stored[dag_id].get_task(task_id).operator_extra_links] == ["Data Docs"]
     assert not bag.dags["ingest_planes"].get_task("land").operator_extra_links
+
+
+def test_a_viewer_sees_the_report_of_a_model(client: Any, token: Any) -> None:
+    import datetime as dt
+
+    from lakehouse import ops
+
+    days = {"interval_start": dt.date(2013, 3, 1), "interval_end": dt.date(2013, 3, 7)}
+    whose = {"model_name": "flight_delay", "model_version": 4, "role": "champion", "run_id": "r1"}
+    measures = [
+        {"metric": "log_loss", "segment": "all", "value": 0.4321, "reference": 0.4},
+        {"metric": "psi", "segment": "feature=<b>", "value": 0.3, "reference": 0.25, "verdict": "red"},
+        {"metric": "log_loss", "segment": "origin=JFK", "value": 0.5},
+    ]
+    ops.replace("ops.model_metrics", [{**days, **whose, **each} for each in measures], {**days, "model_version": 4})
+    task = {"airflow_dag_id": "monitor_flight_delay", "airflow_run_id": "a", "airflow_task_id": "monitor"}
+    ops.append("ops.runs", [{"run_id": "r1", **task}])
+    viewer = token("viewer")
+    for path in [*REPORTS, "/monitoring/task/monitor_flight_delay/a/monitor"]:
+        text = client.get(path, headers=viewer).text
+        assert "champion, version 4" in text and "0.4321" in text and "origin=JFK" in text, path
+        assert "&lt;b&gt;" in text and "<b>" not in text
+    for path in (
+        "/monitoring/task/monitor_flight_delay/b/monitor",
+        "/monitoring/other",
+        "/monitoring/flight_delay/may",
+    ):
+        assert client.get(path, headers=viewer).status_code == 404, path

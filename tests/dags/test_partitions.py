@@ -9,6 +9,7 @@ import pendulum
 import pytest
 
 UTC = dt.UTC
+RANGE = "2013-03-01/2013-03-07"
 
 
 def midnight(day: str) -> dt.datetime:
@@ -20,6 +21,7 @@ def midnight(day: str) -> dt.datetime:
     [
         (0, "2013-03-01", "2013-03-01"),
         (0, "2013-01-01/2013-02-28", "2013-01-01/2013-02-28"),
+        (-1, "2013-03-01", "2013-02-28"),
         (1, "2013-03-01", "2013-03-02"),
         (1, "2013-12-31", "2014-01-01"),
         (1, "2013-01-01/2013-02-28", ["2013-01-01/2013-02-28", "2013-03-01"]),
@@ -50,7 +52,9 @@ def test_a_mapper_is_the_same_when_it_is_read_back(lag_days: int, limit: int | N
     "key",
     ["tomorrow", "2013-02-30", "2013-03-02/2013-03-01", "20130301", " 2013-03-01", "2013-03-01/2013-03-01", "2013-W09"],
 )
-@pytest.mark.parametrize("dag_id", ["ingest_planes", "replay_planes", "build_warehouse", "score_flight_delay"])
+@pytest.mark.parametrize(
+    "dag_id", ["ingest_planes", "replay_planes", "build_warehouse", "score_flight_delay", "monitor_flight_delay"]
+)
 def test_a_key_that_is_not_an_interval_in_its_one_form_is_refused(
     stored: dict[str, Any], dag_id: str, key: str
 ) -> None:
@@ -60,7 +64,9 @@ def test_a_key_that_is_not_an_interval_in_its_one_form_is_refused(
         stored[dag_id].timetable.resolve_partition_date(key)
 
 
-@pytest.mark.parametrize("dag_id", ["ingest_planes", "replay_planes", "build_warehouse", "score_flight_delay"])
+@pytest.mark.parametrize(
+    "dag_id", ["ingest_planes", "replay_planes", "build_warehouse", "score_flight_delay", "monitor_flight_delay"]
+)
 def test_a_day_has_a_date_and_a_range_has_none(stored: dict[str, Any], dag_id: str) -> None:
     timetable = stored[dag_id].timetable
     assert timetable.resolve_partition_date("2013-03-01") == midnight("2013-03-01")
@@ -124,3 +130,16 @@ def test_scores_follow_the_warehouse_day_by_day(stored: dict[str, Any]) -> None:
     timetable = stored["score_flight_delay"].timetable
     assert [key.name for key, _ in timetable.asset_condition.iter_assets()] == ["gold"]
     assert timetable.get_partition_mapper(name="gold").to_downstream("2013-03-01") == "2013-03-01"
+
+
+def test_monitoring_follows_the_scores_and_again_the_outcomes(stored: dict[str, Any]) -> None:
+    from airflow.sdk import AssetAny
+    from airflow.serialization.definitions.assets import SerializedAssetAny
+
+    timetable = stored["monitor_flight_delay"].timetable
+    assert isinstance(timetable.asset_condition, AssetAny | SerializedAssetAny)
+    led_to = {
+        key.name: [timetable.get_partition_mapper(name=key.name).to_downstream(days) for days in ("2013-03-02", RANGE)]
+        for key, _ in timetable.asset_condition.iter_assets()
+    }
+    assert led_to == {"ml.predictions_flight_delay": ["2013-03-02", RANGE], "gold": ["2013-03-01", []]}

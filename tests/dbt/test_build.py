@@ -163,6 +163,19 @@ def test_a_commit_says_who_made_it(built: dict[str, pd.DataFrame]) -> None:
     assert DeltaTable(folder("gold_next.fct_flights"), version=0).to_pandas().empty
 
 
+def test_a_table_that_would_be_made_again_as_it_is_is_left_alone(
+    built: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = {"DBT_MADE_FROM": '{"dim_planes": "these"}', "DBT_UNCHANGED": ""}
+    monkeypatch.setattr(warehouse, "unchanged", lambda: same)
+    warehouse.run_dbt(DAYS, ["dim_planes"], commit={"run_id": "the run"})
+    log = DeltaTable(folder("gold_next.dim_planes"))
+    assert log.history(1)[0]["userMetadata"] == '{"run_id": "the run", "made_from": "these"}'
+    same["DBT_UNCHANGED"] = "dim_planes"
+    assert warehouse.run_dbt(DAYS, ["dim_planes"]).keys() == {"dim_planes"}
+    assert DeltaTable(folder("gold_next.dim_planes")).version() == log.version()
+
+
 def test_building_again_and_out_of_order_leaves_the_same_rows(built: dict[str, pd.DataFrame]) -> None:
     warehouse.run_dbt(Interval(dt.date(2013, 1, 2), dt.date(2013, 1, 4)))
     for name, rows in built.items():

@@ -88,6 +88,22 @@ def test_an_unchanged_project_is_not_parsed_again(manifest: dict[str, Any], monk
     assert warehouse.ensure_manifest().is_file()
 
 
+def test_only_what_is_made_whole_from_released_sources_can_be_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lakehouse import release
+    from lakehouse.release import Released
+
+    state = {f"bronze.{name}": Released(f"bronze.{name}", 3, 7) for name in ("planes", "airlines", "flight_schedule")}
+    monkeypatch.setattr(release, "released", lambda: state)
+    before = warehouse.repeatable()
+    assert set(before) == {"dim_planes"}
+    state["bronze.airlines"] = Released("bronze.airlines", 4, 8)
+    assert warehouse.repeatable() == before
+    state["bronze.planes"] = Released("bronze.planes", 4, 9)
+    assert warehouse.repeatable().keys() == before.keys() and warehouse.repeatable() != before
+    del state["bronze.planes"]
+    assert warehouse.repeatable() == {}
+
+
 def test_variables() -> None:
     assert warehouse.build_environment(Interval.parse("2013-01-01/2013-02-28"), {"run_id": "r"}) == {
         "DBT_INTERVAL_START": "2013-01-01",

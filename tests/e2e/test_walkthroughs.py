@@ -16,6 +16,7 @@ PAGES = (
     "docs/explanation/how-data-becomes-visible.md",
     "docs/explanation/lineage.md",
     "docs/how-to/backfill.md",
+    "docs/how-to/monitor.md",
     "docs/how-to/promote.md",
     "docs/how-to/query.md",
     "docs/how-to/trigger-by-rest.md",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lakehouse.alerts import Alert, Cause, due, fold
+from lakehouse.alerts import Alert, Cause, due, fold, of_measures
 from lakehouse.interval import Interval
 from lakehouse.settings import AlertRoute
 
@@ -89,3 +89,24 @@ def test_a_route_that_is_not_clear_is_refused() -> None:
         AlertRoute(notifier="slack please")
     with pytest.raises(ValidationError, match="after"):
         route(after=3)
+
+
+def test_a_model_is_an_alert_when_it_as_a_whole_or_its_data_is_red_and_one_drifted_feature_is_none() -> None:
+    whose = {"model_name": "m", "model_version": 3, "role": "champion", "run_id": "r", "reference": 0.25}
+    rows = [
+        whose | {"metric": metric, "segment": segment, "value": 0.5, "verdict": verdict}
+        for metric, segment, verdict in [
+            ("skill", "all", "red"),
+            ("psi", "score", "red"),
+            ("psi", "feature=x", "red"),
+            ("null_share", "feature=x", "red"),
+            ("skill", "origin=JFK", "red"),
+            ("drifted_share", "all", "green"),
+        ]
+    ]
+    days = Interval.parse("2013-03-01/2013-03-07")
+    causes, judged = of_measures(rows, days)
+    assert judged == {("models.m", days)}
+    assert [cause.rule for cause in causes] == ["skill", "psi of score", "null_share of x"]
+    assert causes[2].message == "champion version 3: null_share of x is 0.5, to be compared with 0.25"
+    assert of_measures([row | {"verdict": "green"} for row in rows], days) == ([], {("models.m", days)})

@@ -1,0 +1,47 @@
+"""Airflow DAGs ``monitor_<model>``: watch a model in use, and train it again when its policy finds a cause."""
+
+from airflow.sdk import DAG, AssetAny, Param, PartitionedAssetTimetable, chain
+
+from lakehouse import registry
+from lakehouse.airflow import tasks
+from lakehouse.airflow.partitions import IntervalMapper
+
+for model in registry.models():
+    spec = registry.load(model)
+    predictions, warehouse = tasks.table_asset(spec.predictions_table), tasks.table_asset("gold")
+    with DAG(
+        dag_id=f"monitor_{model}",
+        description=f"Measures drift, data and performance of {model}, and decides whether to train it again.",
+        doc_md=f"""
+{spec.description}
+
+Compares the run's days of `{spec.features.table}` and `{spec.predictions_table}` with the snapshot that the version was
+trained on, and the predictions with the outcomes in `{spec.label.table}` as far as they are known, into
+`ops.model_metrics`. Then the model's `retrain` policy is asked; a decision to train, with its cause, is kept in
+`ops.retrain_decisions`, and starts `train_{model}`.
+
+A run starts by itself when the predictions of a day are released, and again {spec.label.known_after_days} days later,
+when the warehouse is released with its outcomes.
+{tasks.HOW_TO_RUN}""",
+        schedule=PartitionedAssetTimetable(
+            assets=AssetAny(predictions, warehouse),
+            partition_mapper_config={
+                predictions: IntervalMapper(),
+                warehouse: IntervalMapper(-spec.label.known_after_days, ranges=False),
+            },
+        ),
+        start_date=tasks.START,
+        catchup=False,
+        max_active_runs=1,  # one writer for each table
+        params={
+            "retrain": Param(
+                True,
+                type="boolean",
+                title="Retrain",
+                description="Whether a training is started when the policy finds a cause.",
+            )
+        },
+        default_args={"owner": spec.owner, **tasks.RETRIES},
+        tags=["monitor", "ml", model],
+    ):
+        chain(tasks.monitor(model), tasks.decide(model), tasks.train_again(model))

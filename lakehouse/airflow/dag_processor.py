@@ -1,0 +1,47 @@
+"""Airflow's DAG processor, with the libraries of the DAG files in memory.
+
+It forks a process for each file that it reads, and reads each again and again: what it has imported itself, none of
+them has to import.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+
+LIBRARIES = (
+    "airflow.providers.openlineage.plugins.openlineage",
+    "airflow.providers.standard.decorators.python",
+    "airflow.providers.standard.operators.hitl",
+    "airflow.sdk",
+    "airflow.serialization.serialized_objects",
+    "airflow.timetables.trigger",
+    "cosmos",
+    "cosmos.airflow.task_group",
+    "cosmos.operators.watcher",
+    "cosmos.plugin.airflow3",
+    "lakehouse.airflow.partitions",
+    "lakehouse.airflow.plugin",
+    "lakehouse.airflow.tasks",
+    "lakehouse.airflow.watching",
+    "lakehouse.registry",
+    "lakehouse.warehouse",
+)
+
+
+def main() -> None:
+    """Import, then run Airflow's command."""
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    from airflow.__main__ import main as airflow
+
+    # What is there is not looked through by the collector of each process, which would copy its pages.
+    gc.collect()
+    gc.freeze()
+    sys.argv = ["airflow", "dag-processor"]
+    airflow()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Monitoring: what is told of a model in use, as rows of ``ops.model_metrics`` with a verdict where there is a limit.
+
+Pure functions; :mod:`spark_jobs.monitor` counts and adds up on the engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lakehouse.drift import GREEN, RED, YELLOW, Bins, Drift, compare
+from lakehouse.errors import LakeError
+from lakehouse.interval import Interval
+from lakehouse.model_spec import Monitoring
+
+ALL = "all"
+SCORE = "score"
+DEFECTS = ("rows", "stale_days", "changed_columns", "null_share")
+"""Metrics that are red when the data is broken, and not when the world has changed."""
+
+
+class NothingToMonitorError(LakeError):
+    """A model has no released predictions for an interval."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure.
+
+    Attributes:
+        metric: What was measured.
+        segment: ``all``, ``feature=NAME``, or ``COLUMN=VALUE``.
+        value: The figure.
+        reference: What it is compared with: the training snapshot's figure, or a limit.
+        verdict: ``green``, ``yellow`` or ``red``; None where nothing is judged.
+    """
+
+    metric: str
+    segment: str
+    value: float | None
+    reference: float | None = None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The training snapshot of a version, as counts.
+
+    Attributes:
+        window: Its days.
+        version: Delta version of the features table that it is of.
+        rows: How many rows it has.
+        types: Input column to its type.
+        features: Input column to its counts.
+        score: The version's scores of the same rows.
+        score_edges: Ends of the fine bins of the score.
+        mean_score: Of the same rows.
+        mean_outcome: Of those with an outcome; what the baseline predicts.
+    """
+
+    window: Interval
+    version: int
+    rows: int
+    types: dict[str, str]
+    features: dict[str, Bins]
+    score: Bins
+    score_edges: tuple[float, ...]
+    mean_score: float
+    mean_outcome: float
+
+    def to_json(self) -> str:
+        """What is kept beside the version."""
+        kept = vars(self) | {
+            "window": str(self.window),
+            "features": {name: bins.as_dict() for name, bins in self.features.items()},
+            "score": self.score.as_dict(),
+        }
+        return json.dumps(kept)
+
+    @classmethod
+    def from_json(cls, text: str) -> Reference:
+        """Inverse of :meth:`to_json`.
+
+        Args:
+            text: What was kept.
+        """
+        kept = json.loads(text)
+        return cls(
+            **kept
+            | {
+                "window": Interval.parse(kept["window"]),
+                "features": {name: Bins.from_dict(bins) for name, bins in kept["features"].items()},
+                "score": Bins.from_dict(kept["score"]),
+                "score_edges": tuple(kept["score_edges"]),
+            }
+        )
+
+
+def of_drift(
+    reference: Reference, features: Mapping[str, Bins], score: Bins, rules: Monitoring, drift_share: float | None
+) -> list[Measure]:
+    """What has drifted: each feature, how many of them, and the predictions.
+
+    Args:
+        reference: The training snapshot.
+        features: Input column to its counts in the window.
+        score: Counts of the scores in the window.
+        rules: The model's ``monitoring``.
+        drift_share: The share of the features that is a cause to retrain.
+    """
+    limits = {"warning": rules.psi_warning, "limit": rules.psi, "significance": rules.significance}
+    found = compare(reference.features, features, **limits)
+    measures = [each for name, drift in found.items() for each in _of_column(f"feature={name}", drift, rules)]
+    drifted = sum(drift.verdict == RED for drift in found.values()) / max(len(found), 1)
+    verdict = None if drift_share is None else RED if drifted >= drift_share else GREEN
+    measures.append(Measure("drifted_share", ALL, drifted, drift_share, verdict))
+    [of_score] = compare({SCORE: reference.score}, {SCORE: score}, **limits).values()
+    return [*measures, *_of_column(SCORE, of_score, rules)]
+
+
+def of_data(
+    reference: Reference,
+    types: Mapping[str, str],
+    features: Mapping[str, Bins],
+    stale: int,
+    days: int,
+    rules: Monitoring,
+) -> Iterator[Measure]:
+    """Whether the data is broken: fewer rows than usual, columns that changed, values that are missing, or old.
+
+    Args:
+        reference: The training snapshot.
+        types: Column to its type, of the features table as it is.
+        features: Input column to its counts in the interval.
+        stale: Days from the newest row's day to the interval's last.
+        days: Days of the interval.
+        rules: The model's ``monitoring``.
+    """
+    rows = next(iter(features.values())).rows if features else 0
+    reference_days = (reference.window.end - reference.window.start).days + 1
+    usual = reference.rows / reference_days * days
+    yield Measure("rows", ALL, rows, usual, RED if rows < (1 - rules.volume_drop) * usual else GREEN)
+    yield Measure("stale_days", ALL, stale, rules.stale_days, RED if stale > rules.stale_days else GREEN)
+    changed = sum(types.get(name) != type_ for name, type_ in reference.types.items())
+    yield Measure("changed_columns", ALL, changed, 0, RED if changed else GREEN)
+    for name, bins in reference.features.items():
+        if name in features:
+            share, before = features[name].null_share, bins.null_share
+            verdict = RED if share - before > rules.null_share else GREEN
+            yield Measure("null_share", f"feature={name}", share, before, verdict)
+
+
+def of_performance(
+    found: Mapping[str, Mapping[str, float]],
+    rows: Mapping[str, int],
+    tested: Mapping[str, float],
+    rules: Monitoring,
+    optimize: str,
+) -> Iterator[Measure]:
+    """What the scores were worth.
+
+    Args:
+        found: Segment to its figures, ``all`` first.
+        rows: Segment to its rows with an outcome.
+        tested: The version's figures on its test days: the metrics, and ``baseline``.
+        rules: The model's ``monitoring``.
+        optimize: The metric that decides.
+    """
+    before = 1 - tested[optimize] / tested["baseline"] if tested.get("baseline") and optimize in tested else None
+    for segment, figures in found.items():
+        yield Measure("labelled_rows", segment, rows[segment])
+        for name, value in figures.items():
+            if name == "skill":
+                yield Measure(name, segment, value, before, _of_skill(value, before, segment, rules))
+            elif segment == ALL or name in (optimize, "mean_score", "mean_outcome"):
+                yield Measure(name, segment, value, tested.get(name) if segment == ALL else None)
+
+
+def of_scoring(runs: Sequence[Mapping[str, Any]]) -> Iterator[Measure]:
+    """What scoring has taken.
+
+    Args:
+        runs: Rows of ``ops.runs`` of the scorings of the interval, oldest first.
+    """
+    failed = sum(run["status"] != "success" for run in runs)
+    yield Measure("scoring_errors", ALL, failed, 0, YELLOW if failed else GREEN)
+    done = [run for run in runs if run["status"] == "success"]
+    if done:
+        yield Measure("scoring_seconds", ALL, done[-1]["seconds"])
+        yield Measure("scored_rows", ALL, done[-1]["rows_out"], done[-1]["rows_in"])
+
+
+def _of_column(segment: str, drift: Drift, rules: Monitoring) -> Iterator[Measure]:
+    yield Measure("psi", segment, drift.psi, rules.psi, drift.verdict)
+    yield Measure(drift.test, segment, drift.statistic)
+    yield Measure("q_value", segment, drift.q_value, rules.significance)
+
+
+def _of_skill(value: float, before: float | None, segment: str, rules: Monitoring) -> str:
+    if segment != ALL:
+        # A part of the rows has a level of its own: worse than the constant is worth a look, and no more.
+        return YELLOW if value < 0 else GREEN
+    if before is not None and value < before - rules.skill_drop:
+        return RED
+    return YELLOW if value < 0 else GREEN

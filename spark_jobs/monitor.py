@@ -1,0 +1,259 @@
+"""Monitor: measure what a model was given and what it said of an interval, and what came of it, if that is known."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import histograms, monitoring, monitoring_pages, ops, performance, registry, tables
+from lakehouse.engine import spark, sql
+from lakehouse.interval import Interval
+from lakehouse.monitoring import ALL, Measure, NothingToMonitorError, Reference
+from lakehouse.release import released
+from lakehouse.scoring import SCORE, score_batches
+from lakehouse.steps import step
+from spark_jobs.score import BATCH_ROWS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame
+
+    from lakehouse.model_spec import ModelSpec
+    from lakehouse.registry import ModelVersion
+    from lakehouse.release import Released
+
+LOG = "ops.model_metrics"
+REFERENCE = "monitoring/reference.json"
+
+
+def run(model: str, interval: Interval) -> dict[str, Any]:
+    """Measure an interval that was scored; what was measured of it before is replaced.
+
+    What depends on outcomes is measured on those that are known by now: run it again when they have arrived.
+
+    Args:
+        model: Name of a model folder.
+        interval: Days that were scored and released.
+
+    Returns:
+        By role and version: how many measures, which are red, and how many outcomes are still due; and the report's
+        ``page``, which MLflow keeps with the version's run, too.
+
+    Raises:
+        lakehouse.monitoring.NothingToMonitorError: No predictions of the interval are released.
+    """
+    spec = registry.load(model)
+    with step("monitor", spec.name, interval, writes=LOG) as this:
+        state = released()
+        needed = {name: state.get(name) for name in (spec.predictions_table, spec.features.table, spec.label.table)}
+        if missing := [name for name, each in needed.items() if each is None]:
+            raise NothingToMonitorError(f"{', '.join(missing)}: nothing is released. Score, gate and release first.")
+        views = {name: _pinned(each) for name, each in needed.items() if each is not None}
+        this.versions_in = {tables.next_table(n): each.version for n, each in needed.items() if each is not None}
+        predictions = views[spec.predictions_table]
+        of_interval = interval.sql(spec.features.interval_column)
+        who = sql(
+            f"select model_version, role, count(*) as rows from {predictions} where {of_interval} "
+            "group by model_version, role order by model_version, role"
+        ).collect()
+        if not who:
+            raise NothingToMonitorError(
+                f"{spec.predictions_table} has no predictions for {interval}. Score, gate and release them first: "
+                f"lake score {model} --interval {interval}."
+            )
+        this.rows_in = sum(row["rows"] for row in who)
+        outcome: dict[str, Any] = {}
+        written = 0
+        for row in who:
+            version = registry.version(spec.name, row["model_version"])
+            measures = measure(spec, version, row["role"], interval, views)
+            facts = {
+                "model_name": spec.name,
+                "model_version": version.version,
+                "role": row["role"],
+                "interval_start": interval.start,
+                "interval_end": interval.end,
+            }
+            now = {"measured_at": dt.datetime.now(dt.UTC), "run_id": this.run_id}
+            this.check_lock()
+            ops.replace(LOG, [{**facts, **now, **vars(each)} for each in measures], facts)
+            written += len(measures)
+            red = [f"{each.metric} {each.segment}" for each in measures if each.verdict == "red"]
+            due = next(each.value for each in measures if each.metric == "labels_due")
+            outcome[f"{row['role']} {version.version}"] = {"measures": len(measures), "red": red, "labels_due": due}
+            this.say("%s version %d %s: %d measures, red: %s", spec.name, version.version, interval, len(measures),
+                     ", ".join(red) or "none")  # fmt: skip
+        this.rows_out = written
+        page = monitoring_pages.write(spec.name, interval)
+        for row in who:
+            version = registry.version(spec.name, row["model_version"])
+            registry.keep_text(version, f"monitoring/{page.name}", page.read_text())
+        this.details = outcome | {"page": str(page)}
+        return this.details
+
+
+def measure(
+    spec: ModelSpec, version: ModelVersion, role: str, interval: Interval, views: dict[str, str]
+) -> list[Measure]:
+    """Everything that is told of a version and an interval.
+
+    Args:
+        spec: The model.
+        version: One of those that scored the interval.
+        role: What it was then.
+        interval: The days.
+        views: Tables, by the names that readers use, to what is read of them in a query.
+    """
+    rules, day = spec.monitoring, spec.features.interval_column
+    reference = reference_of(spec, version)
+    window = Interval(min(interval.start, interval.end - dt.timedelta(days=rules.window_days - 1)), interval.end)
+    features = sql(f"select * from {views[spec.features.table]}")
+    types = {field.name: field.dataType.simpleString() for field in features.schema}
+    # A column that is gone is told of as such, and cannot be counted.
+    bins = {name: each for name, each in reference.features.items() if name in types}
+    of_window = histograms.count(features.where(window.sql(day)), bins)
+    of_interval = of_window if window == interval else histograms.count(features.where(interval.sql(day)), bins)
+    newest = features.where(f"{day} <= date'{interval.end}'").agg({day: "max"}).collect()[0][0]
+    stale = (interval.end - newest).days if newest else (interval.end - reference.window.end).days
+
+    scored = _scored(spec, version, role, window, views)
+    of_score = histograms.count(scored, {SCORE: reference.score})[SCORE]
+    known = {name: each for name, each in reference.features.items() if name in bins}
+    drifting = Reference(**vars(reference) | {"features": known})
+    measures = [
+        *monitoring.of_data(reference, types, of_interval, stale, len(list(interval.days())), rules),
+        *monitoring.of_drift(drifting, of_window, of_score, rules, spec.retrain and spec.retrain.drift_share),
+        *monitoring.of_scoring(_scorings(spec, interval)),
+    ]
+    return [*measures, *_of_outcomes(spec, version, reference, interval, scored, views)]
+
+
+def reference_of(spec: ModelSpec, version: ModelVersion) -> Reference:
+    """The counts of a version's training snapshot; made once, and kept with the run that trained it.
+
+    Args:
+        spec: The model.
+        version: Which.
+    """
+    text = registry.kept_text(version, REFERENCE)
+    if text is not None:
+        return Reference.from_json(text)
+    served = registry.fetch(version)
+    window = Interval.parse(version.tags["training_window"])
+    table, outcomes = (
+        f"{tables.next_table(name)} version as of {version.tags[f'version.{name}']}"
+        for name in (spec.features.table, spec.label.table)
+    )
+    inside = window.sql(spec.features.interval_column)
+    features = sql(f"select {', '.join(served.inputs)} from {table} where {inside}")
+    spark().conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
+    types = {field.name: field.dataType.simpleString() for field in features.schema}
+    scores = features.mapInArrow(partial(score_batches, model=served, kept=[]), f"{SCORE} double").cache()
+    bins = histograms.layout(features, served.numeric, served.categorical, spec.monitoring.bins)
+    of_score = histograms.layout(scores, [SCORE], [], spec.monitoring.bins)
+    fine = histograms.layout(scores, [SCORE], [], performance.BINS)[SCORE]
+    counted = histograms.count(features, bins)
+    mean = sql(f"select avg(cast({spec.label.column} as double)) from {outcomes} where {inside}").collect()[0][0]
+    reference = Reference(
+        window=window,
+        version=int(version.tags[f"version.{spec.features.table}"]),
+        rows=next(iter(counted.values())).rows,
+        types=types,
+        features=counted,
+        score=histograms.count(scores, of_score)[SCORE],
+        score_edges=fine.edges,
+        mean_score=scores.agg({SCORE: "avg"}).collect()[0][0],
+        mean_outcome=mean,
+    )
+    scores.unpersist()
+    registry.keep_text(version, REFERENCE, reference.to_json())
+    return reference
+
+
+def _pinned(table: Released) -> str:
+    return f"{tables.next_table(table.table)} version as of {table.version}"
+
+
+def _scored(spec: ModelSpec, version: ModelVersion, role: str, window: Interval, views: dict[str, str]) -> DataFrame:
+    """The predictions of a version in a window, with ``outcome`` where it is known."""
+    key = list(dict.fromkeys([*spec.features.entity_key, spec.features.interval_column]))
+    equal = " and ".join(f"p.{name} = l.{name}" for name in key)
+    inside = window.sql(f"p.{spec.features.interval_column}")
+    return sql(
+        f"select p.*, cast(l.{spec.label.column} as double) as outcome from (select * from "
+        f"{views[spec.predictions_table]}) p left join (select * from {views[spec.label.table]}) l on {equal} "
+        f"where {inside} and p.model_version = {version.version} and p.role = '{role}'"
+    )
+
+
+def _of_outcomes(
+    spec: ModelSpec,
+    version: ModelVersion,
+    reference: Reference,
+    interval: Interval,
+    scored: DataFrame,
+    views: dict[str, str],
+) -> list[Measure]:
+    day, label, plan = spec.features.interval_column, views[spec.label.table], spec.retrain
+    until, new = sql(
+        f"select max({day}), count_if({day} > date'{reference.window.end}') from {label} "
+        f"where {spec.label.column} is not null and {day} <= date'{interval.end}'"
+    ).collect()[0]
+    counted = scored.selectExpr(
+        f"count_if({interval.sql(day)} and outcome is not null) as known",
+        f"count_if({interval.sql(day)} and outcome is null and {day} > date'{until or dt.date.min}') as due",
+        f"count_if({interval.sql(day)}) as scored",
+    ).collect()[0]
+    measures = [
+        Measure("labels_known", ALL, counted["known"], counted["scored"]),
+        Measure("labels_due", ALL, counted["due"], counted["scored"]),
+        Measure("new_rows", ALL, new, plan and plan.new_rows),
+        Measure("age_days", ALL, (interval.end - reference.window.end).days, plan and plan.max_age_days),
+    ]
+    found, rows = {}, {}
+    groups = _groups(spec, reference, scored)
+    for segment, part in groups.groupby("segment", sort=False):
+        if segment == ALL or part["rows"].sum() >= spec.monitoring.segment_rows:
+            found[str(segment)] = performance.figures(part.drop(columns="segment"), spec)
+            rows[str(segment)] = int(part["rows"].sum())
+    ordered = {name: found[name] for name in sorted(found, key=lambda name: (name != ALL, name))}
+    optimize = spec.metrics.optimize
+    logged = registry.logged(version).metrics
+    tested = {name.removeprefix("test_"): value for name, value in logged.items() if name.startswith("test_")}
+    tested |= {"baseline": tested[f"{optimize}_baseline"], "mean_score": reference.mean_score,
+               "mean_outcome": reference.mean_outcome}  # fmt: skip
+    return [*measures, *monitoring.of_performance(ordered, rows, tested, spec.monitoring, optimize)]
+
+
+def _groups(spec: ModelSpec, reference: Reference, scored: DataFrame) -> pd.DataFrame:
+    """Sums by segment, bin of the score, decision and outcome, on the engine."""
+    from pyspark.sql import functions as F
+
+    named = [F.lit(ALL)] + [F.concat(F.lit(f"{c}="), F.col(c).cast("string")) for c in spec.monitoring.segments]
+    sums = performance.sums(spec, reference.mean_outcome)
+    decision = "decision" if spec.decision_threshold is not None else "false"
+    groups: pd.DataFrame = (
+        scored.where("outcome is not null")
+        .withColumn("bin", F.expr(performance.bin_of(reference.score_edges)))
+        .withColumn("decision", F.expr(decision))
+        .withColumn("positive", F.expr("outcome > 0"))
+        .withColumn("segment", F.explode(F.array(*named)))
+        .groupBy("segment", "bin", "decision", "positive")
+        .agg(*[F.expr(expression).alias(name) for name, expression in sums.items()])
+        .where("segment is not null")
+        .toPandas()
+    )
+    return groups
+
+
+def _scorings(spec: ModelSpec, interval: Interval) -> list[dict[str, Any]]:
+    log = ops.read("ops.runs", ["step", "dataset", "interval_start", "interval_end", "started_at", "status", "seconds",
+                                "rows_in", "rows_out"])  # fmt: skip
+    mine = [
+        row
+        for row in log.to_pylist()
+        if row["step"] == "score" and row["dataset"] == spec.predictions_table and row["interval_start"]
+        and Interval(row["interval_start"], row["interval_end"]).overlaps(interval)
+    ]  # fmt: skip
+    return sorted(mine, key=lambda row: row["started_at"])

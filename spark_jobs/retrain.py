@@ -1,0 +1,192 @@
+"""Retrain: decide by a model's policy whether it is to be trained again, and keep the decision with its evidence."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import ops, registry, retraining, roles, tables, training, warehouse
+from lakehouse.engine import sql
+from lakehouse.interval import Interval
+from lakehouse.release import NotReleasedError, released, user
+from lakehouse.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
+from lakehouse.steps import step
+
+if TYPE_CHECKING:
+    from lakehouse.model_spec import ModelSpec
+
+LOG = "ops.retrain_decisions"
+
+
+def run(model: str, interval: Interval | None = None, by: str | None = None, check: bool = False) -> dict[str, Any]:
+    """Decide whether a model is to be trained again; training itself is another step.
+
+    A decision to retrain stands: asked again about the same interval and champion, the answer is the same.
+
+    Args:
+        model: Name of a model folder.
+        interval: One that was monitored; the newest without it.
+        by: Who asks; the user of the process without it.
+        check: Only say what would be decided, and keep nothing.
+
+    Returns:
+        ``decision``, ``reason``, ``causes``; to retrain, the ``window`` to train on.
+
+    Raises:
+        lakehouse.retraining.NoPolicyError: ``model.yaml`` has no section ``retrain``.
+        lakehouse.roles.NoChampionError: There is nothing to train again.
+        lakehouse.retraining.NotMonitoredError: The champion has not been monitored.
+    """
+    spec = registry.load(model)
+    office = roles.in_office(roles.events(spec.name))
+    if office is None:
+        roles.champion(spec.name)
+        raise AssertionError("unreachable: a model without a champion was not refused")
+    version = int(office["model_version"])
+    if check:
+        evidence, measured = gather(spec, version, interval)
+        decision = retraining.decide(spec, evidence)
+        return _outcome(spec, measured, decision, window_of(spec, measured.end))
+    with step("retrain", spec.name, interval, writes=LOG) as this:
+        evidence, measured = gather(spec, version, interval)
+        before = _standing(spec.name, version, measured)
+        if before is not None:
+            this.say("%s %s: decided before: %s", spec.name, measured, before["reason"])
+            decision = Decision(RETRAIN, dict(zip(before["causes"], before["causes"], strict=True)), before["reason"])
+            return _outcome(spec, measured, decision, Interval(before["window_start"], before["window_end"]))
+        decision = retraining.decide(spec, evidence)
+        window = window_of(spec, measured.end)
+        this.check_lock()
+        ops.append(
+            LOG,
+            [
+                {
+                    "at": dt.datetime.now(dt.UTC),
+                    "model_name": spec.name,
+                    "model_version": version,
+                    "interval_start": measured.start,
+                    "interval_end": measured.end,
+                    "decision": decision.outcome,
+                    "causes": list(decision.causes),
+                    "reason": decision.reason,
+                    "window_start": window.start if decision.outcome == RETRAIN else None,
+                    "window_end": window.end if decision.outcome == RETRAIN else None,
+                    "decided_by": by or user(),
+                    "run_id": this.run_id,
+                    "evidence": json.dumps(_kept(evidence), default=str),
+                }
+            ],
+        )
+        this.details = {"decision": decision.outcome, "reason": decision.reason}
+        this.say("%s %s: %s: %s", spec.name, measured, decision.outcome, decision.reason)
+        return _outcome(spec, measured, decision, window)
+
+
+def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Evidence, Interval]:
+    """What a decision is made on, and the interval that it is about.
+
+    Args:
+        spec: The model.
+        version: Its champion.
+        interval: One that was monitored; the newest without it.
+
+    Raises:
+        lakehouse.retraining.NotMonitoredError: There is none.
+    """
+    rows = [
+        row
+        for row in ops.read("ops.model_metrics").to_pylist()
+        if row["model_name"] == spec.name and row["model_version"] == version and row["role"] == registry.CHAMPION
+        and (interval is None or (row["interval_start"], row["interval_end"]) == (interval.start, interval.end))
+    ]  # fmt: skip
+    if not rows:
+        where = f" for {interval}" if interval else ""
+        raise NotMonitoredError(
+            f"{spec.name} version {version}, the champion, has not been monitored{where}. "
+            f"Run `lake monitor {spec.name} --interval DAYS` for days that it has scored."
+        )
+    measured = max(
+        (Interval(row["interval_start"], row["interval_end"]) for row in rows), key=lambda i: (i.end, i.start)
+    )
+    chosen = [row for row in rows if (row["interval_start"], row["interval_end"]) == (measured.start, measured.end)]
+    return Evidence(measured.end, chosen, red_gates(spec), _last_training(spec.name, measured)), measured
+
+
+def red_gates(spec: ModelSpec) -> list[str]:
+    """Tables that a model's input is made from, and whose newest verdict is that they have not passed.
+
+    Args:
+        spec: The model.
+    """
+    verdicts = ops.read("ops.gate_results", ["checked_at", "table_name", "verdict"]).sort_by("checked_at").to_pylist()
+    newest = {row["table_name"]: row["verdict"] for row in verdicts}
+    built = set(warehouse.stored_models())
+    found: list[str] = []
+    queue = [spec.features.table, spec.label.table]
+    while queue:
+        table = queue.pop()
+        if table not in found:
+            found.append(table)
+            queue += warehouse.inputs(table) if table in built else []
+    return sorted(table for table in found if newest.get(table) == "failed")
+
+
+def window_of(spec: ModelSpec, day: dt.date) -> Interval:
+    """The window to train on: the newest days with outcomes, as many as ``model.yaml`` says.
+
+    Args:
+        spec: The model.
+        day: The last day that may be known.
+
+    Raises:
+        lakehouse.release.NotReleasedError: The outcomes have never been released.
+        lakehouse.training.NotEnoughDataError: No outcome is known.
+    """
+    state = released().get(spec.label.table)
+    if state is None:
+        raise NotReleasedError(f"{spec.label.table} has no released version.")
+    column = spec.features.interval_column
+    last = sql(
+        f"select max({column}) from {tables.next_table(state.table)} version as of {state.version} "
+        f"where {column} <= date'{day}' and {spec.label.column} is not null"
+    ).collect()[0][0]
+    if last is None:
+        raise training.NotEnoughDataError(f"{spec.label.table} has no outcome up to {day}.")
+    return training.default_window(spec.training, last)
+
+
+def _last_training(name: str, measured: Interval) -> dt.date | None:
+    trained = [row["window_end"] for row in ops.read("ops.models", ["model_name", "window_end"]).to_pylist()
+               if row["model_name"] == name and row["window_end"] <= measured.end]  # fmt: skip
+    decided = [row["interval_end"] for row in _decisions(name)
+               if row["decision"] == RETRAIN and row["interval_end"] < measured.end]  # fmt: skip
+    return max([*trained, *decided], default=None)
+
+
+def _standing(name: str, version: int, interval: Interval) -> dict[str, Any] | None:
+    wanted = (version, interval.start, interval.end, RETRAIN)
+    keys = ("model_version", "interval_start", "interval_end", "decision")
+    return next((row for row in _decisions(name) if tuple(row[key] for key in keys) == wanted), None)
+
+
+def _decisions(name: str) -> list[dict[str, Any]]:
+    return [row for row in ops.read(LOG).to_pylist() if row["model_name"] == name]
+
+
+def _kept(evidence: Evidence) -> dict[str, Any]:
+    """What a decision was made on, without the figures that it did not look at."""
+    looked = {row["metric"]: row["value"] for row in evidence.measures if row["segment"] == "all"}
+    red = [f"{row['metric']} {row['segment']}" for row in evidence.measures if row["verdict"] == "red"]
+    return {"measures": looked, "red": red, "red_gates": evidence.red_gates, "last_training": evidence.last_training}
+
+
+def _outcome(spec: ModelSpec, interval: Interval, decision: Decision, window: Interval) -> dict[str, Any]:
+    outcome = {
+        "model": spec.name,
+        "interval": str(interval),
+        "decision": decision.outcome,
+        "causes": list(decision.causes),
+        "reason": decision.reason,
+    }
+    return outcome | ({"window": str(window)} if decision.outcome == RETRAIN else {})

@@ -1,0 +1,192 @@
+"""Monitoring on the engine, against pandas, scipy and scikit-learn on the rows themselves; and what a policy says."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn import metrics as sklearn_metrics
+
+import lakehouse
+from lakehouse import ops, registry, roles
+from lakehouse.interval import Interval
+from lakehouse.model_spec import ModelSpec
+from lakehouse.monitoring import NothingToMonitorError
+from lakehouse.release import release
+from lakehouse.settings import settings
+from lakehouse.steps import job
+from tests.made_up_flights import SPEC, WINDOW, flights
+from tests.spark.made_up import forget, put
+
+FEATURES, OUTCOMES, TABLE = "gold.watched_features", "gold.watched_outcomes", "ml.watched_predictions"
+MODEL = SPEC.name
+WEEK, NEXT = Interval.parse("2013-03-01/2013-03-07"), Interval.parse("2013-03-08/2013-03-14")
+ALL = Interval(WINDOW.start, NEXT.end)
+KNOWN_UNTIL = dt.date(2013, 3, 4)
+monitor, retrain, train, score = job("monitor"), job("retrain"), job("train"), job("score")
+
+
+def publish(interval: Interval) -> None:
+    version = score(MODEL, interval)["version"]
+    verdict = {"table_name": TABLE, "version": version, "verdict": "passed", "checked_at": dt.datetime.now(dt.UTC)}
+    ops.append("ops.gate_results", [verdict])
+    release([TABLE], interval)
+
+
+def measured(interval: Interval) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (row["metric"], row["segment"]): row
+        for row in ops.read("ops.model_metrics").to_pylist()
+        if (row["interval_start"], row["interval_end"]) == (interval.start, interval.end)
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A model that has scored a week, of which four days have outcomes."""
+    path = tmp_path_factory.mktemp("model")
+    spec = SPEC.model_copy(
+        update={
+            "features": SPEC.features.model_copy(update={"table": FEATURES}),
+            "label": SPEC.label.model_copy(update={"table": OUTCOMES}),
+            "monitoring": SPEC.monitoring.model_copy(update={"segments": ["origin"], "segment_rows": 20}),
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "load", lambda _name: spec)
+        patch.setattr(ModelSpec, "predictions_table", TABLE)
+        patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{path}/mlflow.sqlite")
+        registry.connect.cache_clear()
+        forget(MODEL)
+        registry.connect().create_experiment(spec.name, artifact_location=(path / "artifacts").as_uri())
+        features, outcomes = flights(ALL)
+        put(FEATURES, features, path)
+        put(OUTCOMES, known(outcomes, KNOWN_UNTIL), path)
+        train(MODEL, WINDOW)
+        publish(WEEK)
+        yield path
+        forget(MODEL)
+    registry.connect.cache_clear()
+
+
+def known(outcomes: pd.DataFrame, until: dt.date) -> pd.DataFrame:
+    return outcomes.assign(is_late=outcomes["is_late"].where(outcomes["flight_date"] <= until))
+
+
+def scored(interval: Interval) -> pd.DataFrame:
+    rows = lakehouse.read(TABLE).merge(lakehouse.read(OUTCOMES), on=["flight_id", "flight_date"])
+    return rows[[interval.contains(day) for day in rows["flight_date"]]]
+
+
+def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
+    outcome = monitor(MODEL, WEEK)
+    found = measured(WEEK)
+    rows = scored(WEEK)
+    labelled = rows[rows["is_late"].notna()].assign(is_late=lambda r: r["is_late"].astype(float))
+
+    def value(metric: str, segment: str = "all") -> float:
+        return float(found[metric, segment]["value"])
+
+    assert value("labels_known") == len(labelled)
+    assert value("labels_due") == outcome["champion 1"]["labels_due"] == (rows["flight_date"] > KNOWN_UNTIL).sum() > 0
+    y, p = labelled["is_late"], labelled["score"]
+    assert value("log_loss") == pytest.approx(sklearn_metrics.log_loss(y, p), rel=1e-9)
+    assert value("brier") == pytest.approx(sklearn_metrics.brier_score_loss(y, p), rel=1e-9)
+    assert value("auc") == pytest.approx(sklearn_metrics.roc_auc_score(y, p), abs=0.01)
+    called = p >= SPEC.decision_threshold
+    assert value("precision") == pytest.approx(sklearn_metrics.precision_score(y, called))
+    assert value("recall") == pytest.approx(sklearn_metrics.recall_score(y, called))
+    for origin, part in labelled.groupby("origin"):
+        expected = sklearn_metrics.log_loss(part["is_late"], part["score"])
+        assert value("log_loss", f"origin={origin}") == pytest.approx(expected, rel=1e-9)
+    trained = lakehouse.read(OUTCOMES, where=[("flight_date", "<=", WINDOW.end)])["is_late"].astype(float).mean()
+    base = sklearn_metrics.log_loss(y, np.full(len(y), trained))
+    assert value("baseline") == pytest.approx(base, rel=1e-9)
+    assert value("skill") == pytest.approx(1 - value("log_loss") / base)
+    assert value("scored_rows") == len(rows)
+
+
+def test_drift_is_that_of_the_rows_themselves() -> None:
+    monitor(MODEL, WEEK)
+    found = measured(WEEK)
+    features = lakehouse.read(FEATURES)
+    before = features[features["flight_date"] <= WINDOW.end]
+    now = features[[WEEK.contains(day) for day in features["flight_date"]]]
+    counts = pd.DataFrame({"before": before["carrier"].value_counts(), "now": now["carrier"].value_counts()})
+    assert found["chi_squared", "feature=carrier"]["value"] == pytest.approx(
+        stats.chi2_contingency(counts.T, correction=False).statistic
+    )
+    name = "carrier_late_rate_28d"
+    exact = stats.ks_2samp(before[name].dropna(), now[name].dropna()).statistic
+    assert 0.3 * exact <= found["ks", f"feature={name}"]["value"] <= exact + 1e-12
+    assert found["null_share", f"feature={name}"]["value"] == pytest.approx(now[name].isna().mean())
+    assert found["null_share", f"feature={name}"]["reference"] == pytest.approx(before[name].isna().mean())
+    assert found["drifted_share", "all"]["value"] == 0
+    assert found["rows", "all"]["value"] == len(now) == found["rows", "all"]["reference"]
+
+
+def test_measured_again_it_is_replaced_and_outcomes_that_have_arrived_are_no_longer_due(folder: Path) -> None:
+    monitor(MODEL, WEEK)
+    before = measured(WEEK)
+    others = len(ops.read("ops.model_metrics")) - len(before)
+    monitor(MODEL, WEEK)
+    put(OUTCOMES, flights(ALL)[1], folder)
+    monitor(MODEL, WEEK)
+    after = measured(WEEK)
+    assert len(ops.read("ops.model_metrics")) - len(after) == others
+    assert after.keys() == before.keys()
+    assert (before["labels_due", "all"]["value"], after["labels_due", "all"]["value"]) == (180, 0)
+    assert after["labels_known", "all"]["value"] > before["labels_known", "all"]["value"]
+    put(OUTCOMES, known(flights(ALL)[1], KNOWN_UNTIL), folder)
+
+
+def test_days_that_were_not_scored_are_refused() -> None:
+    with pytest.raises(NothingToMonitorError, match="has no predictions for 2013-06-01"):
+        monitor(MODEL, Interval.parse("2013-06-01"))
+
+
+def test_the_report_is_kept_with_the_version() -> None:
+    page = Path(monitor(MODEL, WEEK)["page"])
+    version = roles.champion(MODEL)
+    assert registry.kept_text(version, f"monitoring/{page.name}") == page.read_text()
+    assert "carrier_late_rate_28d" in page.read_text() and "origin=JFK" in page.read_text()
+
+
+def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path) -> None:
+    features, outcomes = flights(ALL)
+    numeric = [name for name in SPEC.features.numeric if features[name].dtype == "float64"]
+    late = features["flight_date"] >= NEXT.start
+    shifted = features.copy()
+    shifted.loc[late, numeric] += 1.5 * features[numeric].std()
+    put(OUTCOMES, known(outcomes, NEXT.end), folder)
+    put(FEATURES, shifted, folder)
+    publish(NEXT)
+    monitor(MODEL, NEXT)
+    assert measured(NEXT)["drifted_share", "all"]["verdict"] == "red"
+    checked = retrain(MODEL, NEXT, check=True)
+    assert checked["decision"] == "retrain" and "drift" in checked["causes"]
+    assert not [row for row in ops.read("ops.retrain_decisions").to_pylist() if row["model_name"] == MODEL]
+
+    holes = shifted.copy()
+    holes.loc[late & (np.arange(len(holes)) % 3 > 0), "plane_seats"] = np.nan
+    put(FEATURES, holes, folder)
+    monitor(MODEL, NEXT)
+    outcome = retrain(MODEL, NEXT)
+    assert outcome["decision"] == "blocked" and "null_share of plane_seats" in outcome["reason"]
+
+    put(FEATURES, shifted, folder)
+    monitor(MODEL, NEXT)
+    first, again = retrain(MODEL, NEXT), retrain(MODEL, NEXT)
+    assert first == again and first["decision"] == "retrain"
+    assert first["window"] == str(Interval(NEXT.end - dt.timedelta(days=51), NEXT.end))
+    decisions = [row for row in ops.read("ops.retrain_decisions").to_pylist() if row["model_name"] == MODEL]
+    assert [row["decision"] for row in decisions] == ["blocked", "retrain"]
+
+    version = train(MODEL, Interval.parse(first["window"]), "a test", first["reason"])["model_version"]
+    assert registry.version(MODEL, version).tags["cause"] == first["reason"]

@@ -1,0 +1,111 @@
+"""What is told of a model in use: verdicts of the data and of performance, and the page that shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lakehouse import monitoring_pages
+from lakehouse.drift import NUMERIC, Bins
+from lakehouse.interval import Interval
+from lakehouse.model_spec import Monitoring
+from lakehouse.monitoring import Measure, Reference, of_data, of_drift, of_performance, of_scoring
+
+BINS = Bins(NUMERIC, edges=(0.0,), counts=(450, 450), nulls=100)
+REFERENCE = Reference(
+    window=Interval.parse("2013-01-01/2013-01-10"), version=3, rows=1000, types={"x": "double", "y": "int"},
+    features={"x": BINS, "y": BINS}, score=BINS, score_edges=(0.1, 0.5), mean_score=0.2, mean_outcome=0.25,
+)  # fmt: skip
+RULES = Monitoring()
+TYPES = {"x": "double", "y": "int", "z": "string"}
+
+
+def verdicts(measures: Any) -> dict[tuple[str, str], str | None]:
+    return {(each.metric, each.segment): each.verdict for each in measures}
+
+
+def test_a_snapshot_is_kept_as_json() -> None:
+    assert Reference.from_json(REFERENCE.to_json()) == REFERENCE
+
+
+def test_sound_data_is_green() -> None:
+    day = replace(BINS, counts=(45, 45), nulls=10)
+    assert set(verdicts(of_data(REFERENCE, TYPES, {"x": day, "y": day}, 0, 1, RULES)).values()) == {"green"}
+
+
+@pytest.mark.parametrize(
+    ("types", "day", "stale", "red"),
+    [
+        (TYPES, replace(BINS, counts=(20, 20), nulls=5), 0, ("rows", "all")),
+        (TYPES, replace(BINS, counts=(30, 30), nulls=40), 0, ("null_share", "feature=x")),
+        (TYPES, replace(BINS, counts=(45, 45), nulls=10), 1, ("stale_days", "all")),
+        (TYPES | {"x": "string"}, replace(BINS, counts=(45, 45), nulls=10), 0, ("changed_columns", "all")),
+        ({"y": "int"}, replace(BINS, counts=(45, 45), nulls=10), 0, ("changed_columns", "all")),
+    ],
+)
+def test_a_defect_is_red_and_nothing_else_is(
+    types: dict[str, str], day: Bins, stale: int, red: tuple[str, str]
+) -> None:
+    whole = replace(BINS, counts=(day.rows - 10, 0), nulls=10)
+    found = verdicts(of_data(REFERENCE, types, {"x": day, "y": whole}, stale, 1, RULES))
+    assert [key for key, verdict in found.items() if verdict == "red"] == [red]
+
+
+def test_the_share_of_drifted_features_is_judged_where_it_is_a_cause() -> None:
+    gone = replace(BINS, counts=(900, 0))
+    found = {
+        limit: verdicts(of_drift(REFERENCE, {"x": gone, "y": BINS}, gone, RULES, limit)) for limit in (None, 0.5, 0.6)
+    }
+    assert {limit: each["drifted_share", "all"] for limit, each in found.items()} == {
+        None: None, 0.5: "red", 0.6: "green",
+    }  # fmt: skip
+    assert found[None]["psi", "feature=x"] == found[None]["psi", "score"] == "red"
+    assert found[None]["psi", "feature=y"] == "green"
+
+
+@pytest.mark.parametrize(("skill", "verdict"), [(0.1, "green"), (0.06, "green"), (-0.001, "red"), (0.04, "red")])
+def test_skill_is_compared_with_that_of_the_test_days(skill: float, verdict: str) -> None:
+    tested = {"log_loss": 0.45, "baseline": 0.5}
+    figures = {"all": {"skill": skill}, "origin=JFK": {"skill": -0.2, "log_loss": 0.6, "auc": 0.5}}
+    found = list(of_performance(figures, {"all": 9, "origin=JFK": 3}, tested, RULES, "log_loss"))
+    by = verdicts(found)
+    assert by["skill", "all"] == verdict and by["skill", "origin=JFK"] == "yellow"
+    assert next(each.reference for each in found if each.metric == "skill") == pytest.approx(0.1)
+    assert ("auc", "origin=JFK") not in by
+
+
+def test_the_newest_scoring_that_succeeded_is_told_and_those_that_failed_are_counted() -> None:
+    runs = [
+        {"status": "failed", "seconds": 9.0, "rows_in": None, "rows_out": None},
+        {"status": "success", "seconds": 2.0, "rows_in": 60, "rows_out": 60},
+    ]
+    assert list(of_scoring(runs)) == [
+        Measure("scoring_errors", "all", 1, 0, "yellow"),
+        Measure("scoring_seconds", "all", 2.0),
+        Measure("scored_rows", "all", 60, 60),
+    ]
+
+
+def test_a_page_draws_what_was_measured_over_time() -> None:
+    weeks = [Interval(day, day + dt.timedelta(days=6)) for day in (dt.date(2013, 3, 1), dt.date(2013, 3, 8))]
+    rows = [
+        {
+            "model_name": "m", "model_version": 1, "role": "champion", "interval_start": week.start,
+            "interval_end": week.end, "metric": metric, "segment": segment, "value": value, "reference": None,
+            "verdict": verdict,
+        }
+        for week, skill, index in ((weeks[0], 0.1, 0.01), (weeks[1], -0.2, 0.4))
+        for metric, segment, value, verdict in (
+            ("skill", "all", skill, "red" if skill < 0 else "green"),
+            ("psi", "feature=x", index, "red" if index > 0.25 else "green"),
+            ("skill", "origin=JFK", skill, None),
+        )
+    ]  # fmt: skip
+    text = monitoring_pages.page("m", weeks[1], rows)
+    assert "m, 2013-03-08/2013-03-14" in text
+    assert text.count("<polyline") == 1 and '<circle class="red" cx="416.0" cy="86.0"' in text
+    assert 'class="heat-green" title="2013-03-07: 0.01"' in text and 'class="heat-red" title="2013-03-14: 0.4"' in text
+    assert "Nothing has been measured" in monitoring_pages.page("m", weeks[0], [])

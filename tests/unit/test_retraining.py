@@ -1,0 +1,93 @@
+"""When a model is trained again, and when not."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from lakehouse import registry
+from lakehouse.model_spec import ModelSpec, Retrain
+from lakehouse.retraining import Evidence, NoPolicyError, decide
+
+DAY = dt.date(2013, 6, 30)
+
+
+def spec(**policy: Any) -> ModelSpec:
+    return registry.load("flight_delay").model_copy(update={"retrain": Retrain(**policy)})
+
+
+def row(
+    metric: str, value: float, segment: str = "all", reference: float = 0, verdict: str = "green"
+) -> dict[str, Any]:
+    return {"metric": metric, "segment": segment, "value": value, "reference": reference, "verdict": verdict}
+
+
+DRIFTED = row("drifted_share", 0.7)
+
+
+def test_without_a_cause_nothing_happens() -> None:
+    policy = spec(drift_share=0.8, performance=True, max_age_days=90, new_rows=1000)
+    calm = [DRIFTED, row("skill", 0.1), row("age_days", 90), row("new_rows", 999)]
+    decision = decide(policy, Evidence(DAY, calm, red_gates=["gold.x"]))
+    assert (decision.outcome, decision.causes) == ("kept", {})
+
+
+@pytest.mark.parametrize(
+    ("policy", "found", "cause"),
+    [
+        ({"drift_share": 0.7}, DRIFTED, "drift"),
+        ({"performance": True}, row("skill", -0.1, reference=0.1, verdict="red"), "performance"),
+        ({"max_age_days": 30}, row("age_days", 31), "age"),
+        ({"new_rows": 1000}, row("new_rows", 1000), "new data"),
+    ],
+)
+def test_each_cause_is_named(policy: dict[str, Any], found: dict[str, Any], cause: str) -> None:
+    decision = decide(spec(**policy), Evidence(DAY, [found]))
+    assert decision.outcome == "retrain" and list(decision.causes) == [cause]
+    assert decision.reason.startswith(cause)
+
+
+def test_all_causes_are_told() -> None:
+    decision = decide(spec(drift_share=0.5, max_age_days=1), Evidence(DAY, [DRIFTED, row("age_days", 40)]))
+    assert (
+        decision.reason
+        == "drift: 70% of the features have drifted; age: 40 days since the last day that it was " + ("trained on")
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (row("null_share", 0.6, "feature=plane_seats", 0.1, "red"), "null_share of plane_seats is 0.6, usual is 0.1"),
+        (row("rows", 10, reference=900, verdict="red"), "rows is 10, usual is 900"),
+        (row("changed_columns", 1, verdict="red"), "changed_columns is 1"),
+        (row("stale_days", 3, verdict="red"), "stale_days is 3"),
+    ],
+)
+def test_drift_that_a_defect_explains_is_no_reason_to_train(broken: dict[str, Any], why: str) -> None:
+    decision = decide(spec(drift_share=0.5), Evidence(DAY, [DRIFTED, broken]))
+    assert decision.outcome == "blocked" and why in decision.reason
+
+
+def test_a_red_gate_blocks() -> None:
+    decision = decide(spec(drift_share=0.5), Evidence(DAY, [DRIFTED], red_gates=["bronze.weather"]))
+    assert decision.outcome == "blocked" and "the gate of bronze.weather is red" in decision.reason
+
+
+def test_a_feature_that_has_drifted_is_no_defect() -> None:
+    drifted = row("psi", 0.9, "feature=plane_seats", 0.25, "red")
+    assert decide(spec(drift_share=0.5), Evidence(DAY, [DRIFTED, drifted])).outcome == "retrain"
+
+
+@pytest.mark.parametrize(("days", "outcome"), [(13, "waiting"), (14, "retrain")])
+def test_the_cooldown_is_waited_for(days: int, outcome: str) -> None:
+    evidence = Evidence(DAY, [DRIFTED], last_training=DAY - dt.timedelta(days=days))
+    assert decide(spec(drift_share=0.5, cooldown_days=14), evidence).outcome == outcome
+
+
+def test_without_a_policy_it_is_not_asked() -> None:
+    bare = registry.load("flight_delay").model_copy(update={"retrain": None})
+    with pytest.raises(NoPolicyError, match=r"models/flight_delay/model\.yaml has no section retrain"):
+        decide(bare, Evidence(DAY, [DRIFTED]))
