@@ -141,6 +141,9 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
         challenger=score(rows, registry.fetch(challenger)),
     )
     decision = promotion.decide(compared, rules)
+    if before is not None:
+        baseline = compared.assign(champion=score(rows, registry.fetch(challenger, baseline=True)))
+        decision = promotion.also_beats(decision, promotion.difference(baseline, spec), "the baseline beside it")
     days = compared["day"]
     against = "the baseline" if before is None else f"version {before}"
     reason = f"against {against} on {Interval(days.min(), days.max())}: {'; '.join(decision.reasons)}"
