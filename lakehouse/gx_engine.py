@@ -146,7 +146,7 @@ def validate(
         datasource_name="lakehouse", data_connector_name="spark", data_asset_name=suite.name, batch_identifiers=IDDict()
     )
     batch = Batch(data=data, batch_definition=definition)
-    validator = Validator(execution_engine=engine, data_context=_context(), batches=[batch])
+    validator = Validator(execution_engine=engine, data_context=context(), batches=[batch])
     validator._metrics_calculator = OneQueryCalculator(engine)
     identifiers = [f"expectation-{index}" for index in range(len(suite.expectations))]
     found = validator.graph_validate(
@@ -177,7 +177,7 @@ def validate(
 
 
 @cache
-def _context() -> Any:
+def context() -> Any:
     """GX wants a context; this one stores nothing, and is made once because it has a folder of its own."""
     return gx.get_context(mode="ephemeral")
 

@@ -218,7 +218,13 @@ def lineage(stored: str, since: int = -1) -> Iterator[dict[str, Any]]:
 
 
 def replace_interval(
-    df: DataFrame, stored: str, column: str, interval: Interval, run: Run, also: dict[str, Any] | None = None
+    df: DataFrame,
+    stored: str,
+    column: str,
+    interval: Interval,
+    run: Run,
+    also: dict[str, Any] | None = None,
+    within: str = "",
 ) -> int:
     """Replace exactly one interval of a table, and return the version that the commit made.
 
@@ -231,12 +237,13 @@ def replace_interval(
         interval: What to replace; rows outside of it make Delta refuse the write.
         run: The step that writes; its lock is checked and its facts go into the commit.
         also: More that the commit is to say of itself.
+        within: SQL condition; other rows of the interval stay.
     """
     run.check_lock()
     (
         df.write.format("delta")
         .mode("overwrite")
-        .option("replaceWhere", interval.sql(column))
+        .option("replaceWhere", interval.sql(column) + (f" and {within}" if within else ""))
         .option("mergeSchema", True)
         .option("userMetadata", json.dumps(run.commit() | (also or {})))
         .saveAsTable(stored)

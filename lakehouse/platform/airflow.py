@@ -69,6 +69,8 @@ def airflow_environment() -> dict[str, str]:
             # A machine's name need not resolve to an address that we listen on.
             "hostname_callable": "lakehouse.platform.airflow.hostname",
             "min_serialized_dag_update_interval": 5,
+            # A DAG file that is not read in time takes its DAG away; that of the warehouse reads a changed dbt project.
+            "dagbag_import_timeout": 180,
         },
         "database": {
             "sql_alchemy_conn": f"postgresql+psycopg2://{database}",
@@ -99,6 +101,7 @@ def airflow_environment() -> dict[str, str]:
             "refresh_interval": 30,
             "min_file_process_interval": 60,
             "parsing_processes": 1,
+            "dag_file_processor_timeout": 240,
         },
         "logging": {
             "base_log_folder": home / "logs",
