@@ -687,6 +687,15 @@ def test(context: typer.Context) -> None:
     raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=PROJECT_DIR))
 
 
+@app.command(
+    rich_help_panel=DEVELOPMENT,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def bench(context: typer.Context) -> None:
+    """Run benchmarks beside what each is compared with, and write the page of figures; --help tells the options."""
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "benchmarks", *context.args], cwd=PROJECT_DIR))
+
+
 @app.command(rich_help_panel=DEVELOPMENT)
 def check() -> None:
     """Lint, check the format, and check the types."""
@@ -808,7 +817,9 @@ def _plain(value: Any) -> Any:
 
 
 def _table(names: list[str], rows: list[dict[str, Any]]) -> None:
-    table = Table(*names)
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")  # a name that does not fit goes on in the next line
     for row in rows:
         table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
     console = Console()
