@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import anomalies, contracts, suites
+from lakehouse import anomalies, contracts, suites, tables
 from lakehouse.anomalies import Figure, Watch
 from lakehouse.suites import Expectation, Suite
 
@@ -231,7 +231,9 @@ def _check(spark: SparkSession, request: Request, suite: Suite) -> GateResult:
     compiled = request.also + (watched.expectations if watched else ())
     judged = replace(suite, expectations=suite.expectations + compiled)
     figures = _figures(watched) if watched else None
-    validation = gx_engine.validate(df.where(request.where) if request.where else df, judged, EXAMPLES, figures)
+    rows = df.where(request.where) if request.where else df
+    expected = tables.rows(request.table, version)
+    validation = gx_engine.validate(rows, judged, EXAMPLES, figures, expected)
     _hide(validation, contracts.personal_columns(suite.name))
     validation.meta |= {"table": request.table, "version": version, "where": request.where}
     return GateResult(
@@ -347,8 +349,6 @@ def _released_name(table: str) -> str:
 
 
 def _head(table: str) -> int:
-    from lakehouse import tables
-
     version = tables.head(table)
     if version is None:
         raise LookupError(f"The table {table} does not exist.")

@@ -119,6 +119,19 @@ def head(stored: str) -> int | None:
     return None if log is None else log.version()
 
 
+def rows(stored: str, version: int) -> int:
+    """How many rows a version has, by the statistics in its log: no file is read, and a file without any counts none.
+
+    Args:
+        stored: Name of an existing stored table.
+        version: One of its versions.
+    """
+    log = delta(stored, version)
+    if log is None:
+        raise LookupError(f"The table {stored} does not exist.")
+    return sum(count or 0 for count in log.get_add_actions(flatten=True).column("num_records").to_pylist())
+
+
 def last_commit(stored: str) -> dict[str, Any]:
     """What the newest commit says of itself: ``version``, ``operation``, ``userMetadata``, metrics.
 
