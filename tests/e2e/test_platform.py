@@ -225,6 +225,8 @@ def test_a_file_with_a_wrong_header_is_refused_and_the_next_good_one_is_not_dist
         ("ingest_weather", "2013-02-30", {}),
         ("ingest_weather", "2013-02-01", {"wait": "long"}),
         ("train_flight_delay", None, {"window": "january"}),
+        ("score_flight_delay", "2013-03-01", {"model_version": "champion"}),
+        ("replay_weather", "2013-03-01", {"dry_run": "yes"}),
     ],
 )
 def test_a_wrong_request_is_refused_by_the_api(
