@@ -54,9 +54,8 @@ OF_A_PERSON: list[dict[str, Any]] = [
     {"type": "expect_column_distinct_values_to_be_in_set", "kwargs": {"column": "email", "value_set": ["nobody"]}},
     {"type": "expect_column_most_common_value_to_be_in_set", "kwargs": {"column": "email", "value_set": ["nobody"]}},
     {"type": "expect_column_pair_values_to_be_equal", "kwargs": {"column_A": "carrier", "column_B": "email"}},
-    # What Spark says of these quotes the value that it could not compare.
     {"type": "expect_column_values_to_be_between", "kwargs": {"column": "email", "min_value": 1}},
-    {
+    {  # Spark's error quotes the value that it could not compare.
         "type": "expect_column_values_to_be_null",
         "kwargs": {"column": "amount", "row_condition": "email > 5", "condition_parser": "spark"},
     },
@@ -70,7 +69,7 @@ OF_A_PERSON: list[dict[str, Any]] = [
 def test_personal_values_are_on_no_page_and_in_no_message(
     orders: Orders, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(contracts, "personal_columns", lambda table: frozenset({"email"}))
     orders.expect([*OF_A_PERSON, *RULES])
     interval = orders.write("2013-01-01", carrier="'ZZ'", email="'ann@example.com'")
@@ -79,7 +78,7 @@ def test_personal_values_are_on_no_page_and_in_no_message(
     found = rows(orders)
     assert [row["success"] for row in found] == [False] * len(OF_A_PERSON) + [False, True]
     assert [row["unexpected_count"] for row in found][:2] == [10, 10]
-    assert "[CAST_INVALID_INPUT]" in str(found[5]["details"])
+    assert "[CAST_INVALID_INPUT]" in str(found[6]["details"])
     assert "ZZ" in str(failed.value)  # what is nobody's is shown
     page = (data_docs.folder() / str(found[0]["page"])).read_text("utf-8")
     [run] = [run for run in ops.read("ops.runs").to_pylist() if run["run_id"] == found[0]["run_id"]]
