@@ -15,8 +15,6 @@ from lakehouse.settings import settings
 
 PAGE = 100
 POLL_SECONDS = 0.7
-LAST_LINE_OF_AIRFLOW = "Worker startup parse complete"
-"""From here on a task's log is the task's own."""
 
 
 class AirflowError(LakeError):
@@ -243,7 +241,7 @@ class AirflowClient:
         return self._pages(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances", {})
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> list[str]:
-        """The log of a task, line by line.
+        """The log of a task, line by line, without what Airflow says of itself before and after it.
 
         Args:
             dag_id: The DAG.
@@ -352,8 +350,7 @@ class AirflowClient:
         lines = [f"{dag_id} {run['partition_key'] or run_id} {run['state']}."]
         for task in failed:
             log = self.log(dag_id, run_id, task["task_id"], task["try_number"])
-            own = log[log.index(LAST_LINE_OF_AIRFLOW) + 1 :] if LAST_LINE_OF_AIRFLOW in log else log
-            lines += [f"Task {task['task_id']}:", *(f"  {line}" for line in own[-15:])]
+            lines += [f"Task {task['task_id']}:", *(f"  {line}" for line in log[-15:])]
         lines.append(f"{self.url}/dags/{dag_id}/runs/{run_id}")
         return "\n".join(lines)
 
@@ -399,12 +396,20 @@ class AirflowClient:
 
 
 def _lines(content: list[Any]) -> Iterator[str]:
+    groups = 0  # that are open: Airflow folds up what is its own
     for entry in content:
-        if isinstance(entry, str):
-            yield entry
+        event = entry if isinstance(entry, str) else str(entry.get("event", ""))
+        if event.startswith("::group::"):
+            groups += 1
             continue
-        event = str(entry.get("event", ""))
-        if not event.startswith(("::group::", "::endgroup::")):
+        if event.startswith("::endgroup::"):
+            groups -= 1
+            continue
+        if isinstance(entry, str):
+            if not groups:
+                yield entry
+            continue
+        if not groups or entry.get("level") in ("error", "critical"):
             yield event
         for error in (entry.get("error_detail") or [])[:1]:  # the others are its causes
             yield f"{error.get('exc_type')}: {error.get('exc_value')}"

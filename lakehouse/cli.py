@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,15 +44,29 @@ def _interval(text: str) -> Interval:
         raise typer.BadParameter(str(error)) from error
 
 
+def _sources() -> list[str]:
+    from lakehouse import contracts
+
+    return contracts.sources()
+
+
+def _models() -> list[str]:
+    from lakehouse import registry
+
+    return registry.models()
+
+
+SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a contract.", autocompletion=_sources)]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model folder.", autocompletion=_models)]
 IntervalOption = Annotated[
     Interval,
     typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."),
 ]
-Names = Annotated[list[str], typer.Argument(metavar="TABLE…", help="Such as gold.fct_flights.")]
+Names = Annotated[list[str], typer.Argument(metavar="TABLE", help="Such as gold.fct_flights.")]
 
 
 @app.command(rich_help_panel=STEPS)
-def land(source: Annotated[str, typer.Argument(help="Name of a contract.")], interval: IntervalOption) -> None:
+def land(source: SourceName, interval: IntervalOption) -> None:
     """Land an interval of a source in bronze; bad rows go to quarantine."""
     from lakehouse.steps import job
 
@@ -60,7 +75,7 @@ def land(source: Annotated[str, typer.Argument(help="Name of a contract.")], int
 
 @app.command(rich_help_panel=STEPS)
 def replay(
-    source: Annotated[str, typer.Argument(help="Name of a contract.")],
+    source: SourceName,
     interval: IntervalOption,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how many rows would pass, and what is wrong with the others.")
@@ -82,7 +97,7 @@ def gate(names: Names, interval: IntervalOption) -> None:
 
 @app.command(rich_help_panel=STEPS)
 def release(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as gold.fct_flights.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="TABLE", help="Such as gold.fct_flights.")] = None,
     interval: Annotated[
         Interval | None,
         typer.Option("--interval", "-i", parser=_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."),
@@ -141,7 +156,7 @@ def build(
 
 @app.command(rich_help_panel=STEPS)
 def train(
-    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    model: ModelName,
     interval: Annotated[
         Interval | None,
         typer.Option(
@@ -162,16 +177,25 @@ def train(
 
 @app.command(rich_help_panel=STEPS)
 def score(
-    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    model: ModelName,
     interval: IntervalOption,
     model_version: Annotated[
         int | None, typer.Option(min=1, metavar="VERSION", help="Refuse when another version is the champion.")
     ] = None,
+    what_if: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="VERSION", help="This version scores, apart from the predictions, any days."),
+    ] = None,
 ) -> None:
-    """Score an interval with the champion of a model."""
+    """Score an interval, each day with the version of a model that was its champion."""
     from lakehouse.steps import job
 
-    _report(job("score")(model, interval, model_version))
+    if what_if is None:
+        _report(job("score")(model, interval, model_version))
+        return
+    if model_version is not None:
+        raise typer.BadParameter("--what-if says which version scores: give no --model-version beside it.")
+    _report(job("what_if")(model, interval, what_if))
 
 
 @app.command(rich_help_panel=STEPS)
@@ -222,7 +246,7 @@ def promote(
 
 @app.command("rollback-model", rich_help_panel=STEPS)
 def rollback_model(
-    model: Annotated[str, typer.Argument(help="Name of a model folder.")],
+    model: ModelName,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the model's history.")],
     to: Annotated[int | None, typer.Option(metavar="VERSION", help="Without it, the champion before this one.")] = None,
     since: Annotated[
@@ -242,7 +266,7 @@ def rollback_model(
 @app.command(rich_help_panel=STEPS)
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as gold.fct_flights; all without it.")
+        list[str] | None, typer.Argument(metavar="TABLE", help="Such as gold.fct_flights; all without it.")
     ] = None,
     release: Annotated[
         int | None, typer.Option(metavar="RELEASE", help="The versions that readers saw right after this release.")
@@ -313,12 +337,15 @@ def maintain(
         typer.Option(min=0, help="Keep what was replaced so many days ago; without it, the setting keep_days."),
     ] = None,
 ) -> None:
-    """Remove data files that no release, model or prediction needs, and keep the ops tables small."""
+    """Delete what contracts no longer keep, put small files together, and remove files that nothing needs."""
     from lakehouse import maintain as maintenance
 
     if not dry_run:
         _report(maintenance.maintain(keep_days))
         return
+    work = [vars(each) for each in maintenance.upcoming()]
+    if work:
+        _table(["table", "what", "days", "files", "bytes"], work)
     plans = maintenance.plan(keep_days)
     shown = [
         {
@@ -358,7 +385,7 @@ def sql(
 def models(
     model: Annotated[str | None, typer.Argument(help="Only this one, with everything that was decided.")] = None,
 ) -> None:
-    """List the models and their champions; of one model, each decision about its versions and why."""
+    """List the models with their champions and challengers; of one model, each decision about its versions and why."""
     from lakehouse import registry, roles
 
     if model is not None:
@@ -370,15 +397,16 @@ def models(
         return
     shown = []
     for spec in map(registry.load, registry.models()):
-        office = roles.in_office(roles.events(spec.name)) or dict.fromkeys(["model_version", "serves_from"])
+        log = roles.events(spec.name)
+        office = roles.in_office(log) or dict.fromkeys(["model_version", "serves_from"])
         champion = {"champion": office["model_version"], "since": office["serves_from"]}
-        shown.append({"model": spec.name, **champion, "owner": spec.owner})
-    _table(["model", "champion", "since", "owner"], shown)
+        shown.append({"model": spec.name, **champion, "challenger": roles.challenging(log), "owner": spec.owner})
+    _table(["model", "champion", "since", "challenger", "owner"], shown)
 
 
 @app.command(rich_help_panel=QUERIES)
 def explain(
-    prediction: Annotated[str | None, typer.Argument(metavar="[PREDICTION_ID]", help="Its prediction_id.")] = None,
+    prediction: Annotated[str | None, typer.Argument(metavar="PREDICTION_ID", help="Its prediction_id.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of a model folder.")] = None,
     key: Annotated[
         list[str] | None, typer.Option(help="What it is about: a value for each column of the entity key, in order.")
@@ -393,6 +421,7 @@ def explain(
     """Explain a prediction: its reasons, its model and training, its inputs, their gates, and the source files."""
     from lakehouse import explain as explanations
     from lakehouse import graphs, trees
+    from lakehouse.prediction_id import prediction_id
 
     day = _interval(date) if date else None
     if day and not day.is_day:
@@ -400,7 +429,7 @@ def explain(
     if prediction is None:
         if not (model and key and day):
             raise typer.BadParameter("Give a PREDICTION_ID, or --model, --key and --date.")
-        prediction = explanations.prediction_id(model, key, day.start)
+        prediction = prediction_id(model, key, day.start)
     elif key:
         raise typer.BadParameter("Give a PREDICTION_ID or a --key, not both.")
     row = explanations.find(prediction, model, day.start if day else None, release)
@@ -646,6 +675,15 @@ def test(context: typer.Context) -> None:
     raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=PROJECT_DIR))
 
 
+@app.command(
+    rich_help_panel=DEVELOPMENT,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def bench(context: typer.Context) -> None:
+    """Run benchmarks beside what each is compared with, and write the page of figures; --help tells the options."""
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "benchmarks", *context.args], cwd=PROJECT_DIR))
+
+
 @app.command(rich_help_panel=DEVELOPMENT)
 def check() -> None:
     """Lint, check the format, and check the types."""
@@ -767,7 +805,9 @@ def _plain(value: Any) -> Any:
 
 
 def _table(names: list[str], rows: list[dict[str, Any]]) -> None:
-    table = Table(*names)
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")  # a name that does not fit goes on in the next line
     for row in rows:
         table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
     console = Console()
@@ -802,7 +842,15 @@ def _expected() -> tuple[type[Exception], ...]:
 
 
 def _first_lines(error: BaseException) -> str:
-    return str(error).split("\n\nJVM stacktrace")[0].strip()
+    """What an error says, without the query's plan and the stacks of two languages."""
+    if "pyspark" in sys.modules:
+        from lakehouse.engine import GONE, lost, spark
+
+        if lost(error):
+            spark.cache_clear()  # whoever asks again gets a session of the new engine
+            return f"{GONE} Ask again; `lake status` shows whether it is back."
+    text = str(error).split("\n\nJVM stacktrace")[0]
+    return re.sub(r"(; line \d+ pos \d+);\n.*", r"\1", text, flags=re.DOTALL).strip()
 
 
 def _register() -> None:

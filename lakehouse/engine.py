@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,18 @@ from lakehouse.settings import settings
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-SESSION_LOST = frozenset({"NO_ACTIVE_SESSION", "INVALID_HANDLE.SESSION_CHANGED", "INVALID_HANDLE.SESSION_NOT_FOUND"})
+SESSION_LOST = frozenset(
+    {
+        "INVALID_HANDLE.OPERATION_NOT_FOUND",
+        "INVALID_HANDLE.SESSION_CHANGED",
+        "INVALID_HANDLE.SESSION_CLOSED",
+        "INVALID_HANDLE.SESSION_NOT_FOUND",
+        "NO_ACTIVE_SESSION",
+        "RESPONSE_ALREADY_RECEIVED",
+    }
+)
+GONE = "The Spark engine has gone away, or was started anew, in the meantime: the supervisor sees to that."
+"""What a person is told then."""
 
 
 class EngineLostError(LakeError):
@@ -31,8 +43,12 @@ def spark() -> SparkSession:
     Raises:
         pyspark.errors.PySparkException: No engine answers at the configured URL.
     """
+    from pyspark.logger import PySparkLogger
     from pyspark.sql import SparkSession
 
+    # Each error of a query, which is raised anyway, with the stacks of two languages in one line.
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     session: SparkSession = SparkSession.builder.remote(settings().spark_url).getOrCreate()
     session.conf.set("spark.sql.session.timeZone", "UTC")
     return session
@@ -116,5 +132,10 @@ def lost(error: BaseException) -> bool:
         error: What a call of the engine raised.
     """
     from pyspark.errors import PySparkException
+    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
-    return isinstance(error, PySparkException) and error.getCondition() in SESSION_LOST
+    if not isinstance(error, PySparkException):
+        return False
+    # The client has tried for minutes before it says that nobody is there.
+    code = error.getGrpcStatusCode().name if isinstance(error, SparkConnectGrpcException) else None
+    return code == "UNAVAILABLE" or error.getCondition() in SESSION_LOST

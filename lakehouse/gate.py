@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import anomalies, contracts, suites
+from lakehouse import anomalies, contracts, suites, tables
 from lakehouse.anomalies import Figure, Watch
 from lakehouse.suites import Expectation, Suite
 
@@ -152,6 +152,7 @@ class Request:
         where: SQL condition that restricts the check to some rows. The default is the whole version, which is
             what a release needs.
         watch: What to do for the suite's anomaly rules.
+        also: Further expectations.
     """
 
     table: str
@@ -159,6 +160,7 @@ class Request:
     suite_name: str | None = None
     where: str | None = None
     watch: Watch | None = None
+    also: tuple[Expectation, ...] = ()
 
 
 def check(
@@ -168,6 +170,7 @@ def check(
     suite_name: str | None = None,
     where: str | None = None,
     watch: Watch | None = None,
+    also: tuple[Expectation, ...] = (),
     spark: SparkSession | None = None,
 ) -> GateResult:
     """Check one version of a table against its suite.
@@ -178,13 +181,14 @@ def check(
         suite_name: Its suite; by default the one of the name that readers use, ``bronze.weather``.
         where: SQL condition that restricts the check to some rows; the default is the whole version.
         watch: What to do for the suite's anomaly rules; without it they are left out.
+        also: Expectations beside those of the suite.
         spark: Session to use; by default the one of this process.
 
     Raises:
         suites.SuiteNotFoundError: The table has no suite.
         suites.InvalidSuiteError: The suite is not valid.
     """
-    return check_all([Request(table, version, suite_name, where, watch)], spark=spark)[0]
+    return check_all([Request(table, version, suite_name, where, watch, also)], spark=spark)[0]
 
 
 def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None) -> list[GateResult]:
@@ -211,6 +215,7 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
         from lakehouse.engine import spark as session
 
         spark = session()
+    gx_engine.context()  # made once, and not by several threads
     # The setting is the session's: one thread must not take it back while another asks.
     with gx_engine.one_job_per_query(spark), ThreadPoolExecutor(min(SIDE_BY_SIDE, len(planned) or 1)) as pool:
         return list(pool.map(lambda plan: _check(spark, *plan), planned))
@@ -223,9 +228,12 @@ def _check(spark: SparkSession, request: Request, suite: Suite) -> GateResult:
     version = _head(request.table) if request.version is None else request.version
     df = spark.sql(f"select * from {request.table} version as of {int(version)}")
     watched = request.watch
-    judged = replace(suite, expectations=suite.expectations + watched.expectations) if watched else suite
+    compiled = request.also + (watched.expectations if watched else ())
+    judged = replace(suite, expectations=suite.expectations + compiled)
     figures = _figures(watched) if watched else None
-    validation = gx_engine.validate(df.where(request.where) if request.where else df, judged, EXAMPLES, figures)
+    rows = df.where(request.where) if request.where else df
+    expected = tables.rows(request.table, version)
+    validation = gx_engine.validate(rows, judged, EXAMPLES, figures, expected)
     _hide(validation, contracts.personal_columns(suite.name))
     validation.meta |= {"table": request.table, "version": version, "where": request.where}
     return GateResult(
@@ -341,8 +349,6 @@ def _released_name(table: str) -> str:
 
 
 def _head(table: str) -> int:
-    from lakehouse import tables
-
     version = tables.head(table)
     if version is None:
         raise LookupError(f"The table {table} does not exist.")

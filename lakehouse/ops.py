@@ -123,6 +123,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("reason", pa.string()),
             ("run_id", pa.string()),
             ("rollback_to", pa.int64()),
+            ("maintains", pa.int64()),
             ("override_of", pa.string()),
             ("released_by", pa.string()),
         ]
@@ -238,7 +239,8 @@ VIEWS = {
 with written as (
     select *, explode(versions_out) as (stored, version)
     from ops.runs
-    where status = 'success' and step in ('land', 'replay', 'build', 'train', 'score') and dataset <> 'warehouse'
+    where status = 'success' and dataset <> 'warehouse'
+        and step in ('land', 'replay', 'build', 'train', 'score', 'shadow', 'what_if')
 ),
 edges as (
     select *, explode_outer(versions_in) as (source_stored, source_version)
@@ -298,14 +300,14 @@ group by all""",
     "ops.model_costs": """
 select
     day,
-    regexp_extract(table_name, '^(models[.]|ml[.]predictions_)(.+)$', 2) as model_name,
+    regexp_extract(table_name, '^(models[.]|ml(_shadow|_what_if)?[.]predictions_)(.+)$', 3) as model_name,
     sum(runs) as runs,
     sum(seconds) as seconds,
     sum(cpu_seconds) as cpu_seconds,
     sum(engine_cpu_seconds) as engine_cpu_seconds,
     sum(predictions) as predictions
 from ops.table_costs
-where table_name rlike '^(models[.]|ml[.]predictions_)'
+where table_name rlike '^(models[.]|ml(_shadow|_what_if)?[.]predictions_)'
 group by all""",
 }
 """Views over the platform's tables, by name."""

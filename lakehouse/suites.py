@@ -87,7 +87,7 @@ class Expectation:
     @property
     def label(self) -> str:
         """The expectation as a person reads it."""
-        return rules.label(self)
+        return str(self.meta.get("label") or rules.label(self))
 
     @property
     def columns(self) -> list[str]:

@@ -52,6 +52,23 @@ def after_gate(context: Context) -> None:
     deliver(context)
 
 
+def after_score(context: Context) -> None:
+    """Send what a scoring has raised; one that has come to nothing is raised here.
+
+    Args:
+        context: Of the scoring's task, which has succeeded or failed.
+    """
+    if not settings().alerts:
+        return
+    from lakehouse import alerts
+
+    ti, error = context["ti"], context.get("exception")
+    task, interval = f"{ti.dag_id}.{ti.task_id}", _interval(context)
+    causes = [alerts.Cause(task, interval, "score", "critical", str(error))] if error else []
+    alerts.report(causes, {(task, interval)})
+    deliver(context)
+
+
 def after_monitor(context: Context) -> None:
     """Raise what monitoring has found red, and send it.
 

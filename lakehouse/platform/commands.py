@@ -15,7 +15,7 @@ NOT_RUNNING = 3
 
 PartNames = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PART]...", help="Parts, with what they need: postgres, engine, mlflow, airflow …"),
+    typer.Argument(metavar="PART", help="Parts, with what they need: postgres, engine, mlflow, airflow …"),
 ]
 
 

@@ -59,6 +59,8 @@ def examine() -> Iterator[Finding]:
     yield from _files()
     yield _java()
     yield _jars()
+    if settings().spark_remote:
+        yield _engine_elsewhere()
     yield _database()
     yield _supervisor(bool(states))
     yield from _ports(running)
@@ -144,6 +146,16 @@ def _java() -> Finding:
     if version in engine.JAVA_VERSIONS:
         return Finding("Java", f"{version} ({program})")
     return Finding("Java", f"{version} ({program})", "set JAVA_HOME to a Java 17 or 21, or unset it")
+
+
+def _engine_elsewhere() -> Finding:
+    from lakehouse.platform import remote_engine
+
+    try:
+        remote_engine.check()
+    except PlatformError as error:
+        return Finding("engine", str(error), "start that server, or unset SPARK_REMOTE")
+    return Finding("engine", "the one that SPARK_REMOTE names listens")
 
 
 def _jars() -> Finding:

@@ -31,7 +31,19 @@ MAIN_CLASS = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 AUTHENTICATOR = "lakehouse.PasswordAuthenticator"
 AUTHENTICATOR_SOURCE = PROJECT_DIR / "infra" / "PasswordAuthenticator.java"
 SQL_USER = "lake"
-SCHEMAS = ("bronze", "bronze_next", "silver", "gold", "gold_next", "ml", "ml_next", "quarantine", "ops")
+SCHEMAS = (
+    "bronze",
+    "bronze_next",
+    "silver",
+    "gold",
+    "gold_next",
+    "ml",
+    "ml_next",
+    "ml_shadow",
+    "ml_what_if",
+    "quarantine",
+    "ops",
+)
 JAVA_VERSIONS = range(17, 26)
 
 # What Spark's own launcher passes, less a module that the Java of the wheel lacks.

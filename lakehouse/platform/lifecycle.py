@@ -75,7 +75,20 @@ def up(names: Sequence[str] = (), say: Say = print) -> None:
         if stopped:
             say(f"          other settings than before: {', '.join(stopped)} start again")
             wanted = select([*names, *stopped]) if names else wanted
+        if settings().spark_remote and not names:
+            _prepare_remote_engine(say)
         _Start(wanted, say).run()
+
+
+def _prepare_remote_engine(say: Say) -> None:
+    """Before Airflow is there, whose tasks would fail without it."""
+    from lakehouse.platform import remote_engine
+
+    remote_engine.check()
+    if "postgres" in parts():
+        _Start(select(["postgres"]), say).run()
+    remote_engine.prepare()
+    say("          the schemas and the platform's own tables are on the engine that SPARK_REMOTE names")
 
 
 def down(say: Say = print) -> None:

@@ -86,7 +86,7 @@ def _arguments(leaf: Any) -> list[Any]:
 
 
 def _name(argument: Any) -> str:
-    return re.sub(r"^\[(.*)\]\.\.\.$", r"\1…", argument.metavar or argument.name.upper())
+    return (argument.metavar or argument.name.upper()) + ("…" if argument.nargs == -1 else "")
 
 
 def _value(option: Any) -> str:

@@ -17,6 +17,7 @@ PAGES = (
     "docs/how-to/monitor.md",
     "docs/how-to/promote.md",
     "docs/how-to/query.md",
+    "docs/how-to/score.md",
     "docs/how-to/trigger-by-rest.md",
     "docs/tutorial.md",
     "docs/reference/ops-tables.md",

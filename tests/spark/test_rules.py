@@ -148,7 +148,7 @@ def gx_counts(df: DataFrame) -> list[int]:
     from lakehouse import gx_engine
 
     engine = SparkDFExecutionEngine(spark=spark(), persist=False)
-    validator = Validator(engine, data_context=gx_engine._context(), batches=[Batch(data=SparkDFBatchData(engine, df))])  # type: ignore[arg-type]
+    validator = Validator(engine, data_context=gx_engine.context(), batches=[Batch(data=SparkDFBatchData(engine, df))])  # type: ignore[arg-type]
     wanted = []
     for each in RULES:
         expectation = ExpectationConfiguration(each.type, dict(each.kwargs)).to_domain_obj()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,3 +84,33 @@ def test_a_day_before_the_history_is_refused(lake: Lake) -> None:
 def test_what_does_not_go_together_is_refused_before_anything_is_done(lake: Lake, arguments: tuple[str, ...]) -> None:
     code, error = lake(*arguments)
     assert code == 2 and f"lake {arguments[0]} [OPTIONS]" in error
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("lake rep", {"replay", "reproduce"}),
+        ("lake land pl", {"planes"}),
+        ("lake score flight_delay", {"flight_delay", "flight_delay_minutes"}),
+    ],
+)
+def test_completion_knows_commands_sources_and_models(typed: str, completed: set[str]) -> None:
+    asked = {"_LAKE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lake")],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == completed
+
+
+def test_an_error_of_a_query_is_shown_without_plan_and_stack() -> None:
+    error = ValueError(
+        "[TABLE_OR_VIEW_NOT_FOUND] There is no `gold`.`nope`. SQLSTATE: 42P01; line 1 pos 14;\n'Project [*]\n"
+        "+- 'UnresolvedRelation [gold, nope]\n\n\nJVM stacktrace:\norg.apache.spark.sql.Error\n\tat x.y(Z.scala:1)"
+    )
+    assert cli._first_lines(error) == (
+        "[TABLE_OR_VIEW_NOT_FOUND] There is no `gold`.`nope`. SQLSTATE: 42P01; line 1 pos 14"
+    )
