@@ -383,11 +383,23 @@ def sql(
 
 @app.command(rich_help_panel=QUERIES)
 def models(
-    model: Annotated[str | None, typer.Argument(help="Only this one, with everything that was decided.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL[@VERSION]]", help="Only this one, with everything that was decided."),
+    ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Print the model card of this version, or else of the champion.")
+    ] = False,
 ) -> None:
     """List the models with their champions and challengers; of one model, each decision about its versions and why."""
     from lakehouse import registry, roles
 
+    if card:
+        name, number = _version(model or "")
+        spec = registry.load(name)
+        wanted = roles.champion(spec.name) if number is None else registry.version(spec.name, number)
+        print(registry.card(wanted))
+        return
     if model is not None:
         for event in roles.events(registry.load(model).name):
             print(

@@ -48,6 +48,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse import gx_expectations as gx_expectations  # importing them is what makes them known to GX
 from lakehouse import uniqueness
 
 if TYPE_CHECKING:

@@ -145,12 +145,12 @@ def last_commit(stored: str) -> dict[str, Any]:
     return entry | {"version": log.version(), "userMetadata": _metadata(entry)}
 
 
-def commits(stored: str, limit: int = 500) -> list[dict[str, Any]]:
+def commits(stored: str, limit: int | None = 500) -> list[dict[str, Any]]:
     """The newest commits of a stored table, newest first, each with ``version`` and its ``userMetadata`` as a dict.
 
     Args:
         stored: Name of a stored table; one that does not exist has none.
-        limit: How many at most.
+        limit: How many at most; all of them with None.
     """
     log = delta(stored)
     if log is None:
