@@ -383,11 +383,23 @@ def sql(
 
 @app.command(rich_help_panel=QUERIES)
 def models(
-    model: Annotated[str | None, typer.Argument(help="Only this one, with everything that was decided.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL[@VERSION]]", help="Only this one, with everything that was decided."),
+    ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Print the model card of this version, or else of the champion.")
+    ] = False,
 ) -> None:
     """List the models with their champions and challengers; of one model, each decision about its versions and why."""
     from lakehouse import registry, roles
 
+    if card:
+        name, number = _version(model or "")
+        spec = registry.load(name)
+        wanted = roles.champion(spec.name) if number is None else registry.version(spec.name, number)
+        print(registry.card(wanted))
+        return
     if model is not None:
         for event in roles.events(registry.load(model).name):
             print(
@@ -675,6 +687,15 @@ def test(context: typer.Context) -> None:
     raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=PROJECT_DIR))
 
 
+@app.command(
+    rich_help_panel=DEVELOPMENT,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def bench(context: typer.Context) -> None:
+    """Run benchmarks beside what each is compared with, and write the page of figures; --help tells the options."""
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "benchmarks", *context.args], cwd=PROJECT_DIR))
+
+
 @app.command(rich_help_panel=DEVELOPMENT)
 def check() -> None:
     """Lint, check the format, and check the types."""
@@ -796,7 +817,9 @@ def _plain(value: Any) -> Any:
 
 
 def _table(names: list[str], rows: list[dict[str, Any]]) -> None:
-    table = Table(*names)
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")  # a name that does not fit goes on in the next line
     for row in rows:
         table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
     console = Console()

@@ -13,12 +13,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import anomalies, contracts, suites
+from lakehouse import anomalies, masking, suites, tables
 from lakehouse.anomalies import Figure, Watch
 from lakehouse.suites import Expectation, Suite
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 5
 """How many values that break a rule are shown."""
-HIDDEN = "…"
-"""What is shown in place of a personal value."""
 SIDE_BY_SIDE = 4
 """How many tables are checked at the same time: while the engine reads one, the rules of the next are prepared."""
 
@@ -231,8 +229,10 @@ def _check(spark: SparkSession, request: Request, suite: Suite) -> GateResult:
     compiled = request.also + (watched.expectations if watched else ())
     judged = replace(suite, expectations=suite.expectations + compiled)
     figures = _figures(watched) if watched else None
-    validation = gx_engine.validate(df.where(request.where) if request.where else df, judged, EXAMPLES, figures)
-    _hide(validation, contracts.personal_columns(suite.name))
+    rows = df.where(request.where) if request.where else df
+    expected = tables.rows(request.table, version)
+    validation = gx_engine.validate(rows, judged, EXAMPLES, figures, expected)
+    masking.hide(validation, masking.hidden_columns(suite.name, df.columns))
     validation.meta |= {"table": request.table, "version": version, "where": request.where}
     return GateResult(
         table=request.table,
@@ -243,19 +243,6 @@ def _check(spark: SparkSession, request: Request, suite: Suite) -> GateResult:
         seconds=time.monotonic() - started,
         figures=_found(watched, figures, version) if watched and figures else (),
     )
-
-
-def _hide(validation: ExpectationSuiteValidationResult, columns: Collection[str]) -> None:
-    """Take the values of some columns out of what was found; the counts stay."""
-    for found in validation.results:
-        kwargs = found.expectation_config.kwargs if found.expectation_config else {}
-        named = {kwargs.get("column"), kwargs.get("column_A"), kwargs.get("column_B"), *kwargs.get("column_list", ())}
-        if not named.isdisjoint(columns) and found.result:
-            for key in ("partial_unexpected_list", "partial_unexpected_counts", "unexpected_list"):
-                if found.result.get(key):
-                    found.result[key] = [HIDDEN] if key != "partial_unexpected_counts" else []
-            if found.result.get("observed_value") is not None:
-                found.result["observed_value"] = HIDDEN
 
 
 def _figures(watched: Watch) -> gx_engine.Figures:
@@ -347,8 +334,6 @@ def _released_name(table: str) -> str:
 
 
 def _head(table: str) -> int:
-    from lakehouse import tables
-
     version = tables.head(table)
     if version is None:
         raise LookupError(f"The table {table} does not exist.")

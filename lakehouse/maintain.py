@@ -378,14 +378,10 @@ def compact_ops(table: str, grace_hours: int = GRACE_HOURS) -> tuple[int, int] |
         grace_hours: How long the small files stay, for queries that are reading them.
 
     Returns:
-        How many files it had before and has after; None while it does not exist.
+        How many files it had before and has after; None while it does not exist, or somebody else is at it.
     """
+    found = ops.compact(table)
     log = tables.delta(table)
-    if log is None:
-        return None
-    before = len(log.file_uris())
-    if before > 1:
-        log.optimize.compact()
-        log.create_checkpoint()
-    log.vacuum(retention_hours=grace_hours, dry_run=False, enforce_retention_duration=False)
-    return before, len(log.file_uris())
+    if found and log is not None:
+        log.vacuum(retention_hours=grace_hours, dry_run=False, enforce_retention_duration=False)
+    return found

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from lakehouse import fingerprints, locks, ops, tables
+from lakehouse import fingerprints, locks, ops, quarantine, tables
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
@@ -278,7 +278,7 @@ def publish(versions: dict[str, int], run: Run, *, reason: str, by: str, marks: 
     """Make given versions of tables visible that are not their heads, and go on from there: one release for all.
 
     The stored tables are restored first. Killed before the release is recorded, they count as unreleased and go back to
-    what readers see; killed after it, the same call completes it.
+    what readers see; killed after it, the same call completes it. What a source has in quarantine follows its table.
 
     Args:
         versions: Table, by the name that readers use, to the version that readers shall see.
@@ -307,6 +307,7 @@ def publish(versions: dict[str, int], run: Run, *, reason: str, by: str, marks: 
         else max(state[table].release_id for table in versions)
     )
     for table, version in sorted(versions.items()):
+        quarantine.follow(table, version, run)
         _point(table, version)
     run.versions_out = {tables.next_table(table): version for table, version in versions.items()}
     run.details |= {"release_id": release_id, "reason": reason, "by": by}

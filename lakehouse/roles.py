@@ -256,8 +256,12 @@ def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Co
         champion=score(rows, rival),
         challenger=score(rows, registry.fetch(challenger)),
     )
+    decision = promotion.decide(compared, rules)
+    if before is not None:
+        baseline = compared.assign(champion=score(rows, registry.fetch(challenger, baseline=True)))
+        decision = promotion.also_beats(decision, promotion.difference(baseline, spec), "the baseline beside it")
     days = compared["day"]
-    return Comparison(before, promotion.decide(compared, rules), Interval(days.min(), days.max()), digest)
+    return Comparison(before, decision, Interval(days.min(), days.max()), digest)
 
 
 def decide(

@@ -119,6 +119,19 @@ def head(stored: str) -> int | None:
     return None if log is None else log.version()
 
 
+def rows(stored: str, version: int) -> int:
+    """How many rows a version has, by the statistics in its log: no file is read, and a file without any counts none.
+
+    Args:
+        stored: Name of an existing stored table.
+        version: One of its versions.
+    """
+    log = delta(stored, version)
+    if log is None:
+        raise LookupError(f"The table {stored} does not exist.")
+    return sum(count or 0 for count in log.get_add_actions(flatten=True).column("num_records").to_pylist())
+
+
 def last_commit(stored: str) -> dict[str, Any]:
     """What the newest commit says of itself: ``version``, ``operation``, ``userMetadata``, metrics.
 
@@ -132,12 +145,12 @@ def last_commit(stored: str) -> dict[str, Any]:
     return entry | {"version": log.version(), "userMetadata": _metadata(entry)}
 
 
-def commits(stored: str, limit: int = 500) -> list[dict[str, Any]]:
+def commits(stored: str, limit: int | None = 500) -> list[dict[str, Any]]:
     """The newest commits of a stored table, newest first, each with ``version`` and its ``userMetadata`` as a dict.
 
     Args:
         stored: Name of a stored table; one that does not exist has none.
-        limit: How many at most.
+        limit: How many at most; all of them with None.
     """
     log = delta(stored)
     if log is None:

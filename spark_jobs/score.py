@@ -281,6 +281,9 @@ def _write(
     stored = tables.next_table(spec.predictions_table)
     while True:
         parts = crew.parts(shifts)
+        needed = {name for part in parts for name in part.served.inputs}
+        if not needed <= set(features.columns):  # what has taken another's place sees other columns
+            features = select(spec, source, needed, interval.sql(spec.features.interval_column))
         decided = any(part.served.threshold is not None for part in parts)
         create_table(spec, stored, kept, decided)
         frames = [

@@ -100,6 +100,21 @@ def after_wait(source: str, context: Context) -> None:
         deliver(context)
 
 
+def after_land(source: str, context: Context) -> None:
+    """Raise that a delivery was not taken, and send it; it is over when a later one has passed its gate.
+
+    Args:
+        source: Name of its contract.
+        context: Of the task that lands or replays, which has failed; a dry run tells nobody.
+    """
+    if settings().alerts and not context.get("params", {}).get("dry_run"):
+        from lakehouse import alerts
+
+        message = str(context.get("exception"))
+        alerts.report([alerts.Cause(f"bronze.{source}", _interval(context), "delivery", "critical", message)])
+        deliver(context)
+
+
 def deliver(context: Context) -> None:
     """Send what is due, by the notifiers that the setting ``alerts`` names.
 

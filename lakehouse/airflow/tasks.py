@@ -214,6 +214,20 @@ def links_to_data_docs(make: Callable[..., Any]) -> Callable[..., Any]:
     return linked
 
 
+def tells_of(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Have somebody told when the task that lands or replays a source has failed for good.
+
+    Args:
+        make: What makes such a task, of the name of the source.
+    """
+
+    @wraps(make)
+    def telling(source: str) -> Any:
+        return make.override(on_failure_callback=partial(alerts.after_land, source))(source)  # type: ignore[attr-defined]
+
+    return telling
+
+
 def links_to_monitoring(make: Callable[..., Any]) -> Callable[..., Any]:
     """Give the tasks that monitor a model the link to its report.
 
@@ -230,6 +244,7 @@ def links_to_monitoring(make: Callable[..., Any]) -> Callable[..., Any]:
     return linked
 
 
+@tells_of
 @task(pool=ENGINE_POOL)
 def land(source: str) -> dict[str, Any]:
     """Read the interval of the source into its bronze table; rows that break the contract go to quarantine.
@@ -243,6 +258,7 @@ def land(source: str) -> dict[str, Any]:
         return job("land")(source, interval)
 
 
+@tells_of
 @task(pool=ENGINE_POOL)
 def replay(source: str) -> dict[str, Any]:
     """Take the quarantined rows of the interval through the contract and suite as they are now.

@@ -236,8 +236,16 @@ def properties() -> dict[str, str]:
         "spark.default.parallelism": cores,
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": cores,
         "spark.databricks.delta.snapshotPartitions": "1",
+        **_for_executors(),
         **s.spark_conf,
     }
+
+
+def _for_executors() -> dict[str, str]:
+    """What executors in processes of their own need of this one: they fetch the JARs from the driver."""
+    if settings().spark_master.startswith("local"):
+        return {}
+    return {"spark.jars": ",".join(str(jar.path) for jar in jars.locked())}
 
 
 def run() -> NoReturn:

@@ -74,6 +74,16 @@ def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest
     assert outcome["seconds"] < 2
 
 
+@pytest.mark.parametrize(
+    ("prefix", "most"),
+    # A task costs a process and a second or so: each that is added to a day's run has to be worth it.
+    [("ingest_", 4), ("replay_", 3), ("build_warehouse", 6 + len(MODELS)), ("score_", 3), ("train_", 1)],
+)
+def test_a_run_has_no_more_tasks_than_it_needs(prefix: str, most: int, bag: Any) -> None:
+    counts = [len(dag.tasks) for dag_id, dag in bag.dags.items() if dag_id.startswith(prefix)]
+    assert 0 < max(counts) <= most
+
+
 def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
     for dag in bag.dags.values():
         assert dag.doc_md and dag.description and dag.tags, dag.dag_id
@@ -261,8 +271,8 @@ def test_a_right_conf_is_taken(stored: dict[str, Any], dag_id: str, conf: dict[s
     stored[dag_id].params.deep_merge(conf).validate()
 
 
-def test_gates_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
-    from lakehouse.airflow.alerts import after_gate, after_score, after_wait
+def test_gates_landings_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
+    from lakehouse.airflow.alerts import after_gate, after_land, after_score, after_wait
 
     ended: dict[str, Any] = {}
     for dag in bag.dags.values():
@@ -274,10 +284,19 @@ def test_gates_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: 
                 assert calls == [after_gate, after_gate], task
             elif task.task_id == "score":
                 assert calls == [after_score, after_score], task
-            elif task.task_id == "wait":
-                [call] = calls
-                ended[dag.dag_id] = (call.func, *call.args)
-    assert ended == {f"ingest_{source}": (after_wait, source) for source in SOURCES}
+            elif task.task_id in ("wait", "land", "replay"):
+                [call] = task.on_failure_callback
+                assert calls == [call]
+                ended[f"{dag.dag_id}.{task.task_id}"] = (call.func, *call.args)
+    assert ended == {
+        name: (call, source)
+        for source in SOURCES
+        for name, call in (
+            (f"ingest_{source}.wait", after_wait),
+            (f"ingest_{source}.land", after_land),
+            (f"replay_{source}.replay", after_land),
+        )
+    }
 
 
 @pytest.mark.parametrize(("routes", "schedule"), [({}, "None"), ({"mail": {"notifier": "a.B"}}, "*/5 * * * *")])

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import contracts, provenance, warehouse
+from lakehouse import contracts, provenance, registry, training, warehouse
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
 from tests import reference
@@ -282,6 +283,45 @@ def test_a_model_that_fails_is_named_with_the_reason_alone(built: dict[str, pd.D
 def test_a_selection_of_nothing_is_an_error(bronze: Bronze) -> None:
     with pytest.raises(warehouse.BuildFailedError, match="no_such_model"):
         warehouse.run_dbt(DAYS, ["no_such_model"])
+
+
+def test_a_training_set_is_the_same_whatever_arrives_after_its_last_day(
+    bronze: Bronze, built: dict[str, pd.DataFrame]
+) -> None:
+    """From the day after on every source is another: values change places among rows, and a third of them is gone."""
+    last = dt.date(2013, 1, 4)
+    tables = ["dim_planes", "fct_flights", "flight_delay_features"]
+    random = np.random.default_rng(1)
+
+    def training_sets() -> dict[str, str]:
+        features, flights = stored("flight_delay_features"), stored("fct_flights")
+        found = {}
+        for name in registry.models():
+            spec = registry.load(name)
+            frame = training.training_frame(features, flights, spec)
+            found[name] = training.content_sha256(frame[frame[spec.features.interval_column] <= last])
+        return found
+
+    before = training_sets()
+    try:
+        for source, frame in bronze.original.items():
+            later = frame["_interval"] > last
+            other = frame[later].copy()
+            keys = {column.name for column in contracts.load(source).columns if column.key_position}
+            for column in set(frame.columns) - keys - {"_interval", "_source_file", "_source_row"}:
+                if frame[column].dtype != object or not isinstance(frame[column].iloc[0], dt.date):
+                    other[column] = other[column].to_numpy()[random.permutation(len(other))]
+            bronze.put(source, pd.concat([frame[~later], other[random.random(len(other)) > 1 / 3]]))
+        warehouse.run_dbt(Interval(FIRST, TODAY), tables)
+        assert training_sets() == before
+        changed = stored("flight_delay_features")
+        assert not changed[changed["flight_date"] > last].equals(
+            built["flight_delay_features"][built["flight_delay_features"]["flight_date"] > last]
+        )
+    finally:
+        for source, frame in bronze.original.items():
+            bronze.put(source, frame)
+        warehouse.run_dbt(Interval(FIRST, TODAY), tables)
 
 
 def reached(table: str, source: str, day: dt.date) -> set[dt.date]:

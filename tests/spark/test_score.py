@@ -170,9 +170,9 @@ def test_workers_tell_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
     pipeline = io.loads(served.payload, trusted=["numpy.dtype"])
     pipeline[-1].intercept_ += 1.0
-    other = dataclasses.replace(served, version=2, payload=io.dumps(pipeline))
+    other = dataclasses.replace(served, version=2, payload=io.dumps(pipeline), compiled=b"")
     shift = serving.Shift(DAY, dataclasses.replace(champion, version=2))
-    monkeypatch.setattr(serving, "shifts", lambda _name, _interval: [shift])
+    monkeypatch.setattr(serving, "shifts", lambda *_: [shift])
     monkeypatch.setattr(registry, "fetch", lambda _version, *, baseline: other)
     score("flight_delay", DAY)
     second = rows(f"flight_date = date'{DAY}'")

@@ -92,6 +92,18 @@ def test_a_better_version_takes_over_and_an_equal_one_does_not(weak: training.Tr
     assert [row["event"] for row in roles.events(NAME)] == ["promoted", "promoted", "kept out"]
 
 
+def test_a_version_that_is_better_than_the_champion_has_to_beat_its_baseline_as_well(
+    weak: training.Trained, good: training.Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contest(weak, FIRST, 1)
+    fetch = registry.fetch
+    # A baseline that is as good as the version itself.
+    monkeypatch.setattr(registry, "fetch", lambda version, baseline=False: fetch(version))
+    second = contest(good, LATER, 2)
+    assert second.aliases == ("challenger",)
+    assert "its loss is not below that of the baseline beside it" in roles.events(NAME)[-1]["reason"]
+
+
 def test_the_evidence_is_kept(weak: training.Trained, good: training.Trained) -> None:
     contest(weak, FIRST, 1)
     contest(good, LATER, 2)
