@@ -19,8 +19,12 @@ def main() -> None:
     """Run what the command line asks for."""
     # Ended from outside, a benchmark still stops its engine.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if sys.argv[1:2] == ["year"]:  # a replay, which has nothing to time and options of its own
+        sys.exit(subprocess.call([sys.executable, "-m", "benchmarks.year", *sys.argv[2:]]))
     parser = argparse.ArgumentParser(prog="lake bench", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=[*BENCHMARKS, "figures"], help="one of them; all without it")
+    parser.add_argument(
+        "name", nargs="?", choices=[*BENCHMARKS, "figures", "year"], help="one of them; all but year without it"
+    )
     parser.add_argument("--size", help="rows of the data, such as 1M; the size of the goal without it")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="how often each side is timed")
     parser.add_argument("--quick", action="store_true", help="one pair, of the small size")

@@ -97,6 +97,8 @@ def _cut(held: list[list[np.ndarray]], buckets: int) -> pa.RecordBatch:
     keys, numbers, hashes = [], [], []
     for key, parts in enumerate(held):
         run = np.sort(np.concatenate(parts))
+        if run.size > 2:  # two of a kind say it all: a column of one value must not fill one bucket
+            run = run[np.concatenate(([True, True], run[2:] != run[:-2]))]
         for bucket, part in enumerate(np.split(run, np.searchsorted(run, limits))):
             if part.size:
                 keys.append(key)

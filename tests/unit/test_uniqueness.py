@@ -68,3 +68,9 @@ def test_what_is_held_is_passed_on_before_it_grows(monkeypatch: pytest.MonkeyPat
     next(runs)
     assert seen == [0, 50]
     assert len(list(runs)) == 9
+
+
+def test_a_value_in_every_row_is_passed_on_twice() -> None:
+    same = pa.RecordBatch.from_arrays([pa.array(np.full(1000, 7)), pa.array(np.arange(1000))], ["0", "1"])
+    (out,) = uniqueness.sort_into_buckets(iter([same]), 1)
+    assert [len(each.as_py()) // 8 for each in out.column("hashes")] == [2, 1000]
