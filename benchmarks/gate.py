@@ -1,28 +1,22 @@
-"""What a gate costs: twenty rules that pass, against one forced full decode of the same table in the same engine.
+"""R3, what a gate costs: twenty rules that pass, against one forced full decode of the same table in the same engine.
 
-    python -m benchmarks.gate            10 million rows; some minutes
-    python -m benchmarks.gate --quick    1 million
-
-Both sides run in turn (gate, decode, decode, gate, …), so that a machine that gets slower or faster meanwhile does it
-to both. Starts an engine of its own, in a folder of its own.
+A full decode is Spark's ``noop`` write of all columns: every value is read from the files and made into a row, and
+nothing is done with it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import Goal, Result, Side, compare
+from benchmarks.platform import engine
+from benchmarks.sizes import rows_of
+
+SIZE, QUICK_SIZE = "10M", "100k"
+GOAL = Goal(1.8)
 TABLE = "gold_next.gate_benchmark"
 SUITE = "gold.gate_benchmark"
 
@@ -71,87 +65,61 @@ RULES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@contextmanager
-def engine() -> Iterator[None]:
-    """An engine in a folder of its own."""
-    from tests.conftest import free_ports
-
-    home = tempfile.mkdtemp(prefix="lake-benchmark-")
-    os.environ.update({"LAKE_HOME": home, **free_ports()})
-    command = [sys.executable, "-m", "lakehouse.platform"]
-    try:
-        subprocess.run([*command, "up", "engine"], check=True, stdout=sys.stderr)
-        yield
-    finally:
-        subprocess.run([*command, "down"], check=True, stdout=sys.stderr)
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def main() -> None:
-    """Measure, compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--pairs", type=int, default=6, help="measurements of each side")
-    parser.add_argument("--quick", action="store_true", help="1 million rows")
-    arguments = parser.parse_args()
-    rows = 1_000_000 if arguments.quick else arguments.rows
-    with engine():
-        measure(rows, arguments.pairs)
-
-
-def measure(rows: int, pairs: int) -> None:
+def run(size: str, pairs: int) -> list[Result]:
     """Time both sides in turn.
 
     Args:
-        rows: Size of the table.
+        size: Rows of the table, such as ``10M``.
+        pairs: How often each side is timed.
+    """
+    with engine():
+        return [measure(size, pairs)]
+
+
+def measure(size: str, pairs: int) -> Result:
+    """Time both sides in turn, on the engine that is there.
+
+    Args:
+        size: Rows of the table, such as ``10M``.
         pairs: How often each side is timed.
     """
     from lakehouse import suites
     from lakehouse.engine import spark, sql
-    from lakehouse.gate import check
+    from lakehouse.gate import GateResult, check
 
+    rows = rows_of(size)
     sql("create schema if not exists gold_next").collect()
     columns = ", ".join(f"{expression} as {name}" for name, expression in COLUMNS.items())
     sql(f"create table {TABLE} using delta as select {columns} from range({rows})").collect()
-    suites.SUITES_DIR = Path(tempfile.mkdtemp(dir=os.environ["LAKE_HOME"]))
+    suites.SUITES_DIR = Path(tempfile.mkdtemp())
     path = suites.suite_path(SUITE)
     path.parent.mkdir()
     content = {"name": SUITE, "expectations": [{"type": type_, "kwargs": kwargs} for type_, kwargs in RULES]}
     path.write_text(json.dumps(content), "utf-8")
+    verdicts: list[GateResult] = []
 
-    def gate() -> float:
-        started = time.perf_counter()
-        result = check(TABLE, 0, suite_name=SUITE)
-        seconds = time.perf_counter() - started
-        assert not result.failures, result.summary()
-        assert [r.element_count for r in result.results if r.expectation.type.endswith("unique")] == [rows, rows]
-        assert result.results[1].observed_value == rows
-        return seconds
+    def gate() -> None:
+        verdicts[:] = [check(TABLE, 0, suite_name=SUITE)]
 
-    def decode() -> float:
-        frame = spark().sql(f"select * from {TABLE} version as of 0")
-        started = time.perf_counter()
-        frame.write.format("noop").mode("overwrite").save()
-        return time.perf_counter() - started
+    def decode() -> None:
+        spark().sql(f"select * from {TABLE} version as of 0").write.format("noop").mode("overwrite").save()
 
-    sides = {"gate": gate, "decode": decode}
-    counted = sql(f"select count(*) from {TABLE}").collect()[0][0]
-    assert counted == rows, counted
-    for side in sides.values():  # not timed: code is generated and compiled, files come into the cache
-        side()
-        side()
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    for pair in range(pairs):
-        for name in sorted(sides, reverse=bool(pair % 2)):
-            found[name].append(sides[name]())
-            print(f"{name} {found[name][-1]:.2f} s", file=sys.stderr, flush=True)
-    ratios = [a / b for a, b in zip(found["gate"], found["decode"], strict=True)]
-    print(
-        f"{rows} rows, {len(COLUMNS)} columns, {len(RULES)} rules, {len(os.sched_getaffinity(0))} cores: "
-        f"gate {statistics.median(found['gate']):.2f} s, full decode {statistics.median(found['decode']):.2f} s, "
-        f"ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f}, {pairs} pairs)"
+    def judged() -> dict[str, Any]:
+        (verdict,) = verdicts
+        assert not verdict.failures, verdict.summary()
+        (looked_at,) = {result.element_count for result in verdict.results if result.element_count is not None}
+        return {"rows": looked_at}
+
+    def counted() -> dict[str, Any]:
+        return {"rows": sql(f"select count(*) from {TABLE}").collect()[0][0]}
+
+    result = Result(
+        "R3",
+        f"passing gate of {len(RULES)} rules ÷ one forced full decode",
+        size,
+        GOAL,
+        ("gate", "full decode"),
+        notes=(f"{len(COLUMNS)} columns. The full decode is Spark's noop write of all of them. Rows are compared.",),
     )
-
-
-if __name__ == "__main__":
-    main()
+    # Python's part of both is in the figures: building the rules and the verdict, and waiting for the engine.
+    return compare(result, Side("gate", gate, judged), Side("full decode", decode, counted), pairs, warm=2)

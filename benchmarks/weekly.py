@@ -57,7 +57,7 @@ def train(home: Path, frame: pd.DataFrame, spec: ModelSpec, window: Interval) ->
     if not file.exists():
         trained = training.train(frame, registry.candidates(spec), spec, window)
         file.parent.mkdir(exist_ok=True)
-        part = file.with_suffix(".part")
+        part = file.with_suffix(f".{os.getpid()}")
         scores(frame, trained, spec, window).to_parquet(part, index=False)
         part.rename(file)
         say(f"trained on {window}: {trained.selected}, {trained.headline()[f'test_{spec.metrics.optimize}']:.4f}")

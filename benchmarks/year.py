@@ -1,7 +1,7 @@
 """The year 2013 again, week by week: what the retraining policy does, against never and against every week.
 
-    python -m benchmarks.year            the whole year; some 20 minutes
-    python -m benchmarks.year --weeks 4  its first weeks
+    lake bench year            the whole year; some 20 minutes
+    lake bench year --weeks 4  its first weeks
 
 Works in a folder of its own (``--home``), and goes on where it stopped when it was cut off. The lake is loaded once, by
 an engine of its own, for the whole year, since a row of features looks only at days before its own. The weeks are then

@@ -88,6 +88,6 @@ together.
         },
     )
     watching.start_in_triggerer(dbt)
-    checked = [tasks.test_warehouse(), tasks.gate_warehouse()]
+    checked = [tasks.test_warehouse(), tasks.gate_warehouse(prepared)]
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
     chain(prepared, dbt, checked, released)

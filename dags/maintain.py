@@ -1,4 +1,4 @@
-"""Airflow DAG ``maintain_lake``: remove the data files that nothing needs any more."""
+"""Airflow DAG ``maintain_lake``: delete old rows, put small files together, remove files that nothing needs."""
 
 import datetime as dt
 
@@ -8,10 +8,12 @@ from lakehouse.airflow import tasks
 
 with DAG(
     dag_id="maintain_lake",
-    description="Removes data files that no release, model or prediction needs, and keeps the ops tables small.",
+    description="Deletes what contracts no longer keep, puts small files together, removes files that nothing needs.",
     doc_md="""
-Keeps the files of every version that readers see or have seen within `keep_days`, that a registered model was trained
-on, or that predictions were made from. Writers wait meanwhile. Killed at any point, the next run completes it.
+Deletes the days of a source that are older than its contract keeps them, and puts the small files of each table's
+recent days together; readers see the outcome as a release of the same rows. Then it removes files. It keeps those of
+every version that readers see or have seen within `keep_days`, that a registered model was trained on, or that
+predictions were made from. Writers wait meanwhile. Killed at any point, the next run completes it.
 
 **By hand:** *Trigger*; `lake maintain --dry-run` says beforehand what would go, and what is kept by what.
 """,

@@ -15,9 +15,10 @@ for model in registry.models():
         doc_md=f"""
 {spec.description}
 
-Scores the run's days of the released `{spec.features.table}` with the champion, gates the predictions and releases
-them as `{table}`. A run starts by itself when the warehouse has been released for a day; a range, such as a bulk
-load of history, is scored only when it is triggered by hand.
+Scores the run's days of the released `{spec.features.table}`, each with its champion, gates the predictions and
+releases them as `{table}`. A challenger scores the same rows into `{spec.shadow_table}`. A run starts by itself when
+the warehouse has been released for a day; a range, such as a bulk load of history, is scored only when it is triggered
+by hand.
 {tasks.HOW_TO_RUN}""",
         schedule=PartitionedAssetTimetable(
             assets=tasks.table_asset("gold"), default_partition_mapper=IntervalMapper(ranges=False)
@@ -32,7 +33,14 @@ load of history, is scored only when it is triggered by hand.
                 minimum=1,
                 title="Model version",
                 description="The run fails when another version than this is the champion; without it any may be.",
-            )
+            ),
+            "what_if": Param(
+                None,
+                type=["null", "integer"],
+                minimum=1,
+                title="What if",
+                description=f"A version that scores the days, even if it has seen them, into {spec.what_if_table}.",
+            ),
         },
         default_args={"owner": spec.owner, **tasks.RETRIES},
         tags=["score", "ml", model],

@@ -4,6 +4,7 @@ Of a probability in log-odds, of a regression in the unit of its label.
 
 Exact for the kinds of model that the platform knows: the contributions of a row and the base add up to its score.
 
+- A baseline, which is a constant: nothing contributes.
 - A linear model: coefficient times distance from the mean of the training rows, which is the Shapley value of a linear
   model with independent inputs (Štrumbelj and Kononenko, 2014, "Explaining prediction models and individual
   predictions with feature contributions").
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from lakehouse.errors import LakeError
-from lakehouse.scoring import ServedModel, model_input, pipeline
+from lakehouse.scoring import ServedModel, model_input, pipeline, predict
 
 if TYPE_CHECKING:
     from sklearn.compose import ColumnTransformer
@@ -68,6 +70,11 @@ def attribute(model: ServedModel, rows: pd.DataFrame, background: Callable[[], p
     """
     fitted = pipeline(model)
     final = fitted[-1]
+    if isinstance(final, DummyClassifier | DummyRegressor):
+        base = _constant(fitted, model, rows)
+        return Attribution(
+            base, pd.DataFrame(0.0, index=rows.index, columns=model.inputs), "constant", UNITS[model.task]
+        )
     if hasattr(final, "coef_"):
         encoded, mean = _encoded(fitted, model, rows), _encoded(fitted, model, background()).mean(axis=0)
         weights, intercept = np.ravel(final.coef_), np.ravel(final.intercept_)[0]
@@ -89,6 +96,14 @@ def attribute(model: ServedModel, rows: pd.DataFrame, background: Callable[[], p
         contributions[name] += values[:, place]
     _check_sum(base, contributions, fitted, model, rows)
     return Attribution(base, contributions, method, UNITS[model.task])
+
+
+def _constant(fitted: Pipeline, model: ServedModel, rows: pd.DataFrame) -> float:
+    """What a baseline says of every row, in the unit of contributions."""
+    score = float(
+        predict(fitted, model_input(rows.head(1), list(model.numeric), list(model.categorical)), model.task)[0]
+    )
+    return score if model.task == "regression" else float(np.log(score) - np.log1p(-score))
 
 
 def _encoded(fitted: Pipeline, model: ServedModel, rows: pd.DataFrame) -> Any:

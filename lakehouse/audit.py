@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import data_docs, history, ops, tables
+from lakehouse import completeness, data_docs, history, ops, tables
 from lakehouse.errors import LakeError
 from lakehouse.locks import writer
 from lakehouse.release import NotReleasedError, pending, refuse_withdrawn, released, withdraw
@@ -52,7 +52,9 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
                 passed[table] = state[table].version
                 run.say("%s: nothing new since version %d was released", table, state[table].version)
                 continue
-            unchecked[table] = Request(stored, version, suite_name=table, watch=history.watch(table, interval))
+            unchecked[table] = Request(
+                stored, version, suite_name=table, watch=history.watch(table, interval), also=completeness.rules(table)
+            )
         results = dict(zip(unchecked, check_all(unchecked.values()), strict=True)) if unchecked else {}
         history.record(results.values(), run.run_id)
         rows: list[dict[str, Any]] = []

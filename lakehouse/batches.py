@@ -221,7 +221,10 @@ def examples(judged: DataFrame, contract: Contract, suite: Suite, limit: int = 5
         suite: The table's suite.
         limit: How many.
     """
-    personal = {column.name for column in contract.columns if column.hidden}
+    # What the contract does not know nobody has classified.
+    personal = {name for name in judged.columns if not name.startswith("_")} - {
+        column.name for column in contract.columns if not column.hidden
+    }
     about = {rule.label: rule.columns for rule in suite.row_rules()}
     shown = list(dict.fromkeys(name for names in about.values() for name in names if name in judged.columns))
     rows = (

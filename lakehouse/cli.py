@@ -182,11 +182,20 @@ def score(
     model_version: Annotated[
         int | None, typer.Option(min=1, metavar="VERSION", help="Refuse when another version is the champion.")
     ] = None,
+    what_if: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="VERSION", help="This version scores, apart from the predictions, any days."),
+    ] = None,
 ) -> None:
-    """Score an interval with the champion of a model."""
+    """Score an interval, each day with the version of a model that was its champion."""
     from lakehouse.steps import job
 
-    _report(job("score")(model, interval, model_version))
+    if what_if is None:
+        _report(job("score")(model, interval, model_version))
+        return
+    if model_version is not None:
+        raise typer.BadParameter("--what-if says which version scores: give no --model-version beside it.")
+    _report(job("what_if")(model, interval, what_if))
 
 
 @app.command(rich_help_panel=STEPS)
@@ -328,12 +337,15 @@ def maintain(
         typer.Option(min=0, help="Keep what was replaced so many days ago; without it, the setting keep_days."),
     ] = None,
 ) -> None:
-    """Remove data files that no release, model or prediction needs, and keep the ops tables small."""
+    """Delete what contracts no longer keep, put small files together, and remove files that nothing needs."""
     from lakehouse import maintain as maintenance
 
     if not dry_run:
         _report(maintenance.maintain(keep_days))
         return
+    work = [vars(each) for each in maintenance.upcoming()]
+    if work:
+        _table(["table", "what", "days", "files", "bytes"], work)
     plans = maintenance.plan(keep_days)
     shown = [
         {
@@ -371,11 +383,23 @@ def sql(
 
 @app.command(rich_help_panel=QUERIES)
 def models(
-    model: Annotated[str | None, typer.Argument(help="Only this one, with everything that was decided.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL[@VERSION]]", help="Only this one, with everything that was decided."),
+    ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Print the model card of this version, or else of the champion.")
+    ] = False,
 ) -> None:
-    """List the models and their champions; of one model, each decision about its versions and why."""
+    """List the models with their champions and challengers; of one model, each decision about its versions and why."""
     from lakehouse import registry, roles
 
+    if card:
+        name, number = _version(model or "")
+        spec = registry.load(name)
+        wanted = roles.champion(spec.name) if number is None else registry.version(spec.name, number)
+        print(registry.card(wanted))
+        return
     if model is not None:
         for event in roles.events(registry.load(model).name):
             print(
@@ -385,10 +409,11 @@ def models(
         return
     shown = []
     for spec in map(registry.load, registry.models()):
-        office = roles.in_office(roles.events(spec.name)) or dict.fromkeys(["model_version", "serves_from"])
+        log = roles.events(spec.name)
+        office = roles.in_office(log) or dict.fromkeys(["model_version", "serves_from"])
         champion = {"champion": office["model_version"], "since": office["serves_from"]}
-        shown.append({"model": spec.name, **champion, "owner": spec.owner})
-    _table(["model", "champion", "since", "owner"], shown)
+        shown.append({"model": spec.name, **champion, "challenger": roles.challenging(log), "owner": spec.owner})
+    _table(["model", "champion", "since", "challenger", "owner"], shown)
 
 
 @app.command(rich_help_panel=QUERIES)
@@ -408,6 +433,7 @@ def explain(
     """Explain a prediction: its reasons, its model and training, its inputs, their gates, and the source files."""
     from lakehouse import explain as explanations
     from lakehouse import graphs, trees
+    from lakehouse.prediction_id import prediction_id
 
     day = _interval(date) if date else None
     if day and not day.is_day:
@@ -415,7 +441,7 @@ def explain(
     if prediction is None:
         if not (model and key and day):
             raise typer.BadParameter("Give a PREDICTION_ID, or --model, --key and --date.")
-        prediction = explanations.prediction_id(model, key, day.start)
+        prediction = prediction_id(model, key, day.start)
     elif key:
         raise typer.BadParameter("Give a PREDICTION_ID or a --key, not both.")
     row = explanations.find(prediction, model, day.start if day else None, release)
@@ -665,6 +691,15 @@ def test(context: typer.Context) -> None:
     rich_help_panel=DEVELOPMENT,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
+def bench(context: typer.Context) -> None:
+    """Run benchmarks beside what each is compared with, and write the page of figures; --help tells the options."""
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "benchmarks", *context.args], cwd=PROJECT_DIR))
+
+
+@app.command(
+    rich_help_panel=DEVELOPMENT,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
 def faults(context: typer.Context) -> None:
     """Kill tasks and parts in the middle of the daily job, and compare; --help tells the options."""
     raise typer.Exit(subprocess.call([sys.executable, "-m", "tests.faults", *context.args], cwd=PROJECT_DIR))
@@ -791,7 +826,9 @@ def _plain(value: Any) -> Any:
 
 
 def _table(names: list[str], rows: list[dict[str, Any]]) -> None:
-    table = Table(*names)
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")  # a name that does not fit goes on in the next line
     for row in rows:
         table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
     console = Console()

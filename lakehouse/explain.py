@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 import lakehouse
-from lakehouse import attribution, contracts, ops, registry, tables
+from lakehouse import attribution, contracts, ops, registry, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
@@ -30,17 +29,6 @@ class PredictionNotFoundError(LakeError, LookupError):
 
 class ExplanationError(LakeError):
     """Something that a prediction comes from is no longer what it was."""
-
-
-def prediction_id(model: str, key: Sequence[str], day: dt.date) -> str:
-    """The id of a prediction: a hash of the model, the entity key and the day.
-
-    Args:
-        model: Name of the model.
-        key: Values of the entity key, in the order of ``model.yaml``.
-        day: The day.
-    """
-    return hashlib.sha256("|".join([model, *key, day.isoformat()]).encode()).hexdigest()[:32]
 
 
 def find(
@@ -119,7 +107,7 @@ class Explainer:
 
     def _reasons(self, spec: ModelSpec, row: dict[str, Any]) -> dict[str, Any]:
         day = row[spec.features.interval_column]
-        served = self._served(row["model_name"], int(row["model_version"]))
+        served = self._served(row)
         features, given = self._features(spec, served, int(row["release_id"]), day)
         key = tuple(str(row[name]) for name in spec.features.entity_key)
         if key not in features.index:
@@ -148,10 +136,10 @@ class Explainer:
             "threshold": served.threshold,
         }
 
-    def _served(self, name: str, number: int) -> ServedModel:
-        key = "served", name, number
+    def _served(self, row: dict[str, Any]) -> ServedModel:
+        key = "served", row["model_name"], int(row["model_version"]), row["role"]
         if key not in self._cache:
-            self._cache[key] = registry.fetch(registry.version(name, number))
+            self._cache[key] = serving.served(row["model_name"], row)
         served: ServedModel = self._cache[key]
         return served
 
@@ -159,7 +147,7 @@ class Explainer:
         self, spec: ModelSpec, served: ServedModel, release_id: int, day: dt.date
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The day's rows of the features, by entity key, and what the model makes of them."""
-        key = "features", served.name, served.version, release_id, day
+        key = "features", served.name, served.version, hash(served.payload), release_id, day
         if key not in self._cache:
             source = released(release_id)[spec.features.table]
             tables.check_kept(tables.next_table(source.table), source.version)
@@ -333,18 +321,21 @@ def sources(explanation: dict[str, Any]) -> dict[str, dict[str, Any]]:
     Args:
         explanation: Outcome of :func:`explain`.
     """
-    found: dict[str, dict[str, Any]] = {}
+    every = (explanation["inputs"], explanation["model"]["training"]["inputs"])
+    return {f"{table} {file['file']}": file for inputs in every for table, file in files_of(inputs)}
 
-    def walk(inputs: list[dict[str, Any]]) -> None:
-        for each in inputs:
-            for write in each["writes"]:
-                for file in write.get("files", []):
-                    found[f"{each['table']} {file['file']}"] = file
-                walk(write.get("inputs", []))
 
-    walk(explanation["inputs"])
-    walk(explanation["model"]["training"]["inputs"])
-    return found
+def files_of(inputs: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The source files behind some inputs of an explanation: table, and what is known of the file.
+
+    Args:
+        inputs: Those of a prediction, of a training or of a write.
+    """
+    for each in inputs:
+        for write in each["writes"]:
+            for file in write.get("files", []):
+                yield each["table"], file
+            yield from files_of(write.get("inputs", []))
 
 
 def _run(run: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import anomalies, contracts, suites
+from lakehouse import anomalies, masking, suites, tables
 from lakehouse.anomalies import Figure, Watch
 from lakehouse.suites import Expectation, Suite
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 5
 """How many values that break a rule are shown."""
-HIDDEN = "…"
-"""What is shown in place of a personal value."""
 SIDE_BY_SIDE = 4
 """How many tables are checked at the same time: while the engine reads one, the rules of the next are prepared."""
 
@@ -152,6 +150,7 @@ class Request:
         where: SQL condition that restricts the check to some rows. The default is the whole version, which is
             what a release needs.
         watch: What to do for the suite's anomaly rules.
+        also: Further expectations.
     """
 
     table: str
@@ -159,6 +158,7 @@ class Request:
     suite_name: str | None = None
     where: str | None = None
     watch: Watch | None = None
+    also: tuple[Expectation, ...] = ()
 
 
 def check(
@@ -168,6 +168,7 @@ def check(
     suite_name: str | None = None,
     where: str | None = None,
     watch: Watch | None = None,
+    also: tuple[Expectation, ...] = (),
     spark: SparkSession | None = None,
 ) -> GateResult:
     """Check one version of a table against its suite.
@@ -178,13 +179,14 @@ def check(
         suite_name: Its suite; by default the one of the name that readers use, ``bronze.weather``.
         where: SQL condition that restricts the check to some rows; the default is the whole version.
         watch: What to do for the suite's anomaly rules; without it they are left out.
+        also: Expectations beside those of the suite.
         spark: Session to use; by default the one of this process.
 
     Raises:
         suites.SuiteNotFoundError: The table has no suite.
         suites.InvalidSuiteError: The suite is not valid.
     """
-    return check_all([Request(table, version, suite_name, where, watch)], spark=spark)[0]
+    return check_all([Request(table, version, suite_name, where, watch, also)], spark=spark)[0]
 
 
 def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None) -> list[GateResult]:
@@ -211,6 +213,7 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
         from lakehouse.engine import spark as session
 
         spark = session()
+    gx_engine.context()  # made once, and not by several threads
     # The setting is the session's: one thread must not take it back while another asks.
     with gx_engine.one_job_per_query(spark), ThreadPoolExecutor(min(SIDE_BY_SIDE, len(planned) or 1)) as pool:
         return list(pool.map(lambda plan: _check(spark, *plan), planned))
@@ -223,10 +226,13 @@ def _check(spark: SparkSession, request: Request, suite: Suite) -> GateResult:
     version = _head(request.table) if request.version is None else request.version
     df = spark.sql(f"select * from {request.table} version as of {int(version)}")
     watched = request.watch
-    judged = replace(suite, expectations=suite.expectations + watched.expectations) if watched else suite
+    compiled = request.also + (watched.expectations if watched else ())
+    judged = replace(suite, expectations=suite.expectations + compiled)
     figures = _figures(watched) if watched else None
-    validation = gx_engine.validate(df.where(request.where) if request.where else df, judged, EXAMPLES, figures)
-    _hide(validation, contracts.personal_columns(suite.name))
+    rows = df.where(request.where) if request.where else df
+    expected = tables.rows(request.table, version)
+    validation = gx_engine.validate(rows, judged, EXAMPLES, figures, expected)
+    masking.hide(validation, masking.hidden_columns(suite.name, df.columns))
     validation.meta |= {"table": request.table, "version": version, "where": request.where}
     return GateResult(
         table=request.table,
@@ -237,19 +243,6 @@ def _check(spark: SparkSession, request: Request, suite: Suite) -> GateResult:
         seconds=time.monotonic() - started,
         figures=_found(watched, figures, version) if watched and figures else (),
     )
-
-
-def _hide(validation: ExpectationSuiteValidationResult, columns: Collection[str]) -> None:
-    """Take the values of some columns out of what was found; the counts stay."""
-    for found in validation.results:
-        kwargs = found.expectation_config.kwargs if found.expectation_config else {}
-        named = {kwargs.get("column"), kwargs.get("column_A"), kwargs.get("column_B"), *kwargs.get("column_list", ())}
-        if not named.isdisjoint(columns) and found.result:
-            for key in ("partial_unexpected_list", "partial_unexpected_counts", "unexpected_list"):
-                if found.result.get(key):
-                    found.result[key] = [HIDDEN] if key != "partial_unexpected_counts" else []
-            if found.result.get("observed_value") is not None:
-                found.result["observed_value"] = HIDDEN
 
 
 def _figures(watched: Watch) -> gx_engine.Figures:
@@ -341,8 +334,6 @@ def _released_name(table: str) -> str:
 
 
 def _head(table: str) -> int:
-    from lakehouse import tables
-
     version = tables.head(table)
     if version is None:
         raise LookupError(f"The table {table} does not exist.")

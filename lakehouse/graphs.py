@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
 from lakehouse import pages
+from lakehouse.explain import files_of
+from lakehouse.trees import TECHNICAL
 
 if TYPE_CHECKING:
     from lakehouse.impact import Impact
@@ -58,6 +61,8 @@ def _add_inputs(graph: nx.DiGraph, inputs: list[dict[str, Any]], target: str) ->
         for write in each["writes"]:
             node = f"{write['table']}@{write['version']}"
             verdict = (write["gate"] or {}).get("verdict", "no gate")
+            if write["version"] == each["version"] and (each["release"] or {}).get("override_of"):
+                verdict += ", OVERRIDE"
             graph.add_node(node, kind="table", note=f"{write['step']} {write['interval']}, {verdict}")
             graph.add_edge(node, target)
             files = write.get("files", [])
@@ -155,13 +160,40 @@ def page_of_explanation(explanation: dict[str, Any]) -> str:
     Args:
         explanation: Outcome of :func:`lakehouse.explain.explain`.
     """
+    row, training = explanation["prediction"], explanation["model"]["training"]
     return pages.render(
         "explanation.html",
-        title=f"Prediction {explanation['prediction']['prediction_id']}",
+        title=f"Prediction {row['prediction_id']}",
         explanation=explanation,
+        about=[(name, str(value)) for name, value in row.items() if name not in TECHNICAL],
+        largest=max((abs(each["contribution"]) for each in explanation["reasons"]["contributions"]), default=0) or 1,
+        own=list(_flat(explanation["inputs"])),
+        own_files=_files(explanation["inputs"]),
+        trained=list(_flat(training["inputs"])),
+        trained_files=_files(training["inputs"]),
         graph=draw(of_explanation(explanation)),
         size=(WIDTH, HEIGHT),
     )
+
+
+def _flat(inputs: list[dict[str, Any]], depth: int = 0) -> Iterator[dict[str, Any]]:
+    """Tables with those that they were made from below them, each version once."""
+    for each in inputs:
+        yield {**each, "depth": depth}
+        below: dict[tuple[str, int], dict[str, Any]] = {}
+        for write in each["writes"]:
+            for further in write.get("inputs", []):
+                below.setdefault((further["table"], further["version"]), further)
+        yield from _flat(list(below.values()), depth + 1)
+
+
+def _files(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The source files behind some tables, each once, the latest day first."""
+    found = {
+        (table, file["file"]): {**file, "table": table, "rows": file.get("rows") or 0, "sha256": file.get("sha256")}
+        for table, file in files_of(inputs)
+    }
+    return sorted(found.values(), key=lambda file: (str(file["day"]), file["table"]), reverse=True)
 
 
 def page_of_impact(found: Impact) -> str:

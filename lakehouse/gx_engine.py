@@ -8,8 +8,9 @@ The query has these parts over the same files of the table:
 
 - all aggregates: the row count, the counts of unexpected rows, min, max, mean…;
 - figures of each day, for the rules that compare days: see :class:`Figures`;
-- which uniqueness rules may be broken: those that have a hash of their columns' values twice. Without such a hash
-  there are no duplicates. With one, a second query counts them exactly.
+- which uniqueness rules may be broken: those that have a hash of their columns' values twice, see
+  :mod:`lakehouse.uniqueness`. Without such a hash there are no duplicates. With one, a second query counts them
+  exactly.
 
 Metrics that are neither (quantiles, sets of distinct values…) are left to GX, one query each, and so is
 everything under a row condition of its own, in one query for each such condition.
@@ -46,6 +47,9 @@ from great_expectations.validator.validator import Validator, calc_validation_st
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+
+from lakehouse import gx_expectations as gx_expectations  # importing them is what makes them known to GX
+from lakehouse import uniqueness
 
 if TYPE_CHECKING:
     from lakehouse.suites import Expectation, Suite
@@ -126,7 +130,7 @@ class Figures:
 
 
 def validate(
-    df: DataFrame, suite: Suite, examples: int, figures: Figures | None = None
+    df: DataFrame, suite: Suite, examples: int, figures: Figures | None = None, expected: int = 0
 ) -> ExpectationSuiteValidationResult:
     """Validate a frame with Great Expectations.
 
@@ -136,17 +140,18 @@ def validate(
         examples: How many values that break a rule are fetched.
         figures: What else to find out in the same query; expectations that have the row condition of a day, or of
             all rows, are answered from it.
+        expected: About how many rows the frame has, which decides how uniqueness is looked into.
 
     Returns:
         GX's own result, with the expectations in the suite's order.
     """
-    engine = OneQueryEngine(df.sparkSession, figures)
+    engine = OneQueryEngine(df.sparkSession, figures, expected)
     data: Any = SparkDFBatchData(engine, df)
     definition = LegacyBatchDefinition(
         datasource_name="lakehouse", data_connector_name="spark", data_asset_name=suite.name, batch_identifiers=IDDict()
     )
     batch = Batch(data=data, batch_definition=definition)
-    validator = Validator(execution_engine=engine, data_context=_context(), batches=[batch])
+    validator = Validator(execution_engine=engine, data_context=context(), batches=[batch])
     validator._metrics_calculator = OneQueryCalculator(engine)
     identifiers = [f"expectation-{index}" for index in range(len(suite.expectations))]
     found = validator.graph_validate(
@@ -177,7 +182,7 @@ def validate(
 
 
 @cache
-def _context() -> Any:
+def context() -> Any:
     """GX wants a context; this one stores nothing, and is made once because it has a folder of its own."""
     return gx.get_context(mode="ephemeral")
 
@@ -242,11 +247,12 @@ class OneQueryCalculator(MetricsCalculator):
 class OneQueryEngine(SparkDFExecutionEngine):
     """GX's Spark engine, with the order of its metrics changed."""
 
-    def __init__(self, spark: SparkSession, figures: Figures | None = None) -> None:
+    def __init__(self, spark: SparkSession, figures: Figures | None = None, expected: int = 0) -> None:
         # Without persist=False GX would cache the whole table in the engine's memory.
         super().__init__(spark=spark, persist=False)
         self._refused: dict[Any, str] = {}
         self._figures = figures
+        self._expected = expected
 
     def resolve_metrics(
         self,
@@ -340,7 +346,8 @@ class OneQueryEngine(SparkDFExecutionEngine):
                 rows = self.get_domain_records(domain)
                 suspects = [key for key in keys if key.domain == domain]
                 members = [count for count in asked if count.domain == domain]
-                totals, suspicious = _ask(rows, [count.aggregate for count in members], suspects, figures)
+                aggregates = [count.aggregate for count in members]
+                totals, suspicious = _ask(rows, aggregates, suspects, figures, self._expected)
                 figures = None
                 values |= {
                     count.metric.id: convert_to_json_serializable(total)
@@ -376,7 +383,7 @@ def _figure(count: _Count, figures: Figures) -> tuple[str, tuple[str, str | None
 
 
 def _ask(
-    rows: DataFrame, aggregates: list[Column], keys: list[_Key], figures: Figures | None
+    rows: DataFrame, aggregates: list[Column], keys: list[_Key], figures: Figures | None, expected: int
 ) -> tuple[list[Any], list[int]]:
     """Aggregates, and the positions of the keys that may have duplicates."""
     more = figures.aggregates() if figures else []
@@ -388,23 +395,11 @@ def _ask(
             daily.agg(*(a.alias(f"figure_{i}") for i, a in enumerate(more))), allowMissingColumns=True
         )
     if keys:
-        hashes = [
-            F.struct(F.lit(index).alias("key"), F.when(key.rows, F.xxhash64(*map(F.col, key.columns))).alias("hash"))
-            for index, key in enumerate(keys)
-        ]
-        repeated = (
-            rows.select(F.inline(F.array(*hashes)))
-            .filter("hash is not null")
-            .groupBy("key", "hash")
-            .agg(F.count(F.lit(1)).alias("rows"))
-            .filter("rows > 1")
-            .select("key")
-            .distinct()
-        )
+        repeated = uniqueness.suspects(rows, [(key.columns, key.rows) for key in keys], expected)
         query = query.unionByName(repeated, allowMissingColumns=True)
     found = query.collect()
     totals = next(row for row in found if row["_0"] is not None)
-    suspicious = [row["key"] for row in found if keys and row["key"] is not None]
+    suspicious = sorted({row["key"] for row in found if keys and row["key"] is not None})
     if figures:
         empty = [0 if name in (_ROWS, _NULL_COUNT) else None for name, _ in figures.names()]
         figures.keep(None, [totals[f"_{i + 1 + len(aggregates)}"] for i in range(len(more))])

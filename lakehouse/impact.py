@@ -81,10 +81,11 @@ def impact(what: str) -> Impact:
 
 
 def _origin_of_version(ledger: Ledger, table: str, version: int) -> Origin:
-    chain = ledger.chain(table, version) if table.count(".") == 1 else []
+    chain = [each for each in ledger.chain(table, version) if each.holds_rows] if table.count(".") == 1 else []
     if not chain or version > (tables.head(tables.next_table(table)) or 0):
         raise UnknownOriginError(f"{table} has had no version {version}. `lake releases {table}` lists what was seen.")
-    write = chain[0]  # of a version that only took something back, what it went back to
+    # Of a version that only took something back, or was made by maintenance, what it goes on from.
+    write = chain[0]
     return {(table, write.version): ledger.written(write)}
 
 
@@ -162,18 +163,19 @@ def _of_writes(ledger: Ledger, result: Impact, origin: Origin) -> Impact:
     for write in ledger.writes():
         if write.step != "score":
             continue
-        model = _model_of(write)
-        because = []
-        days = affected.get(write)
         if write in affected:
-            because.append("its features")
             result.edges += _edges_into(ledger, write, found)
-        if model is not None and model in models:
-            because.append(f"its model {_node(*model)}")
-            days = ledger.written(write)
-            result.edges.append((_node(*model), _node(write.table, write.version)))
-        if because:
-            result.predictions.append(_predictions(ledger, write, days, " and ".join(because)))
+        for model in _models_of(ledger, write):
+            because = []
+            days = affected.get(write)
+            if write in affected:
+                because.append("its features")
+            if model in models:
+                because.append(f"its model {_node(*model)}")
+                days = ledger.written(write)
+                result.edges.append((_node(*model), _node(write.table, write.version)))
+            if because:
+                result.predictions.append(_predictions(ledger, write, model, days, " and ".join(because)))
     result.edges = list(dict.fromkeys(result.edges))
     return result
 
@@ -195,8 +197,8 @@ def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:
         {"name": name, "version": number, "roles_now": list(version.aliases), "trained_on": [], "itself": True}
     )
     for write in ledger.writes():
-        if write.step == "score" and _model_of(write) == (name, number):
-            result.predictions.append(_predictions(ledger, write, ledger.written(write), "its model"))
+        if write.step == "score" and (name, number) in _models_of(ledger, write):
+            result.predictions.append(_predictions(ledger, write, (name, number), ledger.written(write), "its model"))
             result.edges.append((_node(name, number), _node(write.table, write.version)))
     return result
 
@@ -221,8 +223,11 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             used[name, number] = seen
             result.models.append({**_model(name, number, []), "inputs": seen})
     for write in ledger.writes():
-        if write.step == "score" and _model_of(write) in used:
-            result.predictions.append(_predictions(ledger, write, ledger.written(write), "an input of its model"))
+        for model in _models_of(ledger, write) if write.step == "score" else []:
+            if model in used:
+                result.predictions.append(
+                    _predictions(ledger, write, model, ledger.written(write), "an input of its model")
+                )
     return result
 
 
@@ -269,16 +274,16 @@ def _model(name: str, number: int, sources: Iterable[tuple[str, int]]) -> dict[s
     }
 
 
-def _model_of(write: Write) -> tuple[str, int] | None:
-    number = write.details.get("model_version")
-    name = next((each for each in registry.models() if registry.load(each).predictions_table == write.table), None)
-    return (name, int(number)) if name and number is not None else None
+def _models_of(ledger: Ledger, write: Write) -> list[tuple[str, int]]:
+    """The versions that have scored rows of a write: the champion, and what scored beside it or in its place."""
+    spec = ledger.specs.get(write.table)
+    numbers = write.details.get("model_versions") or [write.details.get("model_version")]
+    return [(spec.name, int(number)) for number in numbers if spec and number is not None]
 
 
-def _predictions(ledger: Ledger, write: Write, days: Days, because: str) -> dict[str, Any]:
-    model = _model_of(write)
-    assert model is not None and write.run is not None
-    column = registry.load(model[0]).features.interval_column
+def _predictions(ledger: Ledger, write: Write, model: tuple[str, int], days: Days, because: str) -> dict[str, Any]:
+    assert write.run is not None
+    column = ledger.specs[write.table].features.interval_column
     seen = ledger.released_version(write.table)
     still = ledger.still(write, seen, days)
     run_id = write.run["run_id"]
@@ -289,20 +294,20 @@ def _predictions(ledger: Ledger, write: Write, days: Days, because: str) -> dict
         "model_version": model[1],
         "days": ranges(days),
         "because": because,
-        "rows_written": write.run["rows_out"],
-        "rows_visible": _count(write.table, seen, run_id, column, still),
-        "query": f"select * from {write.table} where run_id = '{run_id}'"
+        "rows_written": write.details.get("model_versions", {}).get(str(model[1]), write.run["rows_out"]),
+        "rows_visible": _count(write.table, seen, run_id, model[1], column, still),
+        "query": f"select * from {write.table} where run_id = '{run_id}' and model_version = {model[1]}"
         + ("" if days is None else f" and {column} in ({', '.join(f'date{str(d)!r}' for d in sorted(days))})"),
         "releases": ledger.shown_by(write, days),
     }
 
 
-def _count(table: str, version: int | None, run_id: str, column: str, days: Days) -> int:
+def _count(table: str, version: int | None, run_id: str, number: int, column: str, days: Days) -> int:
     if version is None or days == frozenset():
         return 0
     log = tables.delta(tables.next_table(table), version)
     assert log is not None
-    where = ds.field("run_id") == run_id
+    where = (ds.field("run_id") == run_id) & (ds.field("model_version") == number)
     if days is not None:
         where &= pc.is_in(ds.field(column), value_set=_dates(days))
     return int(log.to_pyarrow_dataset(filesystem=tables.filesystem(log)).count_rows(filter=where))

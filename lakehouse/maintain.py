@@ -1,4 +1,4 @@
-"""Maintain: remove the data files that nothing needs any more, and keep the platform's own tables small.
+"""Maintain: delete rows whose time is over, put small files together, and remove the files that nothing needs any more.
 
 A version of a table is needed as long as readers see it or may go back to it, a registered model was trained on it, or
 predictions that are kept were made from it. Its files are kept, all others go.
@@ -7,6 +7,7 @@ predictions that are kept were made from it. Its files are kept, all others go.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,14 +16,20 @@ from typing import Any
 import fsspec
 from deltalake.exceptions import DeltaError
 
-from lakehouse import ops, registry, tables
+from lakehouse import compaction, contracts, ops, registry, retention, tables
 from lakehouse import release as releases
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
-from lakehouse.steps import step
+from lakehouse.steps import Run, step
+
+CHECKPOINT_COMMITS = 10
+"""So many commits after the last checkpoint of a log, it gets another."""
 
 GRACE_HOURS = 24
 """A file that is younger is never removed: a query may be reading it, or a write be about to commit it."""
+
+
+WORK = ("expired", "compacted")
 
 
 class MaintenanceError(LakeError):
@@ -41,6 +48,25 @@ class Pinned:
 
     version: int
     why: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What would be done to the rows or files of a table.
+
+    Attributes:
+        table: Name that readers use.
+        what: What would be done, in words.
+        days: The days of the rows.
+        files: How many files hold them now.
+        bytes: Size of these files.
+    """
+
+    table: str
+    what: str
+    days: str
+    files: int
     bytes: int
 
 
@@ -64,37 +90,120 @@ class Plan:
         return sum(self.files.values())
 
 
-def maintain(keep_days: int | None = None, grace_hours: int = GRACE_HOURS) -> dict[str, Any]:
-    """Remove what nothing needs. Killed at any point, it is completed by the next call.
+def maintain(
+    keep_days: int | None = None, grace_hours: int = GRACE_HOURS, today: dt.date | None = None
+) -> dict[str, Any]:
+    """Delete what contracts no longer keep, put small files together, and remove what nothing needs.
+
+    Each table is done with before the next is begun. Killed at any point, it is completed by the next call.
 
     Args:
         keep_days: How long a version that is no longer released can be gone back to; the setting ``keep_days``
             without it.
         grace_hours: How old a file must be to be removed.
+        today: The day that the retention of the contracts is counted from; that of the clock without it.
 
     Returns:
-        ``files`` and ``bytes`` removed, and ``ops_files``: files that the platform's own tables had before and after.
+        ``expired`` and ``compacted``: table to the days; ``files`` and ``bytes`` removed; ``ops_files``: files that the
+        platform's own tables had before and after.
 
     Raises:
         MaintenanceError: It is not certain what is needed. Nothing has been removed.
+        lakehouse.compaction.ChangedRowsError: Rows would have changed. Nothing of it is visible.
     """
     names = sorted({row["table_name"] for row in releases.history()})
     with ExitStack() as stack:
         # Nobody writes, releases or rolls back meanwhile: what a plan leaves out stays unneeded until it is gone.
         stack.enter_context(releases.writers(names))
         run = stack.enter_context(step("maintain", "the lake", None, writes=releases.LOG))
+        for table in releases.catch_up():
+            run.say("%s: the release had been killed before readers saw it; they do now", table)
+        done = {table: _renew(table, today or dt.datetime.now(dt.UTC).date(), run) for table in names}
         plans = plan(keep_days, grace_hours)
-        run.details = {"removed": {each.table: {"files": len(each.files), "bytes": each.bytes} for each in plans}}
+        run.details |= {"removed": {each.table: {"files": len(each.files), "bytes": each.bytes} for each in plans}}
         for each in plans:
             run.check_lock()
             _remove(each.files)
             run.say("%s: %d files removed, %d versions kept", each.table, len(each.files), len(each.pinned))
         ops_files = {table: compact_ops(table, grace_hours) for table in ops.SCHEMAS}
         return {
+            **{what: {table: days[what] for table, days in done.items() if what in days} for what in WORK},
             "files": sum(len(each.files) for each in plans),
             "bytes": sum(each.bytes for each in plans),
             "ops_files": {table: found for table, found in ops_files.items() if found is not None},
         }
+
+
+def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
+    """Delete the expired days of a table, put its small files together, and show readers the outcome."""
+    stored, done = tables.next_table(table), {}
+    if releases.pending(table):
+        if tables.last_commit(stored)["userMetadata"].get("step") != run.step:
+            run.say("%s: has rows that have not been released, and is left as it is", table)
+            return {}
+        releases.withdraw(table, run)  # of a maintenance that was killed before it was released
+    source = tables.split(table)[1]
+    if table.startswith("bronze.") and source in contracts.sources():
+        first = retention.first_kept(contracts.load(source), today)
+        for each, found in retention.planned(source, today).items():
+            version = retention.expire(each, first, run)
+            if each == stored and version is not None:
+                done["expired"] = str(found.days)
+                _show(table, version, run, f"maintenance: days until {found.days.end} are no longer kept")
+    if (chosen := compaction.planned(table)) and (version := compaction.compact(table, run)) is not None:
+        done["compacted"] = str(chosen.days)
+        _show(table, version, run, f"maintenance: small files of {chosen.days} put together")
+    checkpoint(stored)
+    return done
+
+
+def _show(table: str, version: int, run: Run, reason: str) -> None:
+    stored = tables.next_table(table)
+    run.versions_in.setdefault(stored, releases.released()[table].version)
+    releases.carry_over({table: version}, run, reason)
+    run.versions_out[stored] = version
+
+
+def checkpoint(stored: str) -> bool:
+    """Write a checkpoint of a table's log, if many commits have come since the last.
+
+    Args:
+        stored: Name of the stored table.
+
+    Returns:
+        Whether it was written.
+    """
+    log = tables.delta(stored)
+    if log is None:
+        return False
+    fs, folder = fsspec.url_to_fs(f"{tables.location(stored)}/_delta_log")
+    try:
+        last = int(json.loads(fs.cat_file(f"{folder}/_last_checkpoint"))["version"])
+    except FileNotFoundError:
+        last = 0
+    if log.version() - last < CHECKPOINT_COMMITS:
+        return False
+    log.create_checkpoint()
+    return True
+
+
+def upcoming(today: dt.date | None = None) -> list[Work]:
+    """What rows would be deleted, and what files be put together, now; nothing is changed.
+
+    Args:
+        today: The day that the retention of the contracts is counted from; that of the clock without it.
+    """
+    found = []
+    for table in sorted({row["table_name"] for row in releases.history()}):
+        layer, name = tables.split(table)
+        if layer == "bronze" and name in contracts.sources():
+            for stored, old in retention.planned(name, today or dt.datetime.now(dt.UTC).date()).items():
+                size = sum(file.bytes for file in old.files)
+                found.append(Work(tables.reader_name(stored), "delete rows", str(old.days), len(old.files), size))
+        if chosen := compaction.planned(table):
+            files = f"{len(chosen.files)} → {chosen.parts}"
+            found.append(Work(table, f"put files together, {files}", str(chosen.days), len(chosen.files), chosen.bytes))
+    return found
 
 
 def plan(keep_days: int | None = None, grace_hours: int = GRACE_HOURS) -> list[Plan]:
@@ -110,7 +219,8 @@ def plan(keep_days: int | None = None, grace_hours: int = GRACE_HOURS) -> list[P
     days = settings().keep_days if keep_days is None else keep_days
     log = releases.history()
     found = needed_by_releases(log, dt.datetime.now(dt.UTC) - dt.timedelta(days=days))
-    for pin in (*needed_by_models(registry.registered()), *_needed_by_predictions(log, found)):
+    pins = (*needed_by_models(registry.registered()), *_needed_by_predictions(log, found), *_needed_by_landings(found))
+    for pin in pins:
         table, version, why = pin
         found.setdefault(table, {}).setdefault(version, []).append(why)
     return [_plan(table, versions, max(days * 24, grace_hours)) for table, versions in sorted(found.items())]
@@ -164,6 +274,22 @@ def _needed_by_predictions(
             # Of a model that is no longer there it is not known what it read: everything that it may have read.
             inputs = [registry.load(model).features.table] if model in registry.models() else sorted(state)
             found += [(name, state[name], f"{table}, scored on release {release_id}") for name in inputs]
+    return found
+
+
+def _needed_by_landings(seen: Iterable[str]) -> list[tuple[str, int, str]]:
+    """The versions of quarantine that readers see, and those that it goes back to when a landing is withdrawn."""
+    found = []
+    for source in (name for layer, name in map(tables.split, seen) if layer == "bronze"):
+        quarantine = f"quarantine.{source}"
+        if (newest := tables.head(quarantine)) is None:
+            continue
+        found.append((quarantine, newest, "the newest version"))
+        released = releases.released()[f"bronze.{source}"].version
+        for commit in tables.lineage(f"bronze_next.{source}", since=released):
+            for name, version in commit.get("goes_with", {}).items():
+                if version is not None:
+                    found.append((name, version, f"a landing of {commit.get('interval')} that is not released"))
     return found
 
 
@@ -252,14 +378,10 @@ def compact_ops(table: str, grace_hours: int = GRACE_HOURS) -> tuple[int, int] |
         grace_hours: How long the small files stay, for queries that are reading them.
 
     Returns:
-        How many files it had before and has after; None while it does not exist.
+        How many files it had before and has after; None while it does not exist, or somebody else is at it.
     """
+    found = ops.compact(table)
     log = tables.delta(table)
-    if log is None:
-        return None
-    before = len(log.file_uris())
-    if before > 1:
-        log.optimize.compact()
-        log.create_checkpoint()
-    log.vacuum(retention_hours=grace_hours, dry_run=False, enforce_retention_duration=False)
-    return before, len(log.file_uris())
+    if found and log is not None:
+        log.vacuum(retention_hours=grace_hours, dry_run=False, enforce_retention_duration=False)
+    return found

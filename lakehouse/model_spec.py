@@ -8,10 +8,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lakehouse.errors import LakeError
 
@@ -127,6 +127,49 @@ class Promotion(_Part):
     segment_rows: int = Field(200, gt=0, description="Segments of fewer rows are not looked at.")
 
 
+def _share(value: object) -> object:
+    if not (isinstance(value, str) and value.endswith("%")):
+        raise ValueError(f"{value!r} is not a share of the entities such as 10%")
+    return value.removesuffix("%").strip()
+
+
+Share = Annotated[float, BeforeValidator(_share), Field(gt=0, lt=100)]
+"""Per cent of the entities, written as ``10%``."""
+
+
+class Experiment(_Part):
+    """A comparison on entities that are drawn for it alone."""
+
+    experiment: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Its name, by which the entities are drawn.")
+    share: Share = Field(description="Share of the entities that the challenger scores, such as `50%`.")
+
+
+class Serving(_Part):
+    """Which versions score beside the champion, and in its place."""
+
+    shadow: bool = Field(True, description="A challenger scores the same rows, where readers do not look.")
+    canary: Share | None = Field(
+        None, description="Share of the entities, such as `10%`, whose predictions are the challenger's."
+    )
+    ab: Experiment | None = Field(None, description="The same for an experiment with a name; not beside `canary`.")
+    fallback: Literal["stop", "previous_version", "baseline"] = Field(
+        "stop", description="What scores when the champion cannot be loaded, or fails."
+    )
+
+    @model_validator(mode="after")
+    def _routes_once(self) -> Serving:
+        if self.canary is not None and self.ab is not None:
+            raise ValueError("serving.ab: an entity has one prediction: give canary or ab")
+        return self
+
+    @property
+    def route(self) -> tuple[str, float] | None:
+        """What entities are drawn by, and the share of them that the challenger scores; None for none of them."""
+        if self.ab is not None:
+            return self.ab.experiment, self.ab.share / 100
+        return None if self.canary is None else ("canary", self.canary / 100)
+
+
 class Monitoring(_Part):
     """What is watched while the model is in use, and from where on it is bad."""
 
@@ -177,6 +220,7 @@ class ModelSpec(_Part):
     )
     training: Training
     promotion: Promotion = Field(Promotion(), description="Without it, a challenger that is better beyond doubt wins.")
+    serving: Serving = Field(Serving(), description="Without it, challengers score in the shadow, and failures stop.")
     monitoring: Monitoring = Field(Monitoring(), description="Without it, with the defaults.")
     retrain: Retrain | None = Field(None, description="Without it, nothing is a cause to train again.")
 
@@ -184,6 +228,16 @@ class ModelSpec(_Part):
     def predictions_table(self) -> str:
         """Released table of the model's predictions."""
         return f"ml.predictions_{self.name}"
+
+    @property
+    def shadow_table(self) -> str:
+        """Table of what challengers would have predicted; it has no gate and no release."""
+        return f"ml_shadow.predictions_{self.name}"
+
+    @property
+    def what_if_table(self) -> str:
+        """Table of what any version would have predicted; it has no gate and no release."""
+        return f"ml_what_if.predictions_{self.name}"
 
     def serves_from(self, window_end: dt.date) -> dt.date:
         """The first day that a version may score without knowing of its future.

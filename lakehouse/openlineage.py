@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PRODUCER = f"urn:lakehouse:{installed('lakehouse')}"
 PARENT, ROOT = "OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID"
-ENGINE_STEPS = ("land", "replay", "gate", "build", "score", "reproduce")
+ENGINE_STEPS = ("land", "replay", "gate", "build", "score", "shadow", "what_if", "reproduce")
 
 log = logging.getLogger("lakehouse")
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 
-from lakehouse import tables
+from lakehouse import locks, tables
 
 _UTC = pa.timestamp("us", tz="UTC")
 _VERSIONS = pa.map_(pa.string(), pa.int64())
 _FILES = pa.list_(pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())]))
+
+COMPACT_EVERY = 64
+"""After so many commits the files of a table are put together, so that none has more small ones than that."""
 
 SCHEMAS: dict[str, pa.Schema] = {
     "ops.runs": pa.schema(
@@ -123,6 +127,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("reason", pa.string()),
             ("run_id", pa.string()),
             ("rollback_to", pa.int64()),
+            ("maintains", pa.int64()),
             ("override_of", pa.string()),
             ("released_by", pa.string()),
         ]
@@ -238,7 +243,8 @@ VIEWS = {
 with written as (
     select *, explode(versions_out) as (stored, version)
     from ops.runs
-    where status = 'success' and step in ('land', 'replay', 'build', 'train', 'score') and dataset <> 'warehouse'
+    where status = 'success' and dataset <> 'warehouse'
+        and step in ('land', 'replay', 'build', 'train', 'score', 'shadow', 'what_if')
 ),
 edges as (
     select *, explode_outer(versions_in) as (source_stored, source_version)
@@ -298,14 +304,14 @@ group by all""",
     "ops.model_costs": """
 select
     day,
-    regexp_extract(table_name, '^(models[.]|ml[.]predictions_)(.+)$', 2) as model_name,
+    regexp_extract(table_name, '^(models[.]|ml(_shadow|_what_if)?[.]predictions_)(.+)$', 3) as model_name,
     sum(runs) as runs,
     sum(seconds) as seconds,
     sum(cpu_seconds) as cpu_seconds,
     sum(engine_cpu_seconds) as engine_cpu_seconds,
     sum(predictions) as predictions
 from ops.table_costs
-where table_name rlike '^(models[.]|ml[.]predictions_)'
+where table_name rlike '^(models[.]|ml(_shadow|_what_if)?[.]predictions_)'
 group by all""",
 }
 """Views over the platform's tables, by name."""
@@ -323,14 +329,44 @@ def append(table: str, rows: list[dict[str, Any]]) -> None:
     if unknown:
         raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}.")
     complete = [{name: row.get(name) for name in schema.names} for row in rows]
+    log = tables.delta(table)
     write_deltalake(
-        tables.location(table),
+        log or tables.location(table),
         pa.Table.from_pylist(complete, schema=schema),
         mode="append",
         # A table that an earlier version of the platform has made gets the columns that it lacks.
         schema_mode="merge",
         commit_properties=CommitProperties(max_commit_retries=50),
     )
+    if log is not None and log.version() % COMPACT_EVERY == 0:
+        compact(table)
+
+
+def compact(table: str) -> tuple[int, int] | None:
+    """Put the many small files of one of the platform's tables together; each append leaves one.
+
+    The small ones stay on the disk until the next maintenance, for queries that are reading them.
+
+    Args:
+        table: One of ``SCHEMAS``.
+
+    Returns:
+        How many files it had before and has after; None while it does not exist, or somebody else is at it.
+    """
+    try:
+        # Two at once would both keep their copy of the rows: deltalake does not notice.
+        with locks.writer(f"compaction of {table}", timeout_seconds=1):
+            log = tables.delta(table)
+            if log is None:
+                return None
+            before = len(log.file_uris())
+            if before > 1:
+                log.optimize.compact()
+                log.create_checkpoint()
+            return before, len(log.file_uris())
+    except (locks.TableLockedError, psycopg.OperationalError):
+        # It can wait, and a step whose database has gone away still has to be recorded.
+        return None
 
 
 def replace(table: str, rows: list[dict[str, Any]], where: dict[str, Any]) -> None:

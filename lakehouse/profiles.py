@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse import contracts, ops, pages, tables
+from lakehouse import masking, ops, pages, tables
 from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, released
 from lakehouse.settings import settings
@@ -139,7 +139,7 @@ def _profile(table: str, version: int) -> list[dict[str, Any]]:
             "table_name": table,
             "version": version,
         }
-        rows = [common | row for row in compute(df, contracts.personal_columns(table))]
+        rows = [common | row for row in compute(df, masking.hidden_columns(table, df.columns))]
         ops.append("ops.profiles", rows)
         run.rows_in = rows[0]["row_count"]
     return pa.Table.from_pylist(rows, schema=ops.SCHEMAS["ops.profiles"]).to_pylist()  # as they are read back
@@ -209,7 +209,7 @@ def page(table: str, version: int, rows: list[dict[str, Any]]) -> str:
     """
     columns = [row | {"bars": bars(row)} for row in rows if row["column_name"] is not None]
     [whole] = [row for row in rows if row["column_name"] is None]
-    hidden = contracts.personal_columns(table)
+    hidden = masking.hidden_columns(table, [row["column_name"] for row in columns])
     return pages.render(
         "profile.html", title=f"{table}, version {version}", table=whole, columns=columns, hidden=hidden
     )

@@ -6,7 +6,7 @@ pairs (Efron and Tibshirani, 1993, "An introduction to the bootstrap"), and whol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -108,6 +108,20 @@ def decide(rows: pd.DataFrame, spec: ModelSpec) -> Decision:
     if not reasons:
         return Decision(True, (f"{loss} is lower: {overall}",), overall, guards, segments)
     return Decision(False, tuple(reasons), overall, guards, segments)
+
+
+def also_beats(decision: Decision, against: Difference, rival: str) -> Decision:
+    """A decision that keeps a challenger out whose loss is not below that of another rival, whatever the champion's is.
+
+    Args:
+        decision: Against the champion.
+        against: The challenger minus the rival, on the same rows.
+        rival: What it is called.
+    """
+    if against.value < 0:
+        return decision
+    reasons = () if decision.promote else decision.reasons
+    return replace(decision, promote=False, reasons=(*reasons, f"its loss is not below that of {rival}: {against}"))
 
 
 def difference(rows: pd.DataFrame, spec: ModelSpec) -> Difference:

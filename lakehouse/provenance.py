@@ -22,6 +22,7 @@ from typing import Any
 
 from lakehouse import contracts, ops, registry, tables, warehouse
 from lakehouse.interval import Interval
+from lakehouse.model_spec import ModelSpec
 from lakehouse.release import history
 
 WRITING = ("land", "replay", "build", "score")
@@ -65,6 +66,11 @@ class Write:
     step: str
     interval: Interval | None
     run: dict[str, Any] | None = field(compare=False)
+
+    @property
+    def holds_rows(self) -> bool:
+        """Whether it has written rows, and not only deleted some."""
+        return self.step in WRITING
 
     @property
     def reads(self) -> dict[str, int]:
@@ -132,6 +138,8 @@ class Ledger:
     def chain(self, table: str, version: int) -> list[Write]:
         """The writes that the rows of a version can come from, newest first; those taken back are left out.
 
+        A deletion of days whose time was over is among them, as a write of no rows: see :attr:`Write.holds_rows`.
+
         Args:
             table: Name that readers use.
             version: A version that it has had.
@@ -141,10 +149,13 @@ class Ledger:
             self._chains[key] = list(self._chain(table, version))
         return self._chains[key]
 
-    def _chain(self, table: str, version: int) -> Iterator[Write]:
+    def _log(self, table: str) -> dict[int, dict[str, Any]]:
         if table not in self._commits:
             self._commits[table] = {entry["version"]: entry for entry in self.commits(table)}
-        commits, at = self._commits[table], version
+        return self._commits[table]
+
+    def _chain(self, table: str, version: int) -> Iterator[Write]:
+        commits, at = self._log(table), version
         while at in commits:
             said = commits[at]["userMetadata"]
             if "restored" in said:
@@ -152,7 +163,7 @@ class Ledger:
                 continue
             if "CREATE" in commits[at].get("operation", ""):
                 return
-            if said.get("step") in WRITING:
+            if said.get("step") in WRITING or "expired" in said:
                 interval = Interval.parse(said["interval"]) if said.get("interval") else None
                 yield Write(table, at, said["step"], interval, self._writing_runs.get((table, at)))
             at -= 1
@@ -195,7 +206,7 @@ class Ledger:
                 found.append((write, days))
                 break
             own = written - taken if left is None else written & left
-            if own:
+            if own and write.holds_rows:
                 found.append((write, frozenset(own)))
             taken |= written
             if left is not None:
@@ -285,7 +296,7 @@ class Ledger:
             table: Name that readers use.
             version: Its version.
         """
-        rows = self._verdicts.get((table, version))
+        rows = self._verdicts.get((table, self._judged(table, version)))
         if not rows:
             return None
         last = [row for row in rows if row["run_id"] == rows[-1]["run_id"]]
@@ -298,6 +309,16 @@ class Ledger:
                 if row["success"] is False
             ],
         }
+
+    def _judged(self, table: str, version: int) -> int:
+        """The version whose verdict holds for another: maintenance makes new versions of rows that were judged."""
+        while (table, version) not in self._verdicts:
+            said = self._log(table).get(version, {}).get("userMetadata", {})
+            before = next((said[key] for key in ("compacted", "expired", "restored") if key in said), None)
+            if before is None:
+                break
+            version = int(before)
+        return version
 
     @cached_property
     def _verdicts(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
@@ -329,6 +350,11 @@ class Ledger:
             and row["version"] >= write.version
             and self.still(write, row["version"], days) != frozenset()
         ]
+
+    @cached_property
+    def specs(self) -> dict[str, ModelSpec]:
+        """Table of predictions to the model that makes them; their files are read once."""
+        return specs()
 
     def released_version(self, table: str) -> int | None:
         """The version that readers see.
@@ -362,11 +388,14 @@ def shape(table: str) -> Shape:
             rewrites and (rewrites[0], rewrites[1]),
             {source: declared.get(source) for source in warehouse.inputs(table)},
         )
-    for model in registry.models():
-        spec = registry.load(model)
-        if spec.predictions_table == table:
-            return Shape((0, 0), reads={spec.features.table: (0, 0)})
+    if spec := specs().get(table):
+        return Shape((0, 0), reads={spec.features.table: (0, 0)})
     return Shape()
+
+
+def specs() -> dict[str, ModelSpec]:
+    """Table of predictions to the model that makes them."""
+    return {spec.predictions_table: spec for spec in map(registry.load, registry.models())}
 
 
 def days_of(first: dt.date, last: dt.date) -> frozenset[dt.date]:

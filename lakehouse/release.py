@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from lakehouse import fingerprints, locks, ops, tables
+from lakehouse import fingerprints, locks, ops, quarantine, tables
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 LOG = "ops.releases"
 """What is visible. Its writer lock is held by whoever decides that, so that two cannot decide at once."""
+
+
+_VERSION = re.compile(r"lake\.version=(\d+)")
 
 
 class NotAuditedError(LakeError):
@@ -274,7 +278,7 @@ def publish(versions: dict[str, int], run: Run, *, reason: str, by: str, marks: 
     """Make given versions of tables visible that are not their heads, and go on from there: one release for all.
 
     The stored tables are restored first. Killed before the release is recorded, they count as unreleased and go back to
-    what readers see; killed after it, the same call completes it.
+    what readers see; killed after it, the same call completes it. What a source has in quarantine follows its table.
 
     Args:
         versions: Table, by the name that readers use, to the version that readers shall see.
@@ -303,10 +307,62 @@ def publish(versions: dict[str, int], run: Run, *, reason: str, by: str, marks: 
         else max(state[table].release_id for table in versions)
     )
     for table, version in sorted(versions.items()):
+        quarantine.follow(table, version, run)
         _point(table, version)
     run.versions_out = {tables.next_table(table): version for table, version in versions.items()}
     run.details |= {"release_id": release_id, "reason": reason, "by": by}
     return release_id
+
+
+def carry_over(versions: dict[str, int], run: Run, reason: str) -> int:
+    """Make versions visible that maintenance has made of those that readers see: the same rows, or some of them.
+
+    The rows were audited when they were written, so they are not gated again; the caller has proven what they are.
+
+    Args:
+        versions: Table, by the name that readers use, to the version that readers shall see.
+        run: The step that does it; it holds the locks of ``LOG`` and of the tables.
+        reason: Why these versions become visible.
+
+    Returns:
+        The id of the release.
+    """
+    state = released()
+    # Of several maintenances in a row, each carries on what a step has written.
+    carried = {row["table_name"]: row.get("maintains") or row["release_id"] for row in history()}
+    marks = {table: {"maintains": carried[table]} for table in versions}
+    release_id = _record(versions, state, None, reason, run, user(), marks)
+    for table, version in sorted(versions.items()):
+        _point(table, version)
+    return release_id
+
+
+def visible(layers: Iterable[str] = tables.GATED_LAYERS) -> dict[str, int]:
+    """The versions that the views show, as the engine knows it: during a release, not yet what is recorded.
+
+    Args:
+        layers: Those whose views are asked for.
+    """
+    found = {}
+    for layer in layers:
+        for row in sql(f"show table extended in {layer} like '*'").collect():
+            if match := _VERSION.search(row["information"]):
+                found[f"{layer}.{row['tableName']}"] = int(match[1])
+    return found
+
+
+def catch_up() -> list[str]:
+    """Point the views at what was released, where whoever has released it was killed before it got that far.
+
+    Returns:
+        The tables whose views did not show what they should.
+    """
+    state = released()
+    shown = visible()
+    behind = sorted(table for table, each in state.items() if shown.get(table) != each.version)
+    for table in behind:
+        _point(table, state[table].version)
+    return behind
 
 
 def user() -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import ops, registry
@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from lakehouse.steps import Run
 
 PROMOTED, KEPT, ROLLED_BACK, REGISTERED = "promoted", "kept out", "rolled back", "registered"
+REJECTED = "rejected"
 Event = dict[str, Any]
 """A row of ``ops.model_events``."""
 
 APPOINTMENTS = (PROMOTED, ROLLED_BACK)
 """Events after which the version of the event is champion."""
+
+CANDIDACIES = (REGISTERED, KEPT)
+"""Events after which the version of the event is challenger."""
 
 
 class NoChampionError(LakeError, LookupError):
@@ -62,6 +66,42 @@ def in_office(log: Sequence[Event], day: dt.date | None = None) -> Event | None:
     return found[-1] if found else None
 
 
+def succession(log: Sequence[Event], day: dt.date) -> list[int]:
+    """The versions that a day could be scored with, the champion last and the one to fall back to before it.
+
+    Args:
+        log: Outcome of :func:`events`.
+        day: The day that is scored.
+
+    Returns:
+        Versions in the order in which they became champion, less those that were taken back since.
+    """
+    line: list[int] = []
+    for row in log:
+        if row["event"] not in APPOINTMENTS or row["serves_from"] > day:
+            continue
+        gone = {row["model_version"], row["champion_before"] if row["event"] == ROLLED_BACK else None}
+        line = [number for number in line if number not in gone] + [row["model_version"]]
+    return line
+
+
+def challenging(log: Sequence[Event], day: dt.date | None = None) -> int | None:
+    """The version that challenges the champion of a day: the last that was decided about, if it is not champion.
+
+    Args:
+        log: Outcome of :func:`events`.
+        day: The day that is scored; the present without it.
+    """
+    decided = [
+        row
+        for row in log
+        if row["event"] in (*APPOINTMENTS, *CANDIDACIES, REJECTED) and (day is None or row["serves_from"] <= day)
+    ]
+    if not decided or decided[-1]["event"] not in CANDIDACIES:
+        return None
+    return None if _number(decided[-1]) == _number(in_office(log, day)) else _number(decided[-1])
+
+
 def champion(name: str, day: dt.date | None = None, expected: int | None = None) -> ModelVersion:
     """The version that scores a day. Call once per run and keep the answer: it can change.
 
@@ -78,20 +118,44 @@ def champion(name: str, day: dt.date | None = None, expected: int | None = None)
     event = in_office(log, day)
     if event is not None:
         if expected not in (None, event["model_version"]):
-            raise NoChampionError(
-                f"Version {expected} of {name} is not the champion{f' of {day}' if day else ''}: that is version "
-                f"{event['model_version']}. `lake models {name}` says why; ask for that one, or for none."
-            )
+            raise another_champion(name, event["model_version"], day, expected)
         return registry.version(name, event["model_version"])
+    raise no_champion(name, log, day)
+
+
+def another_champion(name: str, number: int, day: dt.date | None, expected: int | None) -> NoChampionError:
+    """That a day has another champion than was expected.
+
+    Args:
+        name: The model.
+        number: The champion.
+        day: The day; the present without it.
+        expected: The version that the caller believed to be champion.
+    """
+    return NoChampionError(
+        f"Version {expected} of {name} is not the champion{f' of {day}' if day else ''}: that is version "
+        f"{number}. `lake models {name}` says why; ask for that one, or for none."
+    )
+
+
+def no_champion(name: str, log: Sequence[Event], day: dt.date | None) -> NoChampionError:
+    """Why no version may score a day, and what to do.
+
+    Args:
+        name: The model.
+        log: Outcome of :func:`events`.
+        day: The day; the present without it.
+    """
     present = in_office(log)
     if present is not None:
         first = min(row["serves_from"] for row in log if row["event"] in APPOINTMENTS)
-        raise NoChampionError(
+        return NoChampionError(
             f"No version of {name} may score {day}: the champion, version {present['model_version']}, was trained on "
             f"data up to the day before {present['serves_from']}, and no version served before {first}. Train one on "
-            f"earlier days: lake train {name} --interval FIRST/LAST."
+            f"earlier days: lake train {name} --interval FIRST/LAST. What a version would have said all the same, "
+            "having seen the outcomes, says lake score --what-if VERSION, apart from the predictions."
         )
-    raise NoChampionError(
+    return NoChampionError(
         f"The model {name} has no champion. Train it first: lake train {name} --interval FIRST/LAST; "
         "a version that does not beat the baseline does not become champion."
     )
@@ -113,6 +177,53 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
     Raises:
         lakehouse.promotion.ComparisonError: There are no days that neither of the two was fitted on.
     """
+    return decide(spec, challenger, compare(spec, challenger, rows), run, by)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A version and its rival on the same rows.
+
+    Attributes:
+        champion: The rival's number; None for the version's own baseline, where there is no champion.
+        decision: What follows, and why.
+        days: First and last day of the rows.
+        sha256: Hash of the rows.
+    """
+
+    champion: int | None
+    decision: Decision
+    days: Interval
+    sha256: str
+
+    def __str__(self) -> str:
+        against = "the baseline" if self.champion is None else f"version {self.champion}"
+        return f"against {against} on {self.days}: {'; '.join(self.decision.reasons)}"
+
+    def facts(self) -> dict[str, Any]:
+        """The evidence, as columns of ``ops.model_events``."""
+        return {
+            "evaluation_start": self.days.start,
+            "evaluation_end": self.days.end,
+            "evaluation_rows": self.decision.difference.rows,
+            "evaluation_sha256": self.sha256,
+            "evidence": json.dumps(asdict(self.decision)),
+        }
+
+
+def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Comparison:
+    """Compare a version with the champion, or with its baseline where there is none.
+
+    Args:
+        spec: The model.
+        challenger: The version.
+        rows: Its test days: the features table's columns and ``label``; every one with an outcome.
+
+    Raises:
+        RoleError: The version is the champion.
+        lakehouse.promotion.ComparisonError: There are no days that neither of the two was fitted on, or the champion
+            needs a column that the rows do not have.
+    """
     from lakehouse import promotion, training
     from lakehouse.scoring import score
 
@@ -128,6 +239,11 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
     else:
         theirs = registry.version(spec.name, before)
         rival, fitted = registry.fetch(theirs), Interval.parse(registry.logged(theirs).parameters["train_days"]).end
+    if missing := [name for name in rival.inputs if name not in rows]:
+        raise promotion.ComparisonError(
+            f"The test days of {spec.name} version {challenger.version} have no {', '.join(missing)}, which the "
+            f"champion, version {before}, needs: the two cannot be measured on the same rows."
+        )
     rows, digest = evaluation_set(rows, spec, fitted)
     if rows.empty:
         raise promotion.ComparisonError(
@@ -141,14 +257,55 @@ def contest(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame, run: 
         challenger=score(rows, registry.fetch(challenger)),
     )
     decision = promotion.decide(compared, rules)
+    if before is not None:
+        baseline = compared.assign(champion=score(rows, registry.fetch(challenger, baseline=True)))
+        decision = promotion.also_beats(decision, promotion.difference(baseline, spec), "the baseline beside it")
     days = compared["day"]
-    against = "the baseline" if before is None else f"version {before}"
-    reason = f"against {against} on {Interval(days.min(), days.max())}: {'; '.join(decision.reasons)}"
-    return _record(
-        spec, challenger, PROMOTED if decision.promote else KEPT, reason, by, run, before,
-        evaluation_start=days.min(), evaluation_end=days.max(), evaluation_rows=len(rows),
-        evaluation_sha256=digest, evidence=_evidence(decision),
-    )  # fmt: skip
+    return Comparison(before, decision, Interval(days.min(), days.max()), digest)
+
+
+def decide(
+    spec: ModelSpec,
+    version: ModelVersion,
+    comparison: Comparison,
+    run: Run,
+    by: str,
+    approved: bool | None = None,
+    note: str = "",
+) -> dict[str, Any]:
+    """Act on a comparison: alone, or together with what a person has answered.
+
+    Args:
+        spec: The model.
+        version: The version that was compared.
+        comparison: Outcome of :func:`compare`.
+        run: The step that does it, which holds the model's lock.
+        by: Who wants it, or has answered.
+        approved: The answer; None when nobody was asked.
+        note: What that person has added.
+
+    Returns:
+        The event.
+    """
+    won = comparison.decision.promote
+    event = (PROMOTED if won else KEPT) if approved is None else (PROMOTED if won and approved else REJECTED)
+    answer = "" if approved is None else f"{'approved' if approved else 'turned down'} by {by}"
+    words = ", ".join(filter(None, [answer, note.strip()]))
+    reason = f"{words}; {comparison}" if words else str(comparison)
+    return _record(spec, version, event, reason, by, run, comparison.champion, **comparison.facts())
+
+
+def keep_out(spec: ModelSpec, version: ModelVersion, reason: str, by: str, run: Run) -> dict[str, Any]:
+    """Keep a version out that cannot be compared fairly: it challenges the champion in the shadow alone.
+
+    Args:
+        spec: The model.
+        version: The version.
+        reason: Why it cannot.
+        by: Who wanted it compared.
+        run: The step that does it, which holds the model's lock.
+    """
+    return _record(spec, version, KEPT, f"not compared: {reason}", by, run, _number(in_office(events(spec.name))))
 
 
 def evaluation_set(rows: pd.DataFrame, spec: ModelSpec, fitted: dt.date | None) -> tuple[pd.DataFrame, str]:
@@ -190,7 +347,7 @@ def appoint(
     """
     if not reason.strip():
         raise RoleError("This needs a reason: it is kept with the model's history.")
-    first = _serves_from(spec, version)
+    first = serves_from(spec, version)
     if since is not None and since < first:
         raise RoleError(f"{spec.name} version {version.version} has seen data of {since}: it serves from {first}.")
     before = _number(in_office(events(spec.name)))
@@ -208,7 +365,7 @@ def register(spec: ModelSpec, version: ModelVersion, by: str, run: Run) -> dict[
         by: Who has trained it.
         run: The step that does it.
     """
-    reason = f"waits for an approval: lake promote {spec.name}@{version.version}"
+    reason = f"waits for an approval, in the DAG promote_{spec.name} or by lake promote {spec.name}@{version.version}"
     return _record(spec, version, REGISTERED, reason, by, run, _number(in_office(events(spec.name))))
 
 
@@ -221,7 +378,7 @@ def show(name: str) -> None:
     log = events(name)
     if log:
         registry.set_alias(name, CHAMPION, _number(in_office(log)))
-        registry.set_alias(name, CHALLENGER, None if log[-1]["event"] in APPOINTMENTS else _number(log[-1]))
+        registry.set_alias(name, CHALLENGER, challenging(log))
 
 
 def previous(name: str) -> ModelVersion:
@@ -254,7 +411,7 @@ def _record(
         "model_version": version.version,
         "event": event,
         "champion_before": before,
-        "serves_from": _serves_from(spec, version),
+        "serves_from": serves_from(spec, version),
         "reason": reason,
         "decided_by": by,
         "run_id": run.run_id,
@@ -273,9 +430,11 @@ def _number(event: Event | None) -> int | None:
     return None if event is None else int(event["model_version"])
 
 
-def _serves_from(spec: ModelSpec, version: ModelVersion) -> dt.date:
+def serves_from(spec: ModelSpec, version: ModelVersion) -> dt.date:
+    """The first day that a version may score: those before it are in its training window, or their outcomes are.
+
+    Args:
+        spec: The model.
+        version: The version.
+    """
     return spec.serves_from(Interval.parse(version.tags["training_window"]).end)
-
-
-def _evidence(decision: Decision) -> str:
-    return json.dumps(asdict(decision))

@@ -99,7 +99,12 @@ def _plan_release(log: list[dict[str, Any]], release_id: int, to: int | None, kn
         raise RollbackError(f"There is no release {release_id}. `lake releases` lists them.")
     if to is not None and to >= release_id:
         raise RollbackError(f"Release {to} is not before release {release_id}: a roll back goes to an earlier one.")
-    now = _state(log, None)
+    if maintained := next((r for r in log if r["release_id"] == release_id and _is_maintenance(r)), None):
+        raise RollbackError(
+            f"Release {release_id} was made by maintenance and brought nothing new: roll back release "
+            f"{maintained['maintains']}, which it carries on."
+        )
+    now = _state(_of_writers(log), None)
     targets: dict[str, Target] = {}
     for table in (row["table_name"] for row in log if row["release_id"] == release_id):
         row = _state(log, release_id - 1 if to is None else to).get(table)
@@ -119,7 +124,7 @@ def _plan_release(log: list[dict[str, Any]], release_id: int, to: int | None, kn
 
 
 def _plan_table(log: list[dict[str, Any]], table: str, to: int | None) -> Target:
-    now = _state(log, None)
+    now = _state(_of_writers(log), None)
     if table not in now:
         raise NotReleasedError(
             f"{table} is neither a released table nor the number of a release. Released tables: "
@@ -143,6 +148,15 @@ def _plan_table(log: list[dict[str, Any]], table: str, to: int | None) -> Target
 
 def _state(log: list[dict[str, Any]], as_of: int | None) -> dict[str, dict[str, Any]]:
     return {row["table_name"]: row for row in log if as_of is None or row["release_id"] <= as_of}
+
+
+def _of_writers(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The releases that brought something new: going back over one of maintenance would change nothing."""
+    return [row for row in log if not _is_maintenance(row)]
+
+
+def _is_maintenance(row: dict[str, Any]) -> bool:
+    return row.get("maintains") is not None
 
 
 def _intervals_since(log: list[dict[str, Any]], table: str, target: Target) -> list[str]:

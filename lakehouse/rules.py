@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 LABEL_LENGTH = 120
 """Longest text of a rule's arguments in a reason; a long set of values is cut there."""
 
+INCREASING = "expect_column_values_to_be_increasing_within_tolerance"
+OWN_TYPES = {
+    INCREASING: frozenset(
+        {"column", "tolerance_days", "order_by", "within", "mostly", "row_condition", "condition_parser"}
+    ),
+}
+"""Expectations that Great Expectations does not have, with their arguments: see :mod:`lakehouse.gx_expectations`."""
+
+ORDER, GROUP = ("_source_row",), ("_source_file",)
+"""What orders rows, and which belong together, where a rule does not say: as they stand in their file."""
+
+
+_DAY = 24 * 60 * 60 * 1_000_000  # microseconds
+
 
 class Rule(Protocol):
     """What this module needs to know of an expectation."""
@@ -74,8 +88,11 @@ def label(rule: Rule) -> str:
             )
         )
         text = f"{columns}, {limits}" if columns else limits
+    elif rule.type == INCREASING:
+        text = f"{columns}, {_text(kwargs.get('tolerance_days', 0))} days"
     else:
-        values = [kwargs[name] for name in ("value_set", "value", "regex", "regex_list") if name in kwargs]
+        names = ("value_set", "value", "regex", "regex_list", "strftime_format")
+        values = [kwargs[name] for name in names if name in kwargs]
         text = ", ".join([*([columns] if columns else []), *map(_text, values)])
     if len(text) > LABEL_LENGTH:
         text = text[: LABEL_LENGTH - 1] + "…"
@@ -234,6 +251,71 @@ def _repeated(names: Sequence[str], domain: Column) -> Column:
     return domain & (F.count(F.when(domain, 1)).over(group) > 1)
 
 
+def _is_time(value: Column, kwargs: Mapping[str, Any]) -> Column:
+    # Python's reading of a format is what GX means by it, and Spark has no other like it.
+    text = kwargs["strftime_format"]
+
+    def readable(value: str | None) -> bool:
+        import datetime
+
+        if value is None:
+            return False
+        try:
+            datetime.datetime.strptime(value, text)
+        except ValueError:
+            return False
+        return True
+
+    from pyspark.sql import functions as F
+
+    return F.udf(readable, "boolean")(value)
+
+
+def _is_json(value: Column, _: Mapping[str, Any]) -> Column:
+    def readable(value: str | None) -> bool:
+        import json
+
+        try:
+            json.loads(value or "")
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+    from pyspark.sql import functions as F
+
+    return F.udf(readable, "boolean")(value)
+
+
+def is_earlier(kwargs: Mapping[str, Any], domain: Column) -> Column:
+    """Whether a date lies further before the latest of the dates above it than is tolerated.
+
+    It is compared with the latest one, and not with the one right above it, so that taking rows out never makes another
+    row break the rule: what landing lets through, the gate does too.
+
+    Args:
+        kwargs: Arguments of the expectation ``INCREASING``.
+        domain: True for the rows that count.
+    """
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    value = _column(kwargs["column"])
+    rows = Window.partitionBy(*map(_column, kwargs.get("within") or GROUP)).orderBy(
+        *map(_column, kwargs.get("order_by") or ORDER)
+    )
+    above = rows.rowsBetween(Window.unboundedPreceding, -1)
+    # In microseconds: an interval that is subtracted could leave the range of dates.
+    moment = F.unix_micros(value.cast("timestamp"))
+    latest = F.max(F.when(domain, moment)).over(above)
+    return domain & F.coalesce(
+        latest - moment > F.lit(int(float(kwargs.get("tolerance_days") or 0) * _DAY)), F.lit(False)
+    )
+
+
+def _not_increasing(kwargs: Mapping[str, Any], domain: Column) -> Column:
+    return is_earlier(kwargs, domain & _column(kwargs["column"]).isNotNull())
+
+
 def _not_unique(kwargs: Mapping[str, Any], domain: Column) -> Column:
     return _repeated([kwargs["column"]], domain & _column(kwargs["column"]).isNotNull())
 
@@ -268,6 +350,9 @@ _BREAKS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
     "expect_column_values_to_not_match_regex": _value_rule(lambda value, kwargs: ~value.rlike(kwargs["regex"])),
     "expect_column_value_lengths_to_be_between": _value_rule(lambda value, kwargs: _within(_length(value), kwargs)),
     "expect_column_value_lengths_to_equal": _value_rule(lambda value, kwargs: _length(value) == kwargs["value"]),
+    "expect_column_values_to_match_strftime_format": _value_rule(_is_time),
+    "expect_column_values_to_be_json_parseable": _value_rule(_is_json),
+    INCREASING: _not_increasing,
     "expect_column_values_to_be_unique": _not_unique,
     "expect_compound_columns_to_be_unique": _compound_not_unique,
     "expect_column_pair_values_a_to_be_greater_than_b": _not_greater,

@@ -116,12 +116,12 @@ def new_model(name: str) -> list[Path]:
     """
     return _write(
         name,
-        {"name": name, "layer": "ml", "column": "score"},
+        {"name": name},
         {
             f"models/{name}/model.yaml": "model.yaml",
             f"models/{name}/pipeline.py": "pipeline.py.txt",
             f"models/{name}/README.md": "model.md",
-            f"expectations/ml/predictions_{name}.json": "suite.json",
+            f"expectations/ml/predictions_{name}.json": "predictions.json",
         },
     )
 
@@ -136,8 +136,5 @@ def _write(name: str, values: dict[str, str], files: dict[str, str]) -> list[Pat
     for path, template in zip(paths, files.values(), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         text = resources.files("lakehouse.templates").joinpath(template).read_text()
-        values_here = (
-            values | {"name": f"predictions_{name}"} if template == "suite.json" and "ml" in path.parts else values
-        )
-        path.write_text(Template(text).safe_substitute(values_here).rstrip("\n") + "\n")
+        path.write_text(Template(text).safe_substitute(values).rstrip("\n") + "\n")
     return paths

@@ -38,6 +38,10 @@ class UntrustedModelError(LakeError, ValueError):
     """A stored model would load types that are not known to be harmless."""
 
 
+class ModelFailedError(LakeError):
+    """A model version cannot be loaded, or cannot score the rows that it was given."""
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """A model version as it travels to the workers: bytes that are not a pickle, and what it needs as input.
@@ -175,5 +179,11 @@ def score_batches(batches: Iterator[pa.RecordBatch], model: ServedModel, kept: l
     for batch in batches:
         if batch.num_rows == 0:
             continue
-        scores = pa.array(score_batch(batch.select(model.inputs), model), pa.float64())
+        try:
+            scores = pa.array(score_batch(batch.select(model.inputs), model), pa.float64())
+        except Exception as error:
+            # Whatever a model raises: the driver has to tell it from a fault of the engine.
+            raise ModelFailedError(
+                f"{model.name} version {model.version} cannot score: {type(error).__name__}: {error}"
+            ) from error
         yield pa.RecordBatch.from_arrays([*(batch[name] for name in kept), scores], [*kept, SCORE])

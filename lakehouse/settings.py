@@ -129,6 +129,13 @@ class Settings(BaseSettings):
             "of your own knows roles here when its `auth_manager` is `lakehouse.airflow.auth.LakeFabAuthManager`."
         ),
     )
+    promotion_approvers: tuple[str, ...] = Field(
+        ("role:Admin", "role:Op"),
+        description="Who may decide in Airflow that a version becomes champion, written like `override_approvers`.",
+    )
+    promotion_hours: float = Field(
+        72, gt=0, description="How long such a question waits; the version goes on waiting after that."
+    )
     alerts: dict[str, AlertRoute] = Field(
         default_factory=dict,
         description="Who is told of failed gates, warnings and late sources: routes by names of your own.",

@@ -21,13 +21,14 @@ from typing import Any
 
 import yaml
 
-from lakehouse import rules
+from lakehouse import contracts, rules
 from lakehouse.errors import LakeError
 from lakehouse.settings import PROJECT_DIR
 
 SUITES_DIR = PROJECT_DIR / "expectations"
 SEVERITIES = ("critical", "warning", "info")
 
+_NAMES_OF_COLUMNS = ("column", "column_A", "column_B", "column_list", "order_by", "within")
 _SUITE_KEYS = {"name", "id", "expectations", "meta", "notes"}
 _EXPECTATION_KEYS = {
     "type", "kwargs", "meta", "severity", "id", "notes", "description", "rendered_content", "expectation_context",
@@ -87,7 +88,7 @@ class Expectation:
     @property
     def label(self) -> str:
         """The expectation as a person reads it."""
-        return rules.label(self)
+        return str(self.meta.get("label") or rules.label(self))
 
     @property
     def columns(self) -> list[str]:
@@ -240,7 +241,7 @@ def lint(path: Path, columns: Collection[str] | None = None) -> Lint:
 
 @cache
 def known_types() -> dict[str, frozenset[str] | None]:
-    """Every expectation type that the installed GX has, with the arguments it takes where GX publishes them."""
+    """Every expectation type that the installed GX has, and our own, with the arguments where they are published."""
     spec = find_spec("great_expectations")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("great_expectations is not installed.")
@@ -253,7 +254,7 @@ def known_types() -> dict[str, frozenset[str] | None]:
             types[module.stem] = (
                 frozenset(json.loads(schema.read_text("utf-8"))["properties"]) if schema is not None else None
             )
-    return types
+    return {**types, **rules.OWN_TYPES}
 
 
 class _Document:
@@ -310,6 +311,7 @@ def _problems(document: _Document, name: str, columns: Collection[str] | None) -
 
         for keys, message in anomalies.problems(meta["anomalies"], columns):
             yield document.problem(("meta", "anomalies", *keys), message)
+        yield from _personal_figures(document, name, meta["anomalies"])
     expectations = content.get("expectations")
     if not isinstance(expectations, list) or not expectations:
         yield document.problem(("expectations",), "must be a list of at least one expectation.")
@@ -325,6 +327,17 @@ def _problems(document: _Document, name: str, columns: Collection[str] | None) -
         if text in seen:
             yield document.problem(at, f"repeats expectations[{seen[text]}].")
         seen.setdefault(text, index)
+
+
+def _personal_figures(document: _Document, name: str, rules: Any) -> Iterator[Problem]:
+    """Anomaly rules whose history would be made of values that nobody is to be shown."""
+    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+        figure = isinstance(rule, dict) and rule.get("metric") in ("mean", "freshness")
+        if figure and rule.get("column") in contracts.personal_columns(name):
+            yield document.problem(
+                ("meta", "anomalies", index, "column"),
+                f"is personal: its {rule['metric']} would be kept and shown. Bound its null_share.",
+            )
 
 
 def _expectation_problems(
@@ -359,7 +372,7 @@ def _expectation_problems(
             yield document.problem(where, "must be a list of at least two names of columns.")
         elif argument in ("min_value", "max_value") and _without_zone(value):
             yield document.problem(where, f"{value!r} needs its zone: write {value}Z if it is UTC.")
-        elif columns is not None and argument in ("column", "column_A", "column_B", "column_list"):
+        elif columns is not None and argument in _NAMES_OF_COLUMNS and value is not None:
             if kind == "expect_column_to_exist":
                 continue
             for column in value if isinstance(value, list) else [value]:
@@ -387,6 +400,8 @@ def _missing_arguments(
         needed = (*needed, "regex")
     elif kind.endswith("_to_equal"):
         needed = (*needed, "value")
+    elif kind.endswith("_strftime_format"):
+        needed = (*needed, "strftime_format")
     for argument in needed:
         if argument not in kwargs:
             yield document.problem((*at, "kwargs", argument), f"is missing; {kind} needs it.")

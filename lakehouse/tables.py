@@ -119,6 +119,19 @@ def head(stored: str) -> int | None:
     return None if log is None else log.version()
 
 
+def rows(stored: str, version: int) -> int:
+    """How many rows a version has, by the statistics in its log: no file is read, and a file without any counts none.
+
+    Args:
+        stored: Name of an existing stored table.
+        version: One of its versions.
+    """
+    log = delta(stored, version)
+    if log is None:
+        raise LookupError(f"The table {stored} does not exist.")
+    return sum(count or 0 for count in log.get_add_actions(flatten=True).column("num_records").to_pylist())
+
+
 def last_commit(stored: str) -> dict[str, Any]:
     """What the newest commit says of itself: ``version``, ``operation``, ``userMetadata``, metrics.
 
@@ -132,12 +145,12 @@ def last_commit(stored: str) -> dict[str, Any]:
     return entry | {"version": log.version(), "userMetadata": _metadata(entry)}
 
 
-def commits(stored: str, limit: int = 500) -> list[dict[str, Any]]:
+def commits(stored: str, limit: int | None = 500) -> list[dict[str, Any]]:
     """The newest commits of a stored table, newest first, each with ``version`` and its ``userMetadata`` as a dict.
 
     Args:
         stored: Name of a stored table; one that does not exist has none.
-        limit: How many at most.
+        limit: How many at most; all of them with None.
     """
     log = delta(stored)
     if log is None:
@@ -218,7 +231,13 @@ def lineage(stored: str, since: int = -1) -> Iterator[dict[str, Any]]:
 
 
 def replace_interval(
-    df: DataFrame, stored: str, column: str, interval: Interval, run: Run, also: dict[str, Any] | None = None
+    df: DataFrame,
+    stored: str,
+    column: str,
+    interval: Interval,
+    run: Run,
+    also: dict[str, Any] | None = None,
+    within: str = "",
 ) -> int:
     """Replace exactly one interval of a table, and return the version that the commit made.
 
@@ -231,12 +250,13 @@ def replace_interval(
         interval: What to replace; rows outside of it make Delta refuse the write.
         run: The step that writes; its lock is checked and its facts go into the commit.
         also: More that the commit is to say of itself.
+        within: SQL condition; other rows of the interval stay.
     """
     run.check_lock()
     (
         df.write.format("delta")
         .mode("overwrite")
-        .option("replaceWhere", interval.sql(column))
+        .option("replaceWhere", interval.sql(column) + (f" and {within}" if within else ""))
         .option("mergeSchema", True)
         .option("userMetadata", json.dumps(run.commit() | (also or {})))
         .saveAsTable(stored)

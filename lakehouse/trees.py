@@ -23,7 +23,7 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
     decided = reasons["threshold"] is not None
     decision = f", decision {str(row['decision']).lower()} (true from {reasons['threshold']} on)" if decided else ""
     tree = Tree(f"[bold]prediction {row['prediction_id']}[/]: score {row['score']:.4f}{decision}")
-    about = {name: value for name, value in row.items() if name not in _TECHNICAL}
+    about = {name: value for name, value in row.items() if name not in TECHNICAL}
     tree.add(escape(", ".join(f"{name} {value}" for name, value in about.items())))
     _add_reasons(tree, reasons)
     scored = tree.add(f"scored: {_write(explanation['scored'])}{_released(explanation['scored']['release'])}")
@@ -49,7 +49,7 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
     return tree
 
 
-_TECHNICAL = {
+TECHNICAL = {
     "prediction_id", "score", "decision", "model_name", "model_version", "role", "run_id", "release_id", "scored_at",
 }  # fmt: skip
 

@@ -6,7 +6,6 @@ Cosmos) runs the same project with :func:`environment` and :func:`build_environm
 
 from __future__ import annotations
 
-import datetime as dt
 import fcntl
 import hashlib
 import json
@@ -35,6 +34,7 @@ SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
 PROFILE, TARGET = "lakehouse", "lake"
 FAILED = ("error", "fail", "runtime error")
+BUILDS = 3
 # What a model is made from does not depend on the day, but its SQL names one.
 ANY_DAY = "2000-01-01"
 
@@ -345,9 +345,11 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
 
     prepare(interval)
     with step("build", "warehouse", interval, writes="gold_next") as run:
-        seconds = run_dbt(interval, select.split() if select else None, commit=run.commit(), full_refresh=full_refresh)
+        selected, reads = select.split() if select else None, sources()
+        seconds = run_dbt(interval, selected, commit=run.commit(), full_refresh=full_refresh)
+        reads = _settle(reads, interval, run, selected)
         run.details["models"] = seconds
-        _describe(run, seconds)
+        _describe(run, seconds, reads)
         column_lineage.record()
         return seconds
 
@@ -369,7 +371,7 @@ def test(interval: Interval) -> dict[str, float]:
 
     with step("test", "warehouse", interval) as run:
         run.details["tests"] = seconds = run_data_tests(interval)
-        _, run.versions_in = _versions()
+        run.versions_in = _heads()
         return seconds
 
 
@@ -393,37 +395,79 @@ def prepare(interval: Interval) -> list[str]:
     return stale
 
 
-def record(interval: Interval) -> None:
+def sources() -> dict[str, list[int]]:
+    """What a build would read now: table, by the name that readers use, to the version of its view and its release.
+
+    The views are asked, and not ``ops.releases``: while a release is under way, they are what a query sees.
+    """
+    from lakehouse.release import released, visible
+
+    state = released()
+    return {
+        table: [version, state[table].release_id] for table, version in visible(("bronze",)).items() if table in state
+    }
+
+
+def record(interval: Interval, reads: dict[str, list[int]]) -> None:
     """Leave the row of a build in ``ops.runs`` when dbt was run by Airflow, model by model.
 
     Args:
         interval: The days that the build was about.
+        reads: Outcome of :func:`sources` before dbt was run.
     """
     from lakehouse import column_lineage
     from lakehouse.steps import step
 
-    with step("build", "warehouse", interval) as run:
-        _describe(run, {})
+    with step("build", "warehouse", interval, writes="gold_next") as run:
+        _describe(run, {}, _settle(reads, interval, run, None))
         column_lineage.record()
 
 
-def _describe(run: Run, seconds: dict[str, float]) -> None:
+def _settle(
+    reads: dict[str, list[int]], interval: Interval, run: Run, select: Sequence[str] | None
+) -> dict[str, list[int]]:
+    """Make sure that all models were built from one state of the sources; build again when a release came between.
+
+    Args:
+        reads: Outcome of :func:`sources` before dbt was run.
+        interval: The days that the build is about.
+        run: The step that builds.
+        select: dbt selectors; all models without it.
+
+    Returns:
+        What was read.
+
+    Raises:
+        BuildFailedError: Sources are released too often for a build to fit in between.
+    """
+    for _ in range(BUILDS):
+        now = sources()
+        if now == reads:
+            return reads
+        moved = sorted(table for table in reads.keys() | now.keys() if reads.get(table) != now.get(table))
+        run.say("%s: released while the warehouse was built from it; it is built again", ", ".join(moved))
+        reads = now
+        run_dbt(interval, select, commit=run.commit())
+    raise BuildFailedError(
+        f"{', '.join(moved)}: released again and again while the warehouse was built from it, {BUILDS} times. Build "
+        "again when the landings are done."
+    )
+
+
+def _describe(run: Run, seconds: dict[str, float], reads: dict[str, list[int]]) -> None:
     """Say what a build has read and written: as a whole, and each of its models."""
     from lakehouse import tables
-    from lakehouse.release import released
 
-    run.versions_in, run.versions_out = _versions()
+    run.versions_in = {tables.next_table(table): version for table, (version, _) in reads.items()}
+    run.versions_out = _heads()
     ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")}
+    known = run.versions_in | run.versions_out
     for table in stored_models():
         stored = tables.next_table(table)
         if stored not in run.versions_out:
             continue
-        commit = tables.last_commit(stored)
-        if commit["userMetadata"].get("run_id") not in ours:  # not built this time
+        if tables.last_commit(stored)["userMetadata"].get("run_id") not in ours:  # not built this time
             continue
-        # What was visible when the model was written: something may have been released since.
-        seen = released(at=dt.datetime.fromtimestamp(commit["timestamp"] / 1000, dt.UTC))
-        known = {tables.next_table(each): state.version for each, state in seen.items()} | run.versions_out
         read = {name: known[name] for each in inputs(table) if (name := tables.next_table(each)) in known}
         run.parts.append(
             {
@@ -438,15 +482,12 @@ def _describe(run: Run, seconds: dict[str, float]) -> None:
         )
 
 
-def _versions() -> tuple[dict[str, int], dict[str, int]]:
+def _heads() -> dict[str, int]:
+    """The newest versions of the stored models that there are."""
     from lakehouse import tables
-    from lakehouse.release import released
 
-    bronze = {
-        tables.next_table(item.table): item.version for item in released().values() if item.table.startswith("bronze.")
-    }
     heads = {stored: tables.head(stored) for stored in map(tables.next_table, stored_models())}
-    return bronze, {stored: version for stored, version in heads.items() if version is not None}
+    return {stored: version for stored, version in heads.items() if version is not None}
 
 
 def docs(interval: Interval) -> Path:

@@ -60,7 +60,7 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
         suite = suites.load(bronze)
         judged = judge(parse(batch.rows, contract, batch.added), suite.row_rules()).persist()
         try:
-            with readers.reading(source, interval):
+            with readers.reading(contract, interval):
                 counts = count(judged, suite)
             readers.check_unchanged(batch)
             this.rows_in, this.bytes_in = counts["rows"], sum(int(f["bytes"]) for f in batch.files.values())

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse import registry, roles, tables
 from lakehouse.interval import Interval
 from lakehouse.release import released, user
 from lakehouse.steps import step
 from spark_jobs.train import read_frame, read_outcomes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lakehouse.model_spec import ModelSpec
+    from lakehouse.steps import Run
 
 
 def run(model: str, version: int | None = None, reason: str | None = None, by: str | None = None) -> dict[str, Any]:
@@ -38,17 +44,31 @@ def run(model: str, version: int | None = None, reason: str | None = None, by: s
         if reason is not None:
             event = roles.appoint(spec, challenger, roles.PROMOTED, reason, by, this)
         else:
-            release_id = int(challenger.tags["release_id"])
-            state = released(release_id)
-            for table in (spec.features.table, spec.label.table):
-                tables.check_kept(tables.next_table(table), state[table].version)
-            this.versions_in = {tables.next_table(t): state[t].version for t in (spec.features.table, spec.label.table)}
-            days = Interval.parse(registry.logged(challenger).parameters["test_days"])
-            rows = read_frame(spec, release_id, days, read_outcomes(spec, release_id))
-            event = roles.contest(spec, challenger, rows, this, by)
+            event = roles.contest(spec, challenger, frozen_rows(spec, challenger, this), this, by)
             this.rows_in = event["evaluation_rows"]
         this.details = {"event": event["event"], "reason": event["reason"], "champion_before": event["champion_before"]}
         return outcome(event)
+
+
+def frozen_rows(spec: ModelSpec, version: registry.ModelVersion, this: Run) -> pd.DataFrame:
+    """The test days of a version, exactly as its training read them.
+
+    Args:
+        spec: The model.
+        version: The version.
+        this: The step that reads them.
+
+    Raises:
+        lakehouse.tables.VersionGoneError: They are no longer kept.
+    """
+    release_id = int(version.tags["release_id"])
+    state = released(release_id)
+    read = {table: state[table].version for table in (spec.features.table, spec.label.table)}
+    for table, number in read.items():
+        tables.check_kept(tables.next_table(table), number)
+    this.versions_in = {tables.next_table(table): number for table, number in read.items()}
+    days = Interval.parse(registry.logged(version).parameters["test_days"])
+    return read_frame(spec, release_id, days, read_outcomes(spec, release_id))
 
 
 def outcome(event: dict[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
         suite = suites.load(bronze)
         judged = _judged(kept, landed, contract, suite).persist()
         try:
-            counts = _count(judged, suite)
+            with readers.reading(contract, interval):
+                counts = _count(judged, suite)
             verdict = rejection(counts, suite) if whole else None
             passing = 0 if verdict else counts["passing"]
             this.rows_in, this.rows_out = counts["rows"], counts["landed"]

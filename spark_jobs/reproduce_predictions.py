@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from typing import Any
 
-from lakehouse import registry, reproduction, tables
+from lakehouse import registry, reproduction, serving, tables
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
@@ -13,7 +14,7 @@ from lakehouse.release import NotReleasedError, released
 from lakehouse.reproduction import Difference
 from lakehouse.scoring import LINEAGE
 from lakehouse.steps import step
-from spark_jobs.score import predictions, select_features
+from spark_jobs.score import column_types, predictions, select
 
 
 class NoPredictionsError(LakeError):
@@ -29,8 +30,8 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
         release_id: The predictions that readers saw right after this release; those of the present without it.
 
     Returns:
-        ``equal``, and ``batches``: per run that scored its days, ``rows``, ``model_version``, ``release_id`` of the
-        features, and ``content_sha256``.
+        ``equal``, and ``batches``: per run that scored its days and version that did, ``rows``, ``model_version``,
+        ``role``, ``release_id`` of the features, and ``content_sha256``.
 
     Raises:
         NoPredictionsError: Nothing was scored for the interval.
@@ -50,28 +51,40 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
         if not batches:
             raise NoPredictionsError(f"{table} has no predictions for {interval} in its version {seen.version}.")
         outcomes, found = [], []
+        shared = Counter(facts["run_id"] for facts, _ in batches)
         for facts, days in batches:
             source = released(facts["release_id"])[spec.features.table]
             tables.check_kept(tables.next_table(source.table), source.version)
             this.versions_in[tables.next_table(source.table)] = source.version
-            served = registry.fetch(registry.version(model, facts["model_version"]))
+            served = serving.served(model, facts)
+            types = column_types(source)
+            kept = {name: types[name] for name in spec.features.kept}
             listed = ", ".join(f"date'{each}'" for each in days)
             condition = f"{day} in ({listed})"
-            features, kept = select_features(spec, served, source, condition)
-            again = predictions(features, served, spec, kept, facts)
-            then = sql(
-                f"select {', '.join(f'`{name}`' for name in again.columns)} from {stored} version as of {seen.version} "
-                f"where {condition} and run_id = '{facts['run_id']}'"
+            features = select(spec, source, set(served.inputs), condition)
+            stored_rows = sql(
+                f"select * from {stored} version as of {seen.version} where {condition} and "
+                f"run_id = '{facts['run_id']}' and role = '{facts['role']}' and "
+                f"model_version = {facts['model_version']}"
             )
+            if shared[facts["run_id"]] > 1:
+                # Which entities a version was given is on the rows; that none was left out is for the gate.
+                key = [*spec.features.entity_key, day]
+                features = features.join(stored_rows.select(*key), key, "left_semi")
+            again = predictions(features, served, spec, kept, facts)
+            then = stored_rows.select(*again.columns)
             was, now = reproduction.content_sha256(then), reproduction.content_sha256(again)
             if was != now:
-                found.append(Difference(f"content of run {facts['run_id']} ({days[0]} to {days[-1]})", was, now))
+                found.append(
+                    Difference(f"content of run {facts['run_id']} ({facts['role']}, {days[0]} to {days[-1]})", was, now)
+                )
             rows = then.count()
             outcomes.append(
                 {
                     "run_id": facts["run_id"],
                     "rows": rows,
                     "model_version": served.version,
+                    "role": facts["role"],
                     "release_id": facts["release_id"],
                     "content_sha256": was,
                 }
@@ -82,7 +95,7 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
 
 
 def _batches(stored: str, version: int, day: str, interval: Interval) -> list[tuple[dict[str, Any], list[dt.date]]]:
-    """What each run says of its rows, and the days that it has scored."""
+    """What each version says of its rows in each run, and the days that it has scored."""
     log = tables.delta(stored, version)
     assert log is not None
     rows = log.to_pyarrow_table(
@@ -90,8 +103,9 @@ def _batches(stored: str, version: int, day: str, interval: Interval) -> list[tu
         filesystem=tables.filesystem(log),
         filters=[(day, ">=", interval.start), (day, "<=", interval.end)],
     )
-    found: dict[str, tuple[dict[str, Any], set[dt.date]]] = {}
+    found: dict[tuple[Any, ...], tuple[dict[str, Any], set[dt.date]]] = {}
     for row in rows.group_by([*LINEAGE, day]).aggregate([]).to_pylist():
         facts = {name: row[name] for name in LINEAGE}
-        found.setdefault(row["run_id"], (facts, set()))[1].add(row[day])
+        key = row["run_id"], row["role"], row["model_version"]
+        found.setdefault(key, (facts, set()))[1].add(row[day])
     return [(facts, sorted(days)) for _, (facts, days) in sorted(found.items())]

@@ -24,6 +24,8 @@ def run(
 ) -> dict[str, Any]:
     """Make an earlier version champion again.
 
+    A rollback that was cut off while it scored goes on when it is called again with ``rescore``.
+
     Args:
         model: Name of a model folder.
         reason: Why.
@@ -39,21 +41,32 @@ def run(
         lakehouse.roles.RoleError: There is no such champion to go back to, or no reason.
     """
     spec = registry.load(model)
-    with step("rollback_model", model, None, writes=f"models.{model}") as this:
-        version = roles.previous(model) if to is None else registry.version(model, to)
-        event = roles.appoint(spec, version, roles.ROLLED_BACK, reason, by or user(), this, since)
-        this.details = {"event": event["event"], "reason": reason, "champion_before": event["champion_before"]}
+    table, column = spec.predictions_table, spec.features.interval_column
+    event = _unfinished(model, table, column) if rescore and to is None else None
+    if event is None:
+        with step("rollback_model", model, None, writes=f"models.{model}") as this:
+            version = roles.previous(model) if to is None else registry.version(model, to)
+            event = roles.appoint(spec, version, roles.ROLLED_BACK, reason, by or user(), this, since)
+            this.details = {"event": event["event"], "reason": reason, "champion_before": event["champion_before"]}
     rescored = []
-    if rescore and spec.predictions_table in released():
-        for interval in _scored_by(spec.predictions_table, spec.features.interval_column, event):
-            job("score")(model, interval)
-            gate([spec.predictions_table], interval)
-            release([spec.predictions_table], interval)
-            rescored.append(str(interval))
+    for interval in _scored_by(table, column, event) if rescore else []:
+        job("score")(model, interval)
+        gate([table], interval)
+        release([table], interval)
+        rescored.append(str(interval))
     return {**outcome(event), "rescored": rescored}
 
 
+def _unfinished(model: str, table: str, column: str) -> dict[str, Any] | None:
+    """The rollback that is in force, if days of the withdrawn version are visible: its scoring was cut off."""
+    event = roles.in_office(roles.events(model))
+    rolled_back = event is not None and event["event"] == roles.ROLLED_BACK
+    return event if event and rolled_back and _scored_by(table, column, event) else None
+
+
 def _scored_by(table: str, column: str, event: dict[str, Any]) -> list[Interval]:
+    if table not in released():
+        return []
     rows = lakehouse.read(table, columns=[column, "model_version"])
     withdrawn = (rows["model_version"] == event["champion_before"]) & (rows[column] >= event["serves_from"])
     return [Interval(day, day) for day in sorted(set(rows.loc[withdrawn, column]))]

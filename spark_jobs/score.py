@@ -1,16 +1,21 @@
-"""Score: predictions of a model's champion for the released features of an interval."""
+"""Score: predictions of a model's champion for the released features of an interval, and what its challenger says."""
 
 from __future__ import annotations
 
 import datetime as dt
-from functools import partial
+from collections import Counter
+from contextlib import ExitStack
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import registry, roles, tables
+from pyspark.errors import PySparkException
+
+from lakehouse import alerts, prediction_id, registry, routing, serving, tables
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, released, withdraw
-from lakehouse.scoring import LINEAGE, SCORE, score_batches
+from lakehouse.scoring import LINEAGE, SCORE, ModelFailedError, score_batches
+from lakehouse.serving import Crew, Failure, Part, Shift
 from lakehouse.steps import step
 
 if TYPE_CHECKING:
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from lakehouse.model_spec import ModelSpec
     from lakehouse.release import Released
     from lakehouse.scoring import ServedModel
+    from lakehouse.steps import Run
 
 BATCH_ROWS = 50_000
 COMMENTS = {
@@ -27,8 +33,8 @@ COMMENTS = {
     SCORE: "Probability that the label is true, or the predicted number.",
     "decision": "Whether the score reaches the model version's threshold.",
     "model_name": "Model in the registry.",
-    "model_version": "Version in the registry, resolved from the alias once per run.",
-    "role": "What the version was when it scored.",
+    "model_version": "Version in the registry that scored, which is resolved from its role once per run.",
+    "role": "What the version was when it scored: champion, challenger, fallback, fallback_baseline.",
     "run_id": "Run in ops.runs that made the row.",
     "release_id": "Release in ops.releases that made the features visible.",
     "scored_at": "When the run began to score.",
@@ -40,7 +46,10 @@ class NothingToScoreError(LakeError):
 
 
 def run(model: str, interval: Interval, expected: int | None = None) -> dict[str, Any]:
-    """Score one interval with the champion, replacing what was scored for it before.
+    """Score one interval, each day with the version that was its champion, replacing what was scored for it before.
+
+    A challenger scores the share of the entities that ``model.yaml`` gives it, and all of them into a table that
+    readers do not see.
 
     Args:
         model: Name of a model folder.
@@ -48,105 +57,165 @@ def run(model: str, interval: Interval, expected: int | None = None) -> dict[str
         expected: The version that the caller believes to be champion; any without it.
 
     Returns:
-        ``rows`` written, ``version`` of the predictions table, ``model_version``, ``release_id``.
+        ``rows`` written, ``version`` of the predictions table, ``model_version`` of the last day's champion,
+        ``model_versions`` and ``roles`` that have scored, each with its rows, ``failures``, ``release_id``.
 
     Raises:
-        lakehouse.roles.NoChampionError: No version of the model may score the first day of the interval, or it is not
-            the expected one.
+        lakehouse.roles.NoChampionError: No version of the model may score a day of the interval, or it is not the
+            expected one.
         lakehouse.release.NotReleasedError: The features have never been released.
-        NothingToScoreError: They have no rows for the interval.
+        lakehouse.scoring.ModelFailedError: A champion fails, and ``model.yaml`` names nothing in its place.
+        NothingToScoreError: The features have no rows for the interval.
     """
     spec = registry.load(model)
     table, stored = spec.predictions_table, tables.next_table(spec.predictions_table)
+    column = spec.features.interval_column
     with step("score", table, interval, writes=stored) as this:
-        champion = roles.champion(model, interval.start, expected)
-        served = registry.fetch(champion)
-        source = released().get(spec.features.table)
-        if source is None:
-            raise NotReleasedError(
-                f"{spec.features.table} has no released version. Build, gate and release the warehouse first."
-            )
-        features, kept = select_features(spec, served, source, interval.sql(spec.features.interval_column))
-        tables.create(
-            stored,
-            {"prediction_id": "string", **kept, SCORE: "double", **_decision_type(served), **LINEAGE},
-            statistics=[spec.features.interval_column, "model_version"],
-            comments=COMMENTS,
-        )
+        shifts = serving.shifts(model, interval, expected)
+        source = source_of(spec)
+        types = column_types(source)
+        crew = Crew(spec, set(types))
+        parts = crew.parts(shifts)
+        kept = {name: types[name] for name in spec.features.kept}
+        features = select(spec, source, {name for part in parts for name in part.served.inputs}, interval.sql(column))
         withdraw(table, this)
-
-        this.rows_in = features.count()
-        this.versions_in = {tables.next_table(source.table): source.version}
-        this.details = {"model_version": champion.version, "release_id": source.release_id}
-        if this.rows_in == 0:
-            raise NothingToScoreError(
-                f"{source.table} has no rows for {interval} in its released version {source.version}. Nothing was "
-                "replaced; build and release the interval first."
+        shadowed = [shift for shift in shifts if shift.challenger and spec.serving.shadow]
+        with ExitStack() as stack:
+            if shadowed or len(parts) > 1:
+                features = _with_inputs_of_challengers(spec, crew, source, shadowed, features, interval)
+                # Read once, for every version that scores.
+                stack.callback(features.persist().unpersist)
+            this.rows_in = features.count()
+            this.versions_in = {tables.next_table(source.table): source.version}
+            this.details = {"release_id": source.release_id}
+            if this.rows_in == 0:
+                raise NothingToScoreError(
+                    f"{source.table} has no rows for {interval} in its released version {source.version}. Nothing was "
+                    "replaced; build and release the interval first."
+                )
+            spark().conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
+            version = _write(spec, crew, shifts, features, kept, source, interval, this)
+            this.rows_out, this.versions_out = tables.written_rows(stored), {stored: version}
+            if this.rows_in != this.rows_out:
+                raise RuntimeError(
+                    f"{table} {interval}: {this.rows_in} rows of features came in, but {this.rows_out} predictions "
+                    "were written. Nothing is released; this is a fault of the platform."
+                )
+            by_version, by_role = _counts(
+                stored, version, [(column, ">=", interval.start), (column, "<=", interval.end)]
             )
-        spark().conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
-        scored = predictions(features, served, spec, kept, facts=lineage(champion, this.run_id, source.release_id))
-        version = tables.replace_interval(scored, stored, spec.features.interval_column, interval, this)
-        this.rows_out, this.versions_out = tables.written_rows(stored), {stored: version}
-        if this.rows_in != this.rows_out:
-            raise RuntimeError(
-                f"{table} {interval}: {this.rows_in} rows of features came in, but {this.rows_out} predictions were "
-                "written. Nothing is released; this is a fault of the platform."
-            )
-        this.say(
-            "%s %s: %d rows scored with version %d, on release %d of %s",
-            table, interval, this.rows_out, champion.version, source.release_id, source.table,
-        )  # fmt: skip
-        return {
-            "rows": this.rows_out,
-            "version": version,
-            "model_version": champion.version,
-            "release_id": source.release_id,
-        }
+            this.details |= {
+                "model_version": shifts[-1].champion.version,
+                "model_versions": by_version,
+                "roles": by_role,
+                "failures": [str(failure) for failure in crew.failures],
+            }
+            this.say(
+                "%s %s: %d rows scored with version %s, on release %d of %s",
+                table, interval, this.rows_out, ", ".join(map(str, by_version)), source.release_id, source.table,
+            )  # fmt: skip
+            unseen = _shadow(spec, crew, shadowed, features, kept, source, interval) if shadowed else []
+            _alert(spec, interval, crew.failures, unseen, this)
+        return {"rows": this.rows_out, "version": version, **this.details}
 
 
-def select_features(
-    spec: ModelSpec, served: ServedModel, source: Released, condition: str
-) -> tuple[DataFrame, dict[str, str]]:
-    """The rows to score: the columns that a prediction keeps, and the model's inputs.
+def source_of(spec: ModelSpec) -> Released:
+    """The released version of a model's features.
 
     Args:
         spec: The model.
-        served: The model version that scores.
-        source: The released version of the features.
-        condition: SQL that tells which rows.
 
-    Returns:
-        The rows, and name and type of the columns to keep.
+    Raises:
+        lakehouse.release.NotReleasedError: They have never been released.
     """
-    columns = dict.fromkeys([*spec.features.kept, *served.inputs])
-    features = sql(
-        f"select {', '.join(columns)} from {tables.next_table(source.table)} version as of {source.version} "
-        f"where {condition}"
-    )
-    types = {field.name: field.dataType.simpleString() for field in features.schema}
-    return features, {name: types[name] for name in spec.features.kept}
+    source = released().get(spec.features.table)
+    if source is None:
+        raise NotReleasedError(
+            f"{spec.features.table} has no released version. Build, gate and release the warehouse first."
+        )
+    return source
 
 
-def lineage(champion: registry.ModelVersion, run_id: str, release_id: int) -> dict[str, Any]:
-    """What every row of a run says of where it comes from.
+def column_types(source: Released) -> dict[str, str]:
+    """Columns of a released table, and their types as Spark names them.
 
     Args:
-        champion: The version that scores.
+        source: The table and its version.
+    """
+    fields = sql(f"select * from {tables.next_table(source.table)} version as of {source.version}").schema
+    return {field.name: field.dataType.simpleString() for field in fields}
+
+
+def select(spec: ModelSpec, source: Released, inputs: set[str], condition: str) -> DataFrame:
+    """The rows to score: the columns that a prediction keeps, and those that the versions see.
+
+    Args:
+        spec: The model.
+        source: The released version of the features.
+        inputs: Input columns of the versions that score.
+        condition: SQL that tells which rows.
+    """
+    columns = dict.fromkeys([*spec.features.kept, *sorted(inputs)])
+    return sql(
+        f"select {', '.join(f'`{name}`' for name in columns)} from {tables.next_table(source.table)} "
+        f"version as of {source.version} where {condition}"
+    )
+
+
+def lineage(version: int, role: str, name: str, run_id: str, release_id: int) -> dict[str, Any]:
+    """What every row that a version scores in a run says of where it comes from.
+
+    Args:
+        version: The version that scores.
+        role: What it is.
+        name: The model.
         run_id: The run in ``ops.runs``.
         release_id: The release of the features.
     """
     return {
-        "model_name": champion.name,
-        "model_version": champion.version,
-        "role": registry.CHAMPION,
+        "model_name": name,
+        "model_version": version,
+        "role": role,
         "run_id": run_id,
         "release_id": release_id,
         "scored_at": dt.datetime.now(dt.UTC),
     }
 
 
+def create_table(
+    spec: ModelSpec, stored: str, kept: dict[str, str], decided: bool, more: dict[str, str] | None = None
+) -> None:
+    """Create a table of predictions if it does not exist.
+
+    Args:
+        spec: The model.
+        stored: Name of the stored table.
+        kept: Name and type of the columns that a prediction keeps of its input.
+        decided: Whether it has decisions.
+        more: Further columns and their types.
+    """
+    tables.create(
+        stored,
+        {
+            "prediction_id": "string",
+            **kept,
+            SCORE: "double",
+            **({"decision": "boolean"} if decided else {}),
+            **LINEAGE,
+            **(more or {}),
+        },
+        statistics=[spec.features.interval_column, "model_version"],
+        comments=COMMENTS,
+    )
+
+
 def predictions(
-    features: DataFrame, served: ServedModel, spec: ModelSpec, kept: dict[str, str], facts: dict[str, Any]
+    features: DataFrame,
+    served: ServedModel,
+    spec: ModelSpec,
+    kept: dict[str, str],
+    facts: dict[str, Any],
+    decided: bool | None = None,
 ) -> DataFrame:
     """The predictions for rows of features.
 
@@ -156,28 +225,158 @@ def predictions(
         spec: The model.
         kept: Name and type of the columns that a prediction keeps of its input.
         facts: Values of the columns of ``LINEAGE``.
+        decided: Whether there is a column for decisions, which is null for a version without a threshold; as the
+            version has one without it.
     """
     from pyspark.sql import functions as F
 
-    scored = features.mapInArrow(
+    decided = served.threshold is not None if decided is None else decided
+    decision = F.lit(None) if served.threshold is None else F.col(SCORE) >= F.lit(served.threshold)
+    scored = features.select(*dict.fromkeys([*kept, *served.inputs])).mapInArrow(
         partial(score_batches, model=served, kept=list(kept)),
         ", ".join(f"`{name}` {type_}" for name, type_ in {**kept, SCORE: "double"}.items()),
     )
-    identity = [
-        F.lit(served.name),
-        *(F.col(name) for name in [*spec.features.entity_key, spec.features.interval_column]),
-    ]
+    identity = prediction_id.column(served.name, spec.features.entity_key, spec.features.interval_column)
     return scored.select(
-        F.substring(F.sha2(F.concat_ws("|", *identity), 256), 1, 32).alias("prediction_id"),
+        identity.alias("prediction_id"),
         *kept,
         SCORE,
-        *(
-            (F.col(SCORE) >= F.lit(served.threshold)).cast(type_).alias(name)
-            for name, type_ in _decision_type(served).items()
-        ),
+        *([decision.cast("boolean").alias("decision")] if decided else []),
         *(F.lit(facts[name]).cast(type_).alias(name) for name, type_ in LINEAGE.items()),
     )
 
 
-def _decision_type(served: ServedModel) -> dict[str, str]:
-    return {} if served.threshold is None else {"decision": "boolean"}
+def _with_inputs_of_challengers(
+    spec: ModelSpec,
+    crew: Crew,
+    source: Released,
+    shifts: list[Shift],
+    features: DataFrame,
+    interval: Interval,
+) -> DataFrame:
+    """The same rows with what challengers need, too; one that cannot be brought here fails later, on its own."""
+    needed = set(features.columns)
+    for shift in shifts:
+        assert shift.challenger is not None
+        try:
+            needed |= set(crew.load(shift.challenger).inputs)
+        except ModelFailedError:
+            continue
+    if needed == set(features.columns):
+        return features
+    return select(spec, source, needed, interval.sql(spec.features.interval_column))
+
+
+def _write(
+    spec: ModelSpec,
+    crew: Crew,
+    shifts: list[Shift],
+    features: DataFrame,
+    kept: dict[str, str],
+    source: Released,
+    interval: Interval,
+    this: Run,
+) -> int:
+    """Write the predictions; a version that fails meanwhile is replaced, and all are written again."""
+    stored = tables.next_table(spec.predictions_table)
+    while True:
+        parts = crew.parts(shifts)
+        needed = {name for part in parts for name in part.served.inputs}
+        if not needed <= set(features.columns):  # what has taken another's place sees other columns
+            features = select(spec, source, needed, interval.sql(spec.features.interval_column))
+        decided = any(part.served.threshold is not None for part in parts)
+        create_table(spec, stored, kept, decided)
+        frames = [
+            predictions(
+                _rows(features, part, spec), part.served, spec, kept,
+                lineage(part.served.version, part.role, spec.name, this.run_id, source.release_id), decided,
+            )
+            for part in parts
+        ]  # fmt: skip
+        # What is to be there afterwards, for the gate.
+        due = {"due": {"table": source.table, "version": source.version}}
+        scored = reduce(lambda one, other: one.unionByName(other), frames)
+        try:
+            return tables.replace_interval(scored, stored, spec.features.interval_column, interval, this, due)
+        except PySparkException as error:
+            blame = serving.blamed(error, spec.name)
+            if blame is None or not crew.dismiss(*blame):
+                raise
+            this.say("%s: version %d has failed: %s", spec.predictions_table, *blame)
+
+
+def _counts(stored: str, version: int, condition: list[tuple[str, str, Any]]) -> tuple[dict[int, int], dict[str, int]]:
+    """Some rows of a version of a table of predictions, counted by model version and by role."""
+    log = tables.delta(stored, version)
+    assert log is not None
+    rows = log.to_pyarrow_table(columns=["model_version", "role"], filters=condition, filesystem=tables.filesystem(log))
+    versions, roles = (Counter(rows[name].to_pylist()) for name in rows.column_names)
+    return dict(sorted(versions.items())), dict(sorted(roles.items()))
+
+
+def _rows(features: DataFrame, part: Part, spec: ModelSpec) -> DataFrame:
+    """The rows that a part is about."""
+    rows = features.where(part.shift.days.sql(spec.features.interval_column))
+    if part.drawn is None or spec.serving.route is None:
+        return rows
+    drawn = routing.to_challenger(*spec.serving.route, spec.name, spec.features.entity_key)
+    return rows.where(drawn if part.drawn else ~drawn)
+
+
+def _shadow(
+    spec: ModelSpec,
+    crew: Crew,
+    shifts: list[Shift],
+    features: DataFrame,
+    kept: dict[str, str],
+    source: Released,
+    interval: Interval,
+) -> list[str]:
+    """Have challengers score the same rows, where readers do not look; what goes wrong stops nothing.
+
+    Returns:
+        What went wrong.
+    """
+    stored = spec.shadow_table
+    try:
+        with step("shadow", stored, interval, writes=stored) as this:
+            this.versions_in = {tables.next_table(source.table): source.version}
+            this.rows_in = this.rows_out = 0
+            this.details = {"release_id": source.release_id, "model_versions": []}
+            for shift in shifts:
+                assert shift.challenger is not None
+                served = crew.load(shift.challenger)
+                facts = lineage(served.version, serving.SHADOW, spec.name, this.run_id, source.release_id)
+                decided = served.threshold is not None
+                create_table(spec, stored, kept, decided)
+                rows = features.where(shift.days.sql(spec.features.interval_column))
+                version = tables.replace_interval(
+                    predictions(rows, served, spec, kept, facts, decided),
+                    stored,
+                    spec.features.interval_column,
+                    shift.days,
+                    this,
+                    within=f"model_version = {served.version}",
+                )
+                this.rows_out += tables.written_rows(stored)
+                this.versions_out = {stored: version}
+                this.details["model_versions"].append(served.version)
+            this.rows_in = this.rows_out
+    except (LakeError, PySparkException) as error:
+        blame = serving.blamed(error, spec.name)
+        why = f"version {blame[0]}: {blame[1]}" if blame else str(error).strip().splitlines()[0]
+        return [f"The challenger has not scored {interval} in the shadow: {why}"]
+    return []
+
+
+def _alert(spec: ModelSpec, interval: Interval, failures: list[Failure], unseen: list[str], this: Run) -> None:
+    """Raise what has failed, and end what was raised before and has gone well now."""
+    name = f"models.{spec.name}"
+    causes = [
+        alerts.Cause(name, interval, serving.FALLBACK, "critical", "; ".join(map(str, failures)), run_id=this.run_id)
+        for _ in failures[:1]
+    ]
+    causes += [
+        alerts.Cause(name, interval, serving.SHADOW, "warning", message, run_id=this.run_id) for message in unseen
+    ]
+    alerts.report(causes, {(name, interval)})

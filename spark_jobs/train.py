@@ -9,6 +9,7 @@ import lakehouse
 from lakehouse import column_lineage, ops, registry, roles, tables, training
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
+from lakehouse.promotion import ComparisonError
 from lakehouse.release import NotReleasedError, released, user
 from lakehouse.steps import code_version, step
 
@@ -68,7 +69,10 @@ def run(
         # The same training again, or one that was killed on its way here.
         if not any(event["model_version"] == version.version for event in roles.events(spec.name)):
             if spec.promotion.policy == "auto":
-                roles.contest(spec, version, trained.test, this, by)
+                try:
+                    roles.contest(spec, version, trained.test, this, by)
+                except ComparisonError as error:
+                    roles.keep_out(spec, version, str(error), by, this)
             else:
                 roles.register(spec, version, by, this)
         version = registry.version(spec.name, version.version)

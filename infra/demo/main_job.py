@@ -239,9 +239,9 @@ def wait_for_dags(client: AirflowClient, timeout: float = 120) -> None:
     Raises:
         TimeoutError: They are not there by then; the message holds Airflow's import errors.
     """
-    wanted = {f"ingest_{source}" for source in SOURCES} | {"build_warehouse", f"train_{MODEL}", f"score_{MODEL}"}
+    missing = {f"ingest_{source}" for source in SOURCES} | {"build_warehouse", f"train_{MODEL}", f"score_{MODEL}"}
     deadline = time.monotonic() + timeout
-    while missing := {dag_id for dag_id in wanted if not client.runnable(dag_id)}:
+    while missing := {dag_id for dag_id in missing if not client.runnable(dag_id)}:
         if time.monotonic() > deadline:
             errors = client.import_errors() or "none; see `lake logs dag-processor`"
             raise TimeoutError(f"Airflow does not know {', '.join(sorted(missing))}. Import errors: {errors}")

@@ -52,6 +52,23 @@ def after_gate(context: Context) -> None:
     deliver(context)
 
 
+def after_score(context: Context) -> None:
+    """Send what a scoring has raised; one that has come to nothing is raised here.
+
+    Args:
+        context: Of the scoring's task, which has succeeded or failed.
+    """
+    if not settings().alerts:
+        return
+    from lakehouse import alerts
+
+    ti, error = context["ti"], context.get("exception")
+    task, interval = f"{ti.dag_id}.{ti.task_id}", _interval(context)
+    causes = [alerts.Cause(task, interval, "score", "critical", str(error))] if error else []
+    alerts.report(causes, {(task, interval)})
+    deliver(context)
+
+
 def after_monitor(context: Context) -> None:
     """Raise what monitoring has found red, and send it.
 
@@ -80,6 +97,21 @@ def after_wait(source: str, context: Context) -> None:
         from lakehouse import alerts
 
         alerts.report([alerts.Cause(f"bronze.{source}", _interval(context), "delivery", "critical", str(error))])
+        deliver(context)
+
+
+def after_land(source: str, context: Context) -> None:
+    """Raise that a delivery was not taken, and send it; it is over when a later one has passed its gate.
+
+    Args:
+        source: Name of its contract.
+        context: Of the task that lands or replays, which has failed; a dry run tells nobody.
+    """
+    if settings().alerts and not context.get("params", {}).get("dry_run"):
+        from lakehouse import alerts
+
+        message = str(context.get("exception"))
+        alerts.report([alerts.Cause(f"bronze.{source}", _interval(context), "delivery", "critical", message)])
         deliver(context)
 
 

@@ -9,6 +9,8 @@ import time
 
 from airflow.executors.local_executor import LocalExecutor
 
+from lakehouse.airflow import quiet
+
 log = logging.getLogger(__name__)
 
 # Imported here and nowhere used before the fork: delta-rs, gRPC and MLflow start threads that do not survive one.
@@ -57,6 +59,7 @@ class WarmLocalExecutor(LocalExecutor):
         started = time.monotonic()
         for library in LIBRARIES:
             importlib.import_module(library)
+        quiet.calm()
         threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
         if threads:
             log.warning("Threads that tasks will not have after the fork: %s", ", ".join(threads))

@@ -214,6 +214,20 @@ def links_to_data_docs(make: Callable[..., Any]) -> Callable[..., Any]:
     return linked
 
 
+def tells_of(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Have somebody told when the task that lands or replays a source has failed for good.
+
+    Args:
+        make: What makes such a task, of the name of the source.
+    """
+
+    @wraps(make)
+    def telling(source: str) -> Any:
+        return make.override(on_failure_callback=partial(alerts.after_land, source))(source)  # type: ignore[attr-defined]
+
+    return telling
+
+
 def links_to_monitoring(make: Callable[..., Any]) -> Callable[..., Any]:
     """Give the tasks that monitor a model the link to its report.
 
@@ -230,6 +244,7 @@ def links_to_monitoring(make: Callable[..., Any]) -> Callable[..., Any]:
     return linked
 
 
+@tells_of
 @task(pool=ENGINE_POOL)
 def land(source: str) -> dict[str, Any]:
     """Read the interval of the source into its bronze table; rows that break the contract go to quarantine.
@@ -243,6 +258,7 @@ def land(source: str) -> dict[str, Any]:
         return job("land")(source, interval)
 
 
+@tells_of
 @task(pool=ENGINE_POOL)
 def replay(source: str) -> dict[str, Any]:
     """Take the quarantined rows of the interval through the contract and suite as they are now.
@@ -296,13 +312,17 @@ def release(tables: Sequence[str]) -> int:
 
 
 @task(pool=ENGINE_POOL)
-def prepare() -> list[str]:
-    """Bring the gold tables back to their released versions, where a build before this one did not get that far."""
+def prepare() -> dict[str, list[int]]:
+    """Bring the gold tables back to their released versions, where a build before this one did not get that far.
+
+    Says which versions of the sources dbt is going to read.
+    """
     interval = run_interval(get_current_context())
     from lakehouse import warehouse
 
     with no_retry():
-        return warehouse.prepare(interval)
+        warehouse.prepare(interval)
+        return warehouse.sources()
 
 
 @task(pool=ENGINE_POOL)
@@ -322,8 +342,10 @@ def test_warehouse() -> dict[str, float]:
 
 @links_to_data_docs
 @task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
-def gate_warehouse() -> dict[str, int]:
+def gate_warehouse(sources: dict[str, list[int]]) -> dict[str, int]:
     """Record what dbt has built, and check all of it as one set.
+
+    When a source was released while dbt was reading it, dbt is run once more, so that all tables are of one state.
 
     When a table does not pass, all go back to their released versions, and readers see no difference.
     By hand: `lake gate TABLE… --interval DAYS`.
@@ -333,7 +355,7 @@ def gate_warehouse() -> dict[str, int]:
     from lakehouse.audit import gate as run
 
     with no_retry():
-        warehouse.record(interval)
+        warehouse.record(interval, sources)
         return run(warehouse.stored_models(), interval)
 
 
@@ -354,11 +376,12 @@ def train(model: str) -> dict[str, Any]:
         return job("train")(model, Interval.parse(window) if window else None, by, context["params"]["cause"])
 
 
-@task(pool=ENGINE_POOL)
-def score(model: str) -> dict[str, Any]:
-    """Score the interval's features with the champion, which is resolved to one version for the whole run.
+@task.short_circuit(pool=ENGINE_POOL, on_success_callback=alerts.after_score, on_failure_callback=alerts.after_score)
+def score(model: str) -> dict[str, Any] | None:
+    """Score the interval's features, each day with its champion, which is resolved once for the whole run.
 
-    A model that has never been trained is skipped. By hand: `lake score MODEL --interval DAYS`.
+    A model that has never been trained is skipped. With the parameter `what_if`, that version scores, apart from the
+    predictions, and nothing is gated or released. By hand: `lake score MODEL --interval DAYS`.
     """
     context = get_current_context()
     interval = run_interval(context)
@@ -369,7 +392,14 @@ def score(model: str) -> dict[str, Any]:
         raise AirflowSkipException(f"{model} has not been trained: trigger train_{model} first.")
 
     with no_retry():
-        return job("score")(model, interval, context["params"]["model_version"])
+        expected, what_if = context["params"]["model_version"], context["params"]["what_if"]
+        if what_if is not None:
+            if expected is not None:
+                raise AirflowFailException("what_if says which version scores: give no model_version beside it.")
+            context["ti"].xcom_push("what_if", job("what_if")(model, interval, what_if))
+            return None
+        outcome: dict[str, Any] = job("score")(model, interval, expected)
+    return outcome
 
 
 @links_to_monitoring
@@ -528,9 +558,9 @@ def send_alerts() -> None:
     alerts.deliver(context)
 
 
-@task
+@task(pool=ENGINE_POOL)
 def maintain() -> dict[str, Any]:
-    """Remove the data files that no release, model or prediction needs, and keep the platform's own tables small.
+    """Delete rows that contracts no longer keep, put small files together, and remove files that nothing needs.
 
     By hand: `lake maintain`.
     """

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from lakehouse import openlineage, warehouse
+from lakehouse.airflow.quiet import LEVELS
 from lakehouse.platform import http, postgres, processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import PROJECT_DIR, settings
@@ -26,22 +27,6 @@ ADMIN_USER = "admin"
 JOB_TYPES = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 SILENT_AFTER = timedelta(seconds=60)
 VERSION_TABLES = ("alembic_version", "alembic_version_fab")
-QUIET = {
-    "airflow.dag_processing.bundles": "WARNING",
-    "airflow.dag_processing.dagbag": "WARNING",
-    "airflow.providers.openlineage": "WARNING",
-    # That exposures are no tasks.
-    "cosmos.airflow.graph": "ERROR",
-    "cosmos.config": "WARNING",
-    "cosmos.converter": "WARNING",
-    "cosmos.dbt": "WARNING",
-    "cosmos.operators._watcher.triggerer": "WARNING",
-    "cosmos.operators._watcher.xcom": "WARNING",
-    "cosmos.operators.base": "WARNING",
-    "great_expectations": "WARNING",
-    "openlineage": "WARNING",
-}
-"""Loggers that tell of themselves in the log of every task, where people look for what has happened to the data."""
 
 
 def folder() -> Path:
@@ -107,7 +92,7 @@ def airflow_environment() -> dict[str, str]:
             "base_log_folder": home / "logs",
             "dag_processor_child_process_log_directory": home / "logs" / "dag_processor",
             "colored_console_log": False,
-            "namespace_levels": " ".join(f"{name}={level}" for name, level in QUIET.items()),
+            "namespace_levels": " ".join(f"{name}={level}" for name, level in LEVELS.items()),
         },
         "usage_data_collection": {"enabled": False},
         "openlineage": {

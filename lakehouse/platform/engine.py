@@ -31,7 +31,19 @@ MAIN_CLASS = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 AUTHENTICATOR = "lakehouse.PasswordAuthenticator"
 AUTHENTICATOR_SOURCE = PROJECT_DIR / "infra" / "PasswordAuthenticator.java"
 SQL_USER = "lake"
-SCHEMAS = ("bronze", "bronze_next", "silver", "gold", "gold_next", "ml", "ml_next", "quarantine", "ops")
+SCHEMAS = (
+    "bronze",
+    "bronze_next",
+    "silver",
+    "gold",
+    "gold_next",
+    "ml",
+    "ml_next",
+    "ml_shadow",
+    "ml_what_if",
+    "quarantine",
+    "ops",
+)
 JAVA_VERSIONS = range(17, 26)
 
 # What Spark's own launcher passes, less a module that the Java of the wheel lacks.
@@ -224,8 +236,16 @@ def properties() -> dict[str, str]:
         "spark.default.parallelism": cores,
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": cores,
         "spark.databricks.delta.snapshotPartitions": "1",
+        **_for_executors(),
         **s.spark_conf,
     }
+
+
+def _for_executors() -> dict[str, str]:
+    """What executors in processes of their own need of this one: they fetch the JARs from the driver."""
+    if settings().spark_master.startswith("local"):
+        return {}
+    return {"spark.jars": ",".join(str(jar.path) for jar in jars.locked())}
 
 
 def run() -> NoReturn:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from lakehouse.contracts import Contract
     from lakehouse.interval import Interval
 
+DATA_EXCEPTION = "22"
+"""Class of the SQL states that say that a value is not what a function takes; their messages quote it."""
+
 PROVENANCE = ("_source_file", "_source_row", "_raw", "_columns", "_malformed")
 
 
@@ -40,6 +43,10 @@ class SourceError(LakeError):
     def __init__(self, message: str, code: str) -> None:
         super().__init__(f"[{code}] {message}")
         self.code = code
+
+
+class UnfitRuleError(LakeError):
+    """A rule of a suite cannot be asked of the values of its column."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +95,32 @@ def reread(records: DataFrame, contract: Contract) -> Batch:
 
 
 @contextmanager
-def reading(source: str, interval: Interval) -> Iterator[None]:
-    """Say of a file that turns out to be damaged while Spark reads it what is to be done.
+def reading(contract: Contract, interval: Interval) -> Iterator[None]:
+    """Say of rows that Spark turns out not to be able to read or to judge what is to be done.
 
     Args:
-        source: Name of the source.
+        contract: The contract of the source.
         interval: The days that are read.
 
     Raises:
         SourceError: A file cannot be read to its end.
+        UnfitRuleError: A rule cannot be asked of the values, and the source has personal ones, which are not quoted.
     """
     from pyspark.errors import PySparkException
 
+    from lakehouse.masking import without_values
+
+    source = contract.name
     try:
         yield
     except PySparkException as error:
         if not (error.getCondition() or "").startswith("FAILED_READ_FILE"):
+            if (error.getSqlState() or "").startswith(DATA_EXCEPTION) and any(c.hidden for c in contract.columns):
+                why = without_values(str(error))
+                raise UnfitRuleError(
+                    f"{source} {interval}: a rule of its suite cannot be asked of a value: {why}. "
+                    "Compare the arguments of the rules with the types of their columns. Nothing was replaced."
+                ) from None
             raise
         text = str(error).split("\n\nJVM stacktrace")[0].splitlines()[0]
         raise SourceError(

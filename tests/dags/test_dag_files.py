@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -22,6 +23,8 @@ DAG_IDS = {
     "score_flight_delay",
     "train_flight_delay_minutes",
     "score_flight_delay_minutes",
+    "promote_flight_delay",
+    "promote_flight_delay_minutes",
     "monitor_flight_delay",
     "monitor_flight_delay_minutes",
     "rollback",
@@ -69,6 +72,16 @@ def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest
     outcome = json.loads(done.stdout.splitlines()[-1])
     assert outcome["heavy"] == []
     assert outcome["seconds"] < 2
+
+
+@pytest.mark.parametrize(
+    ("prefix", "most"),
+    # A task costs a process and a second or so: each that is added to a day's run has to be worth it.
+    [("ingest_", 4), ("replay_", 3), ("build_warehouse", 6 + len(MODELS)), ("score_", 3), ("train_", 1)],
+)
+def test_a_run_has_no_more_tasks_than_it_needs(prefix: str, most: int, bag: Any) -> None:
+    counts = [len(dag.tasks) for dag_id, dag in bag.dags.items() if dag_id.startswith(prefix)]
+    assert 0 < max(counts) <= most
 
 
 def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
@@ -140,6 +153,37 @@ def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None
     assert approve.response_timeout and not approve.defaults
 
 
+def test_a_promotion_waits_for_one_of_those_who_may_decide_it(bag: Any) -> None:
+    dag = bag.dags["promote_flight_delay"]
+    assert [task.task_id for task in dag.topological_sort()] == ["propose", "ask", "decide"]
+    ask = dag.get_task("ask")
+    assert [user["id"] for user in ask.assigned_users] == ["role:Admin", "role:Op"]
+    assert ask.options == ["Approve", "Reject"] and not ask.defaults and list(ask.params) == ["note"]
+    assert ask.response_timeout.total_seconds() == 72 * 3600
+    with pytest.raises(AirflowFailException, match="goes on waiting"):  # and no retry asks again
+        ask.execute_complete({}, {"error": "the timeout has passed", "error_type": "timeout"})
+
+
+PROMOTE = """
+import json, runpy, sys
+from lakehouse import registry
+load = registry.load
+policy = lambda spec: spec.model_copy(update={"promotion": spec.promotion.model_copy(update={"policy": sys.argv[2]})})
+registry.load = lambda name: policy(load(name))
+dag = runpy.run_path(sys.argv[1])["dag"]
+print(json.dumps(dag.schedule and [asset.name for asset in dag.schedule]))
+"""
+
+
+@pytest.mark.parametrize(("policy", "assets"), [("auto", None), ("approve", ["models.flight_delay_minutes"])])
+def test_a_training_starts_the_question_where_the_policy_is_to_ask(policy: str, assets: list[str] | None) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROMOTE, str(DAGS / "promote.py"), policy],
+        capture_output=True, text=True, check=True, env=os.environ,
+    )  # fmt: skip
+    assert json.loads(done.stdout.splitlines()[-1]) == assets
+
+
 def test_a_cause_to_retrain_starts_one_training_with_it(bag: Any, stored: dict[str, Any]) -> None:
     dag = bag.dags["monitor_flight_delay"]
     assert [task.task_id for task in dag.topological_sort()] == ["monitor", "decide", "train"]
@@ -158,7 +202,7 @@ def test_a_cause_to_retrain_starts_one_training_with_it(bag: Any, stored: dict[s
 
 def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
     engine = {"prepare", "land", "gate", "gate_warehouse", "release", "train", "score", "dbt.dbt_producer_watcher"}
-    engine |= {"replay", "rollback", "override", "test_warehouse", "monitor", "decide"}
+    engine |= {"replay", "rollback", "override", "test_warehouse", "monitor", "decide", "propose", "maintain"}
     for dag in bag.dags.values():
         for task in dag.tasks:
             if dag.dag_id.startswith("monitor_") and task.task_id == "train":
@@ -175,6 +219,9 @@ def test_the_tasks_that_use_the_engine_share_its_pool(bag: Any) -> None:
         ("build_warehouse", {"full_refresh": 1}),
         ("train_flight_delay", {"window": "2013"}),
         ("train_flight_delay", {"window": 28}),
+        ("score_flight_delay", {"what_if": 0}),
+        ("score_flight_delay", {"what_if": "2"}),
+        ("promote_flight_delay", {"version": "newest"}),
         ("train_flight_delay", {"cause": ["drift"]}),
         ("monitor_flight_delay", {"retrain": "yes"}),
         ("score_flight_delay", {"model_version": "champion"}),
@@ -206,6 +253,9 @@ def test_a_wrong_conf_is_refused(stored: dict[str, Any], dag_id: str, conf: dict
         ("train_flight_delay", {"window": "2013-01-01/2013-02-28"}),
         ("train_flight_delay", {"window": "2013-01-01/2013-02-28", "cause": "age: 57 days"}),
         ("score_flight_delay", {}),
+        ("score_flight_delay", {"what_if": 2}),
+        ("promote_flight_delay", {}),
+        ("promote_flight_delay", {"version": 2}),
         ("monitor_flight_delay", {}),
         ("monitor_flight_delay", {"retrain": False}),
         ("score_flight_delay", {"model_version": 2}),
@@ -221,8 +271,8 @@ def test_a_right_conf_is_taken(stored: dict[str, Any], dag_id: str, conf: dict[s
     stored[dag_id].params.deep_merge(conf).validate()
 
 
-def test_gates_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
-    from lakehouse.airflow.alerts import after_gate, after_wait
+def test_gates_landings_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
+    from lakehouse.airflow.alerts import after_gate, after_land, after_score, after_wait
 
     ended: dict[str, Any] = {}
     for dag in bag.dags.values():
@@ -232,10 +282,21 @@ def test_gates_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: 
             calls = [*task.on_failure_callback, *task.on_success_callback]
             if task.task_id in ("gate", "gate_warehouse"):
                 assert calls == [after_gate, after_gate], task
-            elif task.task_id == "wait":
-                [call] = calls
-                ended[dag.dag_id] = (call.func, *call.args)
-    assert ended == {f"ingest_{source}": (after_wait, source) for source in SOURCES}
+            elif task.task_id == "score":
+                assert calls == [after_score, after_score], task
+            elif task.task_id in ("wait", "land", "replay"):
+                [call] = task.on_failure_callback
+                assert calls == [call]
+                ended[f"{dag.dag_id}.{task.task_id}"] = (call.func, *call.args)
+    assert ended == {
+        name: (call, source)
+        for source in SOURCES
+        for name, call in (
+            (f"ingest_{source}.wait", after_wait),
+            (f"ingest_{source}.land", after_land),
+            (f"replay_{source}.replay", after_land),
+        )
+    }
 
 
 @pytest.mark.parametrize(("routes", "schedule"), [({}, "None"), ({"mail": {"notifier": "a.B"}}, "*/5 * * * *")])

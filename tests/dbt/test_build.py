@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import contracts, warehouse
+from lakehouse import contracts, provenance, registry, training, warehouse
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
 from tests import reference
@@ -35,6 +36,7 @@ TABLES = {
     "on_time_league": ["month", "carrier"],
     "flight_delay_features": ["flight_id"],
 }
+DAILY = [name for name in TABLES if name not in ("dim_planes", "on_time_league")]
 
 
 def folder(table: str) -> str:
@@ -281,3 +283,121 @@ def test_a_model_that_fails_is_named_with_the_reason_alone(built: dict[str, pd.D
 def test_a_selection_of_nothing_is_an_error(bronze: Bronze) -> None:
     with pytest.raises(warehouse.BuildFailedError, match="no_such_model"):
         warehouse.run_dbt(DAYS, ["no_such_model"])
+
+
+def test_a_training_set_is_the_same_whatever_arrives_after_its_last_day(
+    bronze: Bronze, built: dict[str, pd.DataFrame]
+) -> None:
+    """From the day after on every source is another: values change places among rows, and a third of them is gone."""
+    last = dt.date(2013, 1, 4)
+    tables = ["dim_planes", "fct_flights", "flight_delay_features"]
+    random = np.random.default_rng(1)
+
+    def training_sets() -> dict[str, str]:
+        features, flights = stored("flight_delay_features"), stored("fct_flights")
+        found = {}
+        for name in registry.models():
+            spec = registry.load(name)
+            frame = training.training_frame(features, flights, spec)
+            found[name] = training.content_sha256(frame[frame[spec.features.interval_column] <= last])
+        return found
+
+    before = training_sets()
+    try:
+        for source, frame in bronze.original.items():
+            later = frame["_interval"] > last
+            other = frame[later].copy()
+            keys = {column.name for column in contracts.load(source).columns if column.key_position}
+            for column in set(frame.columns) - keys - {"_interval", "_source_file", "_source_row"}:
+                if frame[column].dtype != object or not isinstance(frame[column].iloc[0], dt.date):
+                    other[column] = other[column].to_numpy()[random.permutation(len(other))]
+            bronze.put(source, pd.concat([frame[~later], other[random.random(len(other)) > 1 / 3]]))
+        warehouse.run_dbt(Interval(FIRST, TODAY), tables)
+        assert training_sets() == before
+        changed = stored("flight_delay_features")
+        assert not changed[changed["flight_date"] > last].equals(
+            built["flight_delay_features"][built["flight_delay_features"]["flight_date"] > last]
+        )
+    finally:
+        for source, frame in bronze.original.items():
+            bronze.put(source, frame)
+        warehouse.run_dbt(Interval(FIRST, TODAY), tables)
+
+
+def reached(table: str, source: str, day: dt.date) -> set[dt.date]:
+    """The days of a table whose rows are made from a day of a source, as its properties declare it."""
+    found = set()
+    for read, span in provenance.shape(f"gold.{table}").reads.items():
+        hit = {day} if read == source else set()
+        if read in map("gold.{}".format, DAILY):
+            hit = reached(read.partition(".")[2], source, day)
+        if span is not None:
+            found |= {one - dt.timedelta(by) for one in hit for by in range(span[0], span[1] + 1)}
+    return found
+
+
+def changed(before: pd.DataFrame, after: pd.DataFrame) -> set[dt.date]:
+    """The days of which two states of a table have other rows."""
+    rows = [{day: part.to_csv(index=False) for day, part in each.groupby("flight_date")} for each in (before, after)]
+    return {day for day in rows[0].keys() | rows[1].keys() if rows[0].get(day) != rows[1].get(day)}
+
+
+def test_the_declared_days_are_those_that_the_rows_are_made_from(
+    bronze: Bronze, built: dict[str, pd.DataFrame]
+) -> None:
+    """Days of three sources are changed, so far apart that their consequences do not meet."""
+    whole = Interval(FIRST, TODAY)
+    weather, schedule, actuals, long_ago = (FIRST + dt.timedelta(by) for by in (0, 2, 3, -24))
+    frames = {name: bronze.original[name].copy() for name in ("weather", "flight_schedule", "flight_actuals")}
+    frames["weather"].loc[frames["weather"]["observation_date"] == weather, "temperature_f"] += 30
+    of_day = frames["flight_schedule"]["flight_date"] == schedule
+    frames["flight_schedule"].loc[of_day, "distance_miles"] += 1000
+    of_day = frames["flight_actuals"]["flight_date"] == actuals
+    frames["flight_actuals"].loc[of_day, "arrival_delay_minutes"] += 500
+    origin = {"bronze.weather": weather, "bronze.flight_schedule": schedule, "bronze.flight_actuals": actuals}
+    warehouse.run_dbt(whole, [*DAILY])
+    before = {name: stored(name) for name in DAILY}
+    try:
+        for name, frame in frames.items():
+            bronze.put(name, frame)
+        warehouse.run_dbt(whole, [*DAILY])
+        for name in DAILY:
+            found = changed(before[name], stored(name))
+            each = {source: reached(name, source, day) & set(whole.days()) for source, day in origin.items()}
+            if name.startswith("daily_"):  # they count outcomes, and nothing else of the flights
+                each = {"bronze.flight_actuals": each["bronze.flight_actuals"]}
+            assert found == set().union(*each.values()), name
+        # The far edge of the longest window: outcomes that are 28 days old count, older ones do not.
+        old = bronze.original["flight_actuals"]
+        old = old[old["flight_date"] == FIRST].assign(flight_date=long_ago, _interval=long_ago)
+        for name in frames:
+            bronze.put(name, bronze.original[name])
+        bronze.put("flight_actuals", pd.concat([bronze.original["flight_actuals"], old]))
+        warehouse.run_dbt(whole, ["flight_delay_features"])
+        declared = reached("flight_delay_features", "bronze.flight_actuals", long_ago) & set(whole.days())
+        assert changed(before["flight_delay_features"], stored("flight_delay_features")) == declared
+        assert set() < declared < set(whole.days())
+    finally:
+        for name in frames:
+            bronze.put(name, bronze.original[name])
+
+
+def test_the_declared_days_are_those_that_a_build_writes(bronze: Bronze, built: dict[str, pd.DataFrame]) -> None:
+    """Every row of the sources is changed, and one day is built: what is new is what the build has written."""
+    day = TODAY - dt.timedelta(1)
+    warehouse.run_dbt(Interval(FIRST, TODAY), [*DAILY])
+    before = {name: stored(name) for name in DAILY}
+    schedule, actuals = (bronze.original[name].copy() for name in ("flight_schedule", "flight_actuals"))
+    try:
+        bronze.put("flight_schedule", schedule.assign(distance_miles=schedule["distance_miles"] + 1000))
+        bronze.put("flight_actuals", actuals.assign(arrival_delay_minutes=actuals["arrival_delay_minutes"] + 500))
+        warehouse.run_dbt(Interval(day, day), [*DAILY])
+        for name in DAILY:
+            shape = provenance.shape(f"gold.{name}")
+            spans = [span for span in (shape.writes, shape.rewrites) if span]
+            declared = {day + dt.timedelta(by) for span in spans for by in range(span[0], span[1] + 1)}
+            there = set(before[name]["flight_date"])
+            assert changed(before[name], stored(name)) == declared & there, name
+    finally:
+        bronze.put("flight_schedule", schedule)
+        bronze.put("flight_actuals", actuals)

@@ -137,18 +137,21 @@ def test_settings_that_are_named_exist(page: Path) -> None:
 def test_tables_and_dags_that_are_named_exist(page: Path) -> None:
     from lakehouse import contracts, ops, registry
 
-    models = {path.stem for path in (ROOT / "dbt" / "models").rglob("*.sql")}
+    examples = list((ROOT / "examples").glob("*/project"))
+    queries = [path for root in (ROOT, *examples) for path in (root / "dbt" / "models").rglob("*.sql")]
+    sources = [*contracts.sources(), *(path.stem for each in examples for path in each.glob("spark_jobs/sources/*"))]
+    models = [*registry.models(), *(path.name for each in examples for path in each.glob("models/*"))]
     tables = {
-        *(f"{layer}.{source}" for layer in ("bronze", "quarantine") for source in contracts.sources()),
-        *(f"{layer}.{model}" for layer in ("silver", "gold") for model in models),
-        *(f"ml.predictions_{model}" for model in registry.models()),
+        *(f"{layer}.{source}" for layer in ("bronze", "quarantine") for source in sources),
+        *(f"{layer}.{path.stem}" for layer in ("silver", "gold") for path in queries),
+        *(f"ml.predictions_{model}" for model in models),
         *ops.SCHEMAS,
         *ops.VIEWS,
     }
     dags = {
         "build_warehouse",
-        *(f"ingest_{source}" for source in contracts.sources()),
-        *(f"{stage}_{model}" for stage in ("train", "score") for model in registry.models()),
+        *(f"ingest_{source}" for source in sources),
+        *(f"{stage}_{model}" for stage in ("train", "score") for model in models),
     }
     text = page.read_text("utf-8")
     named = re.findall(r"\b((?:bronze|silver|gold|ml|quarantine|ops)(?:_next)?\.[a-z][a-z0-9_]*)", text)

@@ -131,6 +131,41 @@ def test_a_day_that_is_run_again_by_rest_leaves_the_same_rows(platform: Platform
     assert content(platform) == before
 
 
+def test_what_is_asked_for_again_by_rest_is_done_once(platform: Platform, airflow: AirflowClient) -> None:
+    hashed = "select sha2(concat_ws('|', sort_array(collect_list(to_json(struct(*))))), 256) from "
+    # The delivery is known by the run that has landed it, which is another one each time.
+    tables = ("bronze.weather", "(select _interval, _source_file, _source_row, _raw, _reasons from quarantine.weather)")
+
+    def weather() -> list[Any]:
+        return [platform.sql(hashed + table) for table in tables]
+
+    def newest() -> int:
+        [[number]] = platform.sql("select max(release_id) from ops.releases where table_name = 'bronze.weather'")
+        return int(number)
+
+    before = weather()
+    dag_id, day = "ingest_weather", "2013-02-12"  # of which one row is in quarantine
+    airflow.wait(dag_id, airflow.trigger(dag_id, day, run_id="asked-twice"), timeout=300)
+    with pytest.raises(AirflowError) as refused:
+        airflow.trigger(dag_id, day, run_id="asked-twice")
+    assert refused.value.status == 409
+    assert weather() == before
+
+    cleared = {"dry_run": False, "dag_run_id": "asked-twice", "only_failed": False, "reset_dag_runs": True}
+    airflow.request("POST", f"/dags/{dag_id}/clearTaskInstances", json=cleared)
+    airflow.wait(dag_id, "asked-twice", timeout=300)
+    assert weather() == before
+
+    airflow.wait("replay_weather", airflow.trigger("replay_weather", day), timeout=300)
+    assert weather() == before
+
+    released = newest()
+    airflow.wait("rollback", airflow.trigger("rollback", conf={"what": "bronze.weather"}), timeout=300)
+    assert newest() > released
+    airflow.wait("rollback", airflow.trigger("rollback", conf={"what": str(newest())}), timeout=300)
+    assert weather() == before
+
+
 def test_tomorrow_does_not_change_the_features_of_today(platform: Platform, airflow: AirflowClient) -> None:
     query = (
         "select sha2(concat_ws('|', collect_list(row_text)), 256) from (select to_json(struct(*)) as row_text "
@@ -190,6 +225,8 @@ def test_a_file_with_a_wrong_header_is_refused_and_the_next_good_one_is_not_dist
         ("ingest_weather", "2013-02-30", {}),
         ("ingest_weather", "2013-02-01", {"wait": "long"}),
         ("train_flight_delay", None, {"window": "january"}),
+        ("score_flight_delay", "2013-03-01", {"model_version": "champion"}),
+        ("replay_weather", "2013-03-01", {"dry_run": "yes"}),
     ],
 )
 def test_a_wrong_request_is_refused_by_the_api(

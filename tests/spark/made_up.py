@@ -28,7 +28,8 @@ def put(table: str, frame: pd.DataFrame, folder: Path, *, visible: bool = True) 
 
 
 def forget(model: str) -> None:
-    """Have it that nothing was ever decided about a model: its registry is a new one."""
-    log = tables.delta("ops.model_events")
-    if log is not None:
-        log.delete(f"model_name = '{model}'")
+    """Have it that a model was never trained, and nothing decided about it: its registry is a new one."""
+    for table in ("ops.models", "ops.model_events"):
+        log = tables.delta(table)
+        if log is not None:
+            log.delete(f"model_name = '{model}'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import json
 import threading
 from collections.abc import Iterator
@@ -16,10 +17,14 @@ from aiosmtpd.controller import Controller
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from lakehouse import alerts, audit, ops
-from lakehouse.airflow.alerts import after_gate, after_wait, deliver
+from lakehouse.airflow.alerts import after_gate, after_land, after_wait, deliver
+from lakehouse.batches import RejectedBatchError
+from lakehouse.interval import Interval
 from lakehouse.settings import AlertRoute, settings
 from tests.platforms import free_ports
 from tests.spark.orders import RULES, Orders
+from tests.spark.sources import expect
+from tests.spark.sources import new_source as new_source
 
 
 class Mail:
@@ -220,6 +225,34 @@ def test_a_late_source_is_told_and_over_when_it_has_been_gated(
     assert "waited 6:00:00 for weather_2013-03-01.jsonl" in body
     alerts.report([], {("bronze.weather", alert.cause.interval)})
     assert alerts.read()[alert.alert_id - 1].resolved_at is not None
+
+
+def test_a_delivery_that_is_rejected_is_told_without_personal_values_and_over_when_a_good_one_was_gated(
+    new_source: Any, mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = new_source("alerted")
+    day = "2020-01-05"
+    source.rules(expect("column_values_to_not_match_regex", column="person", regex="^Jo", mostly=0.9))
+    source.put(day, "id,person,amount,pieces,day\n1,Joan,5,1,2020-01-05\n2,Bo,5,1,2020-01-05\n")
+    context: Any = {"dag_run": SimpleNamespace(partition_key=day)}
+    for _ in range(2):
+        with pytest.raises(RejectedBatchError) as rejected:
+            source.land(day)
+        after_land(source.name, context | {"exception": rejected.value})
+    [(_, subject, body)] = mail.received
+    [(_, message)] = hook
+    assert subject == "critical: bronze.alerted 2020-01-05: delivery"
+    for text in (body, message["text"]):
+        assert "1 of 2 rows break expect_column_values_to_not_match_regex(person, ^Jo)" in html.unescape(text)
+        assert "Joan" not in text
+    source.put(day, "id,person,amount,pieces,day\n1,Ann,5,1,2020-01-05\n2,Bo,5,1,2020-01-05\n")
+    source.land(day)
+    for name, value in {"DAG_ID": "i", "DAG_RUN_ID": "r", "TASK_ID": "gate", "TRY_NUMBER": "1"}.items():
+        monkeypatch.setenv(f"AIRFLOW_CTX_{name}", value)
+    audit.gate([f"bronze.{source.name}"], Interval.parse(day))
+    after_gate(context | {"ti": SimpleNamespace(dag_id="i", run_id="r", task_id="gate", try_number=1)})
+    [alert] = [alert for alert in alerts.read() if alert.cause.table == "bronze.alerted"]
+    assert alert.resolved_at is not None
 
 
 def test_a_gate_that_came_to_no_verdict_is_told(mail: Mail, hook: list[Any]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from typing import Any
 
 import pytest
 
-from lakehouse import data_docs, ops
+from lakehouse import alerts, contracts, data_docs, ops
 from lakehouse.audit import GateFailedError, gate
-from tests.spark.orders import Orders
+from tests.spark.orders import RULES, Orders
 
 
 def rows(orders: Orders) -> list[dict[str, object]]:
@@ -46,16 +48,44 @@ def test_the_gates_of_an_airflow_task_are_found_by_its_run(orders: Orders, monke
     assert data_docs.runs_of_task("build", f"manual__{orders.table}", "release") == []
 
 
-def test_personal_values_are_on_no_page_and_in_no_message(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lakehouse import contracts
+OF_A_PERSON: list[dict[str, Any]] = [
+    {"type": "expect_column_values_to_match_regex", "kwargs": {"column": "email", "regex": "^nobody"}},
+    {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "email"}},
+    {"type": "expect_column_distinct_values_to_be_in_set", "kwargs": {"column": "email", "value_set": ["nobody"]}},
+    {"type": "expect_column_most_common_value_to_be_in_set", "kwargs": {"column": "email", "value_set": ["nobody"]}},
+    {"type": "expect_column_pair_values_to_be_equal", "kwargs": {"column_A": "carrier", "column_B": "email"}},
+    {"type": "expect_column_values_to_be_between", "kwargs": {"column": "email", "min_value": 1}},
+    {  # Spark's error quotes the value that it could not compare.
+        "type": "expect_column_values_to_be_null",
+        "kwargs": {"column": "amount", "row_condition": "email > 5", "condition_parser": "spark"},
+    },
+    {
+        "type": "unexpected_rows_expectation",
+        "kwargs": {"unexpected_rows_query": "select id, concat('to ', email) as address from {batch}"},
+    },
+]
 
+
+def test_personal_values_are_on_no_page_and_in_no_message(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(contracts, "personal_columns", lambda table: frozenset({"email"}))
-    orders.expect([{"type": "expect_column_values_to_match_regex", "kwargs": {"column": "email", "regex": "^nobody"}}])
+    orders.expect([*OF_A_PERSON, *RULES])
+    interval = orders.write("2013-01-01", carrier="'ZZ'", email="'ann@example.com'")
     with pytest.raises(GateFailedError, match="10 of 10 rows break it, such as …") as failed:
-        gate([orders.table], orders.write("2013-01-01"))
-    [row] = rows(orders)
-    page = (data_docs.folder() / str(row["page"])).read_text("utf-8")
-    assert "example.com" not in f"{failed.value}{row}{page}"
+        gate([orders.table], interval)
+    found = rows(orders)
+    assert [row["success"] for row in found] == [False] * len(OF_A_PERSON) + [False, True]
+    assert [row["unexpected_count"] for row in found][:2] == [10, 10]
+    assert "[CAST_INVALID_INPUT]" in str(found[6]["details"])
+    assert "ZZ" in str(failed.value)  # what is nobody's is shown
+    page = (data_docs.folder() / str(found[0]["page"])).read_text("utf-8")
+    [run] = [run for run in ops.read("ops.runs").to_pylist() if run["run_id"] == found[0]["run_id"]]
+    told, _ = alerts.of_gates([run])
+    assert len(told) > len(OF_A_PERSON)
+    for text in (page, str(failed.value), str(found), str(run), str(told), caplog.text):
+        assert "example.com" not in text
 
 
 def test_a_page_takes_a_small_part_of_a_gate(orders: Orders) -> None:

@@ -129,7 +129,10 @@ def test_a_failure_says_which_rule_how_many_rows_and_shows_some(suite: Any) -> N
     assert "delay" not in summary
 
 
-def test_duplicates_are_counted_as_gx_counts_them(suite: Any) -> None:
+@pytest.mark.parametrize("many", [False, True])
+def test_duplicates_are_counted_as_gx_counts_them(many: bool, suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if many:
+        monkeypatch.setattr("lakehouse.uniqueness.MANY_ROWS", 0)
     result = check(TABLE, 3)
     assert {r.expectation.type: r.unexpected_count for r in result.failures} == {
         "expect_column_values_to_be_unique": 4,

@@ -185,7 +185,8 @@ def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path) -> 
     first, again = retrain(MODEL, NEXT), retrain(MODEL, NEXT)
     assert first == again and first["decision"] == "retrain"
     assert first["window"] == str(Interval(NEXT.end - dt.timedelta(days=51), NEXT.end))
-    decisions = [row for row in ops.read("ops.retrain_decisions").to_pylist() if row["model_name"] == MODEL]
+    log = ops.read("ops.retrain_decisions").sort_by("at").to_pylist()
+    decisions = [row for row in log if row["model_name"] == MODEL]
     assert [row["decision"] for row in decisions] == ["blocked", "retrain"]
 
     version = train(MODEL, Interval.parse(first["window"]), "a test", first["reason"])["model_version"]

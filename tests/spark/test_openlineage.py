@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 
-from lakehouse import openlineage, ops
+from lakehouse import compaction, maintain, openlineage, ops, registry
+from lakehouse import release as releases
 from lakehouse.audit import gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.readers import SourceError
 from lakehouse.release import release, released
+from lakehouse.rollback import rollback
 from lakehouse.steps import job
+from lakehouse.verify import verify
 from tests.openlineage_schema import faults
 
 land = job("land")
-TABLE, DAY, NEVER = "bronze.airlines", Interval.parse("2013-01-03"), Interval.parse("2013-01-25")
+TABLE = "bronze.airlines"
+DAY, NEXT, NEVER = (Interval.parse(f"2013-01-{day}") for day in ("03", "04", "25"))
 
 
 @pytest.fixture
@@ -61,6 +65,35 @@ def test_a_step_that_fails_says_why(drop: Path, events: Any) -> None:
     assert (start["eventType"], end["eventType"]) == ("START", "FAIL")
     assert start["run"]["runId"] == end["run"]["runId"]
     assert f"airlines_{NEVER}.csv" in end["run"]["facets"]["errorMessage"]["message"]
+
+
+def test_what_is_done_to_a_table_afterwards_is_told_too(
+    drop: Path, events: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for interval in (DAY, NEXT):
+        land("airlines", interval)
+        gate([TABLE], interval)
+        release([TABLE], interval)
+    everything = releases.history
+    monkeypatch.setattr(releases, "history", lambda: [row for row in everything() if row["table_name"] == TABLE])
+    monkeypatch.setattr(compaction, "FEW_FILES", 2)
+    monkeypatch.setattr(registry, "registered", lambda: [])
+    before = released()[TABLE].version
+    maintain.maintain(30)
+    after = released()[TABLE].version
+    job("replay")("airlines", DAY)
+    rollback(TABLE)
+    verify([TABLE])
+    found: dict[str, list[dict[str, Any]]] = {}
+    for event in events():
+        found.setdefault(event["job"]["name"], []).append(event)
+    for name in ("maintain.the lake", f"replay.{TABLE}", f"rollback.{TABLE}", f"verify.{TABLE}"):
+        start, end = found[name][:2]
+        assert (start["eventType"], end["eventType"]) == ("START", "COMPLETE"), name
+        assert start["run"]["runId"] == end["run"]["runId"]
+    [table], [made] = (found["maintain.the lake"][1][side] for side in ("inputs", "outputs"))
+    assert (table["name"], table["facets"]["version"]["datasetVersion"]) == (TABLE, str(before))
+    assert (made["name"], made["facets"]["version"]["datasetVersion"]) == (TABLE, str(after))
 
 
 def test_the_lineage_of_tables_is_that_of_the_runs(drop: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -10,6 +12,7 @@ from lakehouse.engine import sql
 from lakehouse.gate import check
 from lakehouse.suggest import SuiteExistsError, suggest
 from tests.spark.orders import Orders
+from tests.spark.sources import new_source as new_source
 
 
 def profile(orders: Orders, **which: int) -> dict[str | None, dict[str, object]]:
@@ -68,6 +71,19 @@ def test_no_value_of_a_personal_column_is_kept_or_shown(orders: Orders, monkeypa
     assert "Personal: its values are not shown" in page
     kept = [row for row in ops.read("ops.profiles").to_pylist() if row["table_name"] == orders.table]
     assert "example.com" not in f"{page}{kept}"
+
+
+def test_no_value_of_a_column_is_kept_that_nobody_has_classified(new_source: Any) -> None:
+    source = new_source("profile_new", drift="evolve")
+    source.put("2020-01-05", "id,person,amount,pieces,day,phone\n1,Ann,5,1,2020-01-05,555-0100\n")
+    source.land("2020-01-05")
+    source.publish("2020-01-05")
+    page = profiles.profile(f"bronze.{source.name}").read_text("utf-8")
+    kept = {
+        row["column_name"]: row for row in ops.read("ops.profiles").to_pylist() if row["table_name"].endswith("_new")
+    }
+    assert (kept["phone"]["max"], kept["person"]["max"], kept["amount"]["max"]) == (None, None, "5.0")
+    assert "555-0100" not in f"{page}{kept}"
 
 
 def test_the_page_escapes_what_it_shows_and_loads_nothing(orders: Orders) -> None:

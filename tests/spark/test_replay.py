@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from lakehouse import ops, tables
 from lakehouse.audit import GateFailedError
 from lakehouse.batches import RejectedBatchError
+from lakehouse.readers import UnfitRuleError
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
 from tests.spark.sources import new_source as new_source
 
@@ -216,3 +218,38 @@ def test_examples_mask_personal_columns_and_the_quarantine_does_not(new_source: 
     with pytest.raises(RejectedBatchError) as error:
         source.land(DAY)
     assert "(person = ***)" in str(error.value) and "42" not in str(error.value)
+
+
+def test_examples_mask_columns_that_nobody_has_classified(new_source: Any) -> None:
+    source = new_source("replay_unknown", drift="evolve")
+    source.rules(expect("column_values_to_not_match_regex", column="phone", regex="^555", mostly=0.9))
+    source.put(DAY, "id,person,amount,pieces,day,phone\n1,Ann,5,1,2020-01-05,555-0100\n2,Bo,5,1,2020-01-05,666-0100\n")
+    with pytest.raises(RejectedBatchError, match=r"\(phone = \*\*\*\)") as error:
+        source.land(DAY)
+    assert "555-0100" not in str(error.value)
+
+
+def test_a_rule_that_does_not_fit_its_column_quotes_no_personal_value(new_source: Any) -> None:
+    source = new_source("replay_unfit")
+    source.put(DAY, lines("1,Joan,5,1,2020-01-05", "2,Joan,500,1,2020-01-05"))
+    source.land(DAY)
+    source.rules(expect("column_values_to_be_between", column="person", max_value=1))
+    for again in (source.replay, source.land):
+        with pytest.raises(UnfitRuleError, match="CAST_INVALID_INPUT") as error:
+            again(DAY)
+        recorded = ops.read("ops.runs").sort_by("ended_at").to_pylist()[-1]
+        traceback_ = "".join(traceback.format_exception(error.value))
+        assert recorded["status"] == "failed"
+        assert "Joan" not in f"{recorded}{traceback_}"
+
+
+def test_dates_that_jump_back_go_to_quarantine_and_the_gate_lets_the_others_pass(new_source: Any) -> None:
+    source = new_source("replay_dates")
+    kind = "column_values_to_be_increasing_within_tolerance"
+    source.rules(expect(kind, column="day", tolerance_days=2, mostly=0.5))
+    days = ("05", "09", "07", "06", "01", "08", "12")
+    source.put(DAY, lines(*(f"{n},Ann,1,1,2020-01-{day}" for n, day in enumerate(days))))
+    assert source.land(DAY)["rows_quarantined"] == 2
+    source.publish(DAY)
+    assert [row["_source_row"] for row in source.bad()] == [4, 5]
+    assert source.bad()[0]["_reasons"] == [f"expect_{kind}(day, 2 days)"]

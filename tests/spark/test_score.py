@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import ops, registry, roles, tables
-from lakehouse.audit import gate
+from lakehouse import ops, registry, roles, serving, tables
+from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
@@ -151,16 +152,12 @@ def test_features_that_are_not_released_are_not_scored(tmp_path: Path) -> None:
 
 def test_the_champion_is_resolved_once_and_its_version_is_on_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    first = roles.champion("flight_delay")
-
-    def champion(name: str, day: dt.date) -> registry.ModelVersion:
-        asked.append((name, day))
-        return first
-
-    monkeypatch.setattr(roles, "champion", champion)
-    assert score("flight_delay", DAY)["model_version"] == first.version
-    assert asked == [("flight_delay", DAY.start)]
-    assert set(rows(f"flight_date = date'{DAY}'")["model_version"]) == {first.version}
+    events = roles.events
+    monkeypatch.setattr(roles, "events", lambda name: asked.append(name) or events(name))
+    first = events("flight_delay")[0]["model_version"]
+    assert score("flight_delay", DAY)["model_version"] == first
+    assert asked == ["flight_delay"]
+    assert set(rows(f"flight_date = date'{DAY}'")["model_version"]) == {first}
 
 
 def test_workers_tell_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +170,10 @@ def test_workers_tell_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
     pipeline = io.loads(served.payload, trusted=["numpy.dtype"])
     pipeline[-1].intercept_ += 1.0
-    other = dataclasses.replace(served, version=2, payload=io.dumps(pipeline))
-    monkeypatch.setattr(roles, "champion", lambda _name, _day: dataclasses.replace(champion, version=2))
-    monkeypatch.setattr(registry, "fetch", lambda _version: other)
+    other = dataclasses.replace(served, version=2, payload=io.dumps(pipeline), compiled=b"")
+    shift = serving.Shift(DAY, dataclasses.replace(champion, version=2))
+    monkeypatch.setattr(serving, "shifts", lambda *_: [shift])
+    monkeypatch.setattr(registry, "fetch", lambda _version, *, baseline: other)
     score("flight_delay", DAY)
     second = rows(f"flight_date = date'{DAY}'")
     assert (second["score"] > first).all()
@@ -226,7 +224,7 @@ def test_training_without_a_window_ends_on_the_last_labelled_day() -> None:
     assert outcome["model_version"] == 2
 
 
-def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again() -> None:
+def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Follows the training before it: version 2 is there, and serves from the day after its window."""
     day = Interval.parse("2013-03-04")
     features, outcomes = flights(Interval(WINDOW.start, day.end))
@@ -240,8 +238,19 @@ def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again() -> No
     assert score("flight_delay", day)["model_version"] == 2
     gate([TABLE], day)
     release([TABLE], day)
-    outcome = job("rollback_model")("flight_delay", "too many false alarms", None, None, True, "eve")
+    take_back = partial(job("rollback_model"), "flight_delay", "too many false alarms", rescore=True, by="eve")
+
+    def shut(names: list[str], interval: Interval) -> None:
+        raise GateFailedError("The gate is shut.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("spark_jobs.rollback_model.gate", shut)
+        with pytest.raises(GateFailedError):
+            take_back()
+    outcome = take_back()  # goes on where it was cut off
     assert (outcome["champion"], outcome["rescored"]) == (1, ["2013-03-04"])
+    with pytest.raises(roles.RoleError, match="rolled back already"):
+        take_back()
     seen = lakehouse.read(TABLE, where=[("flight_date", "=", day.start)])
     assert set(seen["model_version"]) == {1} and len(seen) == 60
     assert [row["decided_by"] for row in roles.events("flight_delay")][-1] == "eve"

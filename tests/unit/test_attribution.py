@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.impute import SimpleImputer
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
 from skops import io
 
 from lakehouse import attribution, registry
 from lakehouse.attribution import AttributionError, attribute
-from lakehouse.scoring import ServedModel, pipeline, score
+from lakehouse.scoring import ServedModel, model_input, pipeline, score
 from tests.made_up_flights import SPEC, flights
 
 
@@ -22,8 +27,6 @@ def frame() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def served(frame: pd.DataFrame) -> dict[str, ServedModel]:
     inputs = list(SPEC.features.numeric), list(SPEC.features.categorical)
-    from lakehouse.scoring import model_input
-
     found = {}
     for number, (name, candidate) in enumerate(registry.candidates(SPEC).items()):
         fitted = candidate.fit(model_input(frame, *inputs), frame["label"].astype(int))
@@ -51,7 +54,6 @@ def test_a_linear_contribution_is_the_change_of_an_average_row(
     found = attribute(served[name], row, lambda: frame)
     swapped = pd.concat([row] * len(frame), ignore_index=True).assign(**{column: frame[column].to_numpy()})
     fitted = pipeline(served[name])
-    from lakehouse.scoring import model_input
 
     def log_odds(rows: pd.DataFrame) -> np.ndarray:
         return fitted.decision_function(model_input(rows, list(SPEC.features.numeric), list(SPEC.features.categorical)))
@@ -68,9 +70,18 @@ def test_an_input_that_the_model_does_not_see_contributes_nothing(
     assert (found.contributions[weather] == 0).all(axis=None)
 
 
+def test_a_baseline_gives_every_row_its_base(frame: pd.DataFrame, served: dict[str, ServedModel]) -> None:
+    found = attribute(served["base_rate"], frame.head(9), lambda: frame)
+    assert np.allclose(1 / (1 + np.exp(-found.base)), score(frame.head(9), served["base_rate"]), rtol=0, atol=1e-12)
+    assert (found.contributions == 0).all(axis=None)
+
+
 def test_a_model_of_another_kind_is_refused(frame: pd.DataFrame, served: dict[str, ServedModel]) -> None:
-    with pytest.raises(AttributionError, match="version 1000 is a DummyClassifier"):
-        attribute(served["base_rate"], frame.head(1), lambda: frame)
+    rows = model_input(frame, list(SPEC.features.numeric), []).fillna(0)
+    bayes = make_pipeline(SimpleImputer(), GaussianNB()).fit(rows, frame["label"].astype(int))
+    other = dataclasses.replace(served["base_rate"], version=1009, categorical=(), payload=io.dumps(bayes))
+    with pytest.raises(AttributionError, match="version 1009 is a GaussianNB"):
+        attribute(other, frame.head(1), lambda: frame)
 
 
 def test_contributions_that_miss_the_score_are_refused(

@@ -166,6 +166,10 @@ WRONG = {
     "key positions": (replaced("primaryKeyPosition: 2", "primaryKeyPosition: 3"), r"key positions \[1, 3\]"),
     "unknown server": (replaced("type: local", "type: kafka"), "line 12: .*type is 'kafka'. Set it to one of: local"),
     "unknown format": (replaced("format: csv", "format: xlsx"), "line 13: .*format is 'xlsx'"),
+    "a way out of the drop folder": (
+        replaced("_{interval}", "/../../secrets_{interval}"),
+        r"line 14: servers\[0\].path .*Write it without '\.\.'",
+    ),
     "no place for the day": (replaced("_{interval}", ""), r"line 14: servers\[0\].path .*placeholder {interval}"),
     "unknown placeholder": (replaced("{drop}", "{folder}"), "and no other"),
     "password in clear": (

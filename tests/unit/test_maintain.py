@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from lakehouse import fingerprints, maintain, ops, registry, release, tables
+from lakehouse import fingerprints, locks, maintain, ops, registry, release, tables
 from lakehouse.maintain import MaintenanceError, needed_by_models, needed_by_releases, plan
 
 NOW = dt.datetime.now(dt.UTC)
@@ -24,6 +25,7 @@ PREDICTIONS = "ml.predictions_flight_delay"
 def _lake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
     monkeypatch.setattr(registry, "registered", lambda: [])
+    monkeypatch.setattr(locks, "writer", lambda name, timeout_seconds: nullcontext())
 
 
 def put(number: int, table: str = TABLE, **columns: Any) -> int:

@@ -209,3 +209,31 @@ def test_a_write_without_a_record_is_followed_no_further(made: Made) -> None:
 def test_days_as_a_person_reads_them() -> None:
     assert ranges(days(1, 3) | days(5)) == "2013-03-01/2013-03-03, 2013-03-05"
     assert (ranges(None), ranges(frozenset())) == ("all", "")
+
+
+def test_maintenance_leaves_the_past_of_the_rows_as_it_was(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01/2013-03-02")
+    made.write("bronze.readings", "2013-03-03")
+    gated = {"table_name": "bronze.readings", "version": 2, "run_id": "g", "verdict": "passed", "checked_at": 0}
+    made.verdicts = [{**gated, "page": None, "expectation": "e", "column_name": None, "severity": "critical",
+                      "success": True}]  # fmt: skip
+    made._commit("bronze.readings", {"step": "maintain", "compacted": 2})
+    made.release("bronze.readings", 3)
+    ledger = made.ledger()
+    assert owners(ledger, "bronze.readings", 3, None) == owners(ledger, "bronze.readings", 2, None)
+    assert ledger.verdict("bronze.readings", 3) == ledger.verdict("bronze.readings", 2) is not None
+    assert affected(ledger, "bronze.readings", 2, days(3)) == {"bronze.readings@2": "2013-03-03"}
+    assert ledger.verdict("bronze.readings", 1) is None
+
+
+def test_days_that_were_deleted_come_from_nowhere_until_they_are_written_again(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01/2013-03-03")
+    made._commit("bronze.readings", {"step": "maintain", "expired": 1, "interval": "2013-03-01/2013-03-02"})
+    made.write("bronze.readings", "2013-03-02")
+    ledger = made.ledger()
+    assert owners(ledger, "bronze.readings", 1, None) == {1: "2013-03-01/2013-03-03"}
+    assert owners(ledger, "bronze.readings", 2, None) == {1: "2013-03-03"}
+    assert owners(ledger, "bronze.readings", 2, days(1, 2)) == {}
+    assert owners(ledger, "bronze.readings", 3, days(1, 3)) == {3: "2013-03-02", 1: "2013-03-03"}
+    [first, _] = ledger.writes()
+    assert ledger.still(first, 2, days(1)) == frozenset()

@@ -87,6 +87,8 @@ def test_every_folder_declares_a_model_and_has_a_card() -> None:
         ({"monitoring__psi_warning": 0.3}, r"model\.yaml, line LINE: monitoring\.psi_warning: is more than psi"),
         ({"retrain__cooldown": 3}, r"model\.yaml, line LINE: retrain\.cooldown: Extra inputs"),
         ({"promotion__guards": {"bias": 1}}, r"model\.yaml, line \d+: metrics: bias is none of a classification"),
+        ({"serving": {"canary": "lots"}}, r"model\.yaml, line \d+: serving\.canary: 'lots' is not a share .* 10%"),
+        ({"serving": {"fallback": "other"}}, r"model\.yaml, line \d+: serving\.fallback: .*'previous_version'"),
         ({"decision_threshold": None}, r"precision and recall need a decision_threshold"),
         ({"features__categorical": ["carrier", "is_late"]}, r"is_late is the label"),
         ({"features__categorical": ["carrier", "carrier"]}, r"listed twice: carrier"),

@@ -74,3 +74,10 @@ def test_contributions_add_up_to_the_minutes(served: dict[str, ServedModel], nam
     assert np.allclose(total, score(features.head(200), served[name]), rtol=0, atol=1e-9)
     assert found.unit == "units of the label"
     assert set(found.contributions.abs().mean().nlargest(2).index) == {"carrier_late_rate_28d", "carrier"}
+
+
+def test_a_baseline_is_a_constant_to_which_nothing_contributes(served: dict[str, ServedModel]) -> None:
+    features, _ = minutes()
+    found = attribute(served["mean"], features.head(20), lambda: features)
+    assert found.base == score(features.head(1), served["mean"])[0]
+    assert (found.contributions == 0).all(axis=None) and found.method == "constant"

@@ -92,6 +92,18 @@ def test_a_better_version_takes_over_and_an_equal_one_does_not(weak: training.Tr
     assert [row["event"] for row in roles.events(NAME)] == ["promoted", "promoted", "kept out"]
 
 
+def test_a_version_that_is_better_than_the_champion_has_to_beat_its_baseline_as_well(
+    weak: training.Trained, good: training.Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contest(weak, FIRST, 1)
+    fetch = registry.fetch
+    # A baseline that is as good as the version itself.
+    monkeypatch.setattr(registry, "fetch", lambda version, baseline=False: fetch(version))
+    second = contest(good, LATER, 2)
+    assert second.aliases == ("challenger",)
+    assert "its loss is not below that of the baseline beside it" in roles.events(NAME)[-1]["reason"]
+
+
 def test_the_evidence_is_kept(weak: training.Trained, good: training.Trained) -> None:
     contest(weak, FIRST, 1)
     contest(good, LATER, 2)
@@ -167,3 +179,39 @@ def test_the_policy_of_the_model_decides(weak: training.Trained, good: training.
     kept = contest(good, LATER, 2, strict)
     assert kept.aliases == ("challenger",) and "lower by less than 10.0" in kept.tags["role_reason"]
     assert ops.read("ops.model_events").num_rows == 2
+
+
+@pytest.mark.parametrize(("approved", "event"), [(True, "promoted"), (False, "rejected")])
+def test_a_person_confirms_what_was_won_or_turns_it_down(
+    weak: training.Trained, good: training.Trained, approved: bool, event: str
+) -> None:
+    contest(weak, FIRST, 1)
+    better = registered(good, LATER, 2)
+    roles.register(SPEC, better, "eve", STEP)
+    assert aliases() == {1: ("champion",), 2: ("challenger",)}
+    comparison = roles.compare(SPEC, better, good.test)
+    assert comparison.champion == 1 and comparison.decision.promote
+    roles.decide(SPEC, better, comparison, STEP, "ada", approved, "seen with the airline")
+    row = roles.events(NAME)[-1]
+    assert (row["event"], row["decided_by"], row["evaluation_rows"]) == (event, "ada", len(good.test))
+    answer = "approved" if approved else "turned down"
+    assert row["reason"].startswith(f"{answer} by ada, seen with the airline; against version 1 on 2013-03-01/2013-03-")
+    assert json.loads(row["evidence"])["difference"]["high"] < 0
+    assert aliases() == ({1: (), 2: ("champion",)} if approved else {1: ("champion",), 2: ()})
+
+
+def test_a_version_that_did_not_win_is_not_promoted_by_an_approval(weak: training.Trained) -> None:
+    contest(weak, FIRST, 1)
+    equal = registered(dataclasses.replace(weak, predictions_sha256="other"), FIRST, 2)
+    comparison = roles.compare(SPEC, equal, weak.test)
+    assert roles.decide(SPEC, equal, comparison, STEP, "ada", True)["event"] == "rejected"
+    assert roles.champion(NAME).version == 1
+
+
+def test_rows_without_a_column_that_the_champion_needs_are_no_fair_comparison(
+    weak: training.Trained, good: training.Trained
+) -> None:
+    contest(weak, FIRST, 1)
+    narrow = good.test.drop(columns=SPEC.features.numeric[0])
+    with pytest.raises(ComparisonError, match=rf"have no {SPEC.features.numeric[0]}, which the champion, version 1"):
+        roles.compare(SPEC, registered(good, LATER, 2), narrow)

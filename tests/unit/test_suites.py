@@ -175,3 +175,23 @@ def test_reading_a_suite_does_not_import_the_heavy_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_anomaly_rule_keeps_no_personal_figure(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites.contracts, "personal_columns", lambda table: frozenset({"salary"}))
+    write({**VALID, "meta": {"anomalies": [{"metric": "null_share", "column": "salary"}]}})
+    suites.load("bronze.flights")
+    write({**VALID, "meta": {"anomalies": [{"metric": "mean", "column": "salary"}]}})
+    with pytest.raises(InvalidSuiteError, match=r"anomalies\[0\]\.column: is personal: its mean would be kept"):
+        suites.load("bronze.flights")
+
+
+def test_our_own_expectation_has_its_arguments_checked(write: Any) -> None:
+    kind = "expect_column_values_to_be_increasing_within_tolerance"
+    path = write(with_expectation(type=kind, kwargs={"column": "day", "tolerance_days": 1, "order_by": ["id"]}))
+    found = suites.lint(path)
+    assert (found.problems, found.notes) == ([], [])
+    path = write(with_expectation(type=kind, kwargs={"column": "day", "tolerance_days": "some"}))
+    assert "float" in suites.lint(path).problems[0].message
+    path = write(with_expectation(type=kind, kwargs={"column": "day", "tolerance": 1}))
+    assert "Did you mean tolerance_days?" in suites.lint(path).problems[0].message

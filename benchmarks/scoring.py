@@ -1,0 +1,97 @@
+"""R2, scoring a day from Delta to predictions in Delta, against bare ``predict_proba`` on rows that are in memory."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.harness import Goal, Result, Side, compare
+from benchmarks.platform import engine
+from benchmarks.sizes import rows_of
+
+SIZE, QUICK_SIZE = "10M", "1k"
+GOAL = Goal(0.9, speed=True)
+FEATURES, OUTCOMES = "gold.benchmark_features", "gold.benchmark_outcomes"
+SERVED = dt.date(2013, 3, 1)
+
+
+def run(size: str, pairs: int) -> list[Result]:
+    """Time both sides in turn.
+
+    Args:
+        size: Rows to score, such as ``10M``.
+        pairs: How often each side is timed.
+    """
+    with engine() as home:
+        return [measure(size, pairs, home)]
+
+
+def measure(size: str, pairs: int, home: Path) -> Result:
+    """Time both sides in turn, on the engine that is there.
+
+    Args:
+        size: Rows to score, such as ``10M``.
+        pairs: How often each side is timed.
+        home: A folder for the model registry.
+    """
+    from lakehouse import registry, roles, scoring, tables
+    from lakehouse.interval import Interval
+    from lakehouse.settings import settings
+    from lakehouse.steps import job
+    from tests.made_up_flights import SPEC, WINDOW, flights
+    from tests.spark.made_up import put
+
+    day = Interval(SERVED, SERVED)
+    spec = SPEC.model_copy(
+        update={
+            "features": SPEC.features.model_copy(update={"table": FEATURES}),
+            "label": SPEC.label.model_copy(update={"table": OUTCOMES}),
+        }
+    )
+    registry.load = lambda _name: spec
+    settings().mlflow_tracking_uri = f"sqlite:///{home}/mlflow.sqlite"
+    registry.connect().create_experiment(spec.name, artifact_location=(home / "artifacts").as_uri())
+    history, outcomes = flights(WINDOW, per_day=600)
+    put(FEATURES, history, home)
+    put(OUTCOMES, outcomes, home)
+    job("train")(spec.name, WINDOW)
+    features, _ = flights(day, per_day=rows_of(size))
+    put(FEATURES, features, home)
+    served = registry.fetch(roles.champion(spec.name, SERVED))
+    inputs = scoring.model_input(features, list(served.numeric), list(served.categorical))
+    fitted = scoring.pipeline(served)
+    kept: dict[str, Any] = {}
+
+    def predict() -> None:
+        kept["scores"] = scoring.predict(fitted, inputs, served.task)
+
+    def stored() -> dict[str, Any]:
+        log = tables.delta(tables.next_table(spec.predictions_table))
+        assert log is not None
+        rows = log.to_pyarrow_table(columns=["flight_id", "score"], filesystem=tables.filesystem(log)).to_pandas()
+        return _digest(rows["flight_id"], rows["score"].to_numpy())
+
+    result = Result(
+        "R2",
+        "rows/s of scoring from Delta to Delta ÷ bare prediction on rows in memory",
+        size,
+        GOAL,
+        ("score", "predict_proba"),
+        notes=(
+            f"The model flight_delay: a pipeline of scikit-learn, {len(inputs.columns)} inputs. The other side has its "
+            "rows in a pandas frame, and keeps the scores in an array. Scores are compared bit by bit.",
+        ),
+    )
+    ours = Side("score", lambda: job("score")(spec.name, day), stored)
+    theirs = Side("predict_proba", predict, lambda: _digest(features["flight_id"], kept["scores"]))
+    return compare(result, ours, theirs, pairs)
+
+
+def _digest(names: pd.Series, scores: np.ndarray) -> dict[str, Any]:
+    order = np.argsort(names.to_numpy(dtype=str), kind="stable")
+    return {"rows": len(scores), "sha256": hashlib.sha256(scores[order].tobytes()).hexdigest()}

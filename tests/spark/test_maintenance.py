@@ -1,0 +1,203 @@
+"""Maintenance on the engine: rows stay, files become few, old days go, and a kill at any point harms nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from lakehouse import compaction, maintain, ops, registry, retention, tables
+from lakehouse import release as releases
+from lakehouse.audit import gate
+from lakehouse.compaction import ChangedRowsError
+from lakehouse.data_files import data_files
+from lakehouse.engine import sql
+from lakehouse.impact import impact
+from lakehouse.interval import Interval
+from lakehouse.provenance import Ledger, ranges
+from lakehouse.release import release, released
+from lakehouse.rollback import rollback
+from lakehouse.steps import job
+from lakehouse.verify import verify
+from tests.spark.orders import Orders
+
+land = job("land")
+BRONZE = "bronze.weather"
+DAYS = [Interval.parse(f"2013-01-{day:02}") for day in range(11, 15)]
+FIRST_KEPT = DAYS[1].start
+
+
+def only(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    """Of this table alone: those that other tests have left may have been damaged or removed by them."""
+    everything = releases.history
+    monkeypatch.setattr(releases, "history", lambda: [row for row in everything() if row["table_name"] == table])
+    monkeypatch.setattr(compaction, "FEW_FILES", 3)
+    monkeypatch.setattr(registry, "registered", lambda: [])
+
+
+def rows(table: str) -> list[Any]:
+    return sorted(sql(f"select * from {table}").collect(), key=str)
+
+
+@pytest.fixture
+def many(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> Orders:
+    """Two releases, the second of four days with a file each."""
+    only(monkeypatch, orders.table)
+    monkeypatch.setattr(compaction, "interval_column", lambda _table: "day")
+    orders.publish("2013-03-01")
+    for day in range(2, 6):
+        interval = orders.write(f"2013-03-{day:02}", rows=day)
+    gate([orders.table], interval)
+    release([orders.table], interval)
+    return orders
+
+
+def test_small_files_become_one_with_the_same_rows_and_the_same_past(many: Orders) -> None:
+    before, shown = released()[many.table], rows(many.table)
+    assert maintain.upcoming()[0].files == len(data_files(many.stored, "day")) >= 5
+    outcome = maintain.maintain(30, grace_hours=0)
+    assert outcome["compacted"] == {many.table: "2013-03-01/2013-03-05"}
+    after = released()[many.table]
+    assert (after.version, after.release_id > before.release_id) == (before.version + 1, True)
+    assert rows(many.table) == shown
+    [file] = data_files(many.stored, "day", after.version)
+    assert (file.rows, file.first, file.last) == (24, dt.date(2013, 3, 1), dt.date(2013, 3, 5))
+    verify([many.table])
+    ledger = Ledger.read()
+    assert ledger.verdict(many.table, after.version) == ledger.verdict(many.table, before.version) is not None
+    assert maintain.maintain(30, grace_hours=0)["compacted"] == {}
+    assert released()[many.table] == after
+
+    # The next day goes on from it, and what is undone is what somebody has written.
+    many.publish("2013-03-06")
+    assert rows(many.table)[: len(shown)] == shown
+    rollback(many.table)
+    assert rows(many.table) == shown
+    assert released()[many.table].version == after.version
+    rollback(many.table, releases.history()[0]["release_id"])
+    assert len(rows(many.table)) == 10
+
+
+def test_rows_that_would_change_are_never_shown(many: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, shown = released()[many.table], rows(many.table)
+    faithful = compaction.replace
+
+    def faulty(stored: str, query: str, *arguments: Any) -> int:
+        return faithful(
+            stored, query.replace("select *", "select * except (amount), amount + 1e-9 as amount"), *arguments
+        )
+
+    monkeypatch.setattr(compaction, "replace", faulty)
+    with pytest.raises(ChangedRowsError, match=rf"{many.stored} where .*are not those of {before.version}"):
+        maintain.maintain(30, grace_hours=0)
+    assert (released()[many.table], rows(many.table)) == (before, shown)
+    assert not releases.pending(many.table)
+
+
+def test_rows_that_wait_for_their_release_are_left_alone(many: Orders) -> None:
+    many.write("2013-03-06")
+    waiting = tables.head(many.stored)
+    assert maintain.maintain(30, grace_hours=0)["compacted"] == {}
+    assert tables.head(many.stored) == waiting and releases.pending(many.table)
+
+
+def test_a_log_gets_a_checkpoint_when_many_commits_have_come(many: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not maintain.checkpoint(many.stored)
+    monkeypatch.setattr(maintain, "CHECKPOINT_COMMITS", 4)
+    assert maintain.checkpoint(many.stored) and not maintain.checkpoint(many.stored)
+    assert len(rows(many.table)) == 24
+    verify([many.table])
+
+
+PROCESS = """
+import datetime as dt, os, signal, sys
+from lakehouse import compaction, maintain, registry, release, retention
+
+everything = release.history
+release.history = lambda: [row for row in everything() if row["table_name"] == "bronze.weather"]
+compaction.FEW_FILES = 3
+registry.registered = lambda: []
+retention.first_kept = lambda contract, today: dt.date(2013, 1, 12)
+
+def die(module, name, after=True):
+    original = getattr(module, name)
+    def patched(*arguments, **named):
+        outcome = original(*arguments, **named) if after else None
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(module, name, patched)
+
+def half(files):
+    one_by_one(list(files)[: len(files) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+one_by_one = maintain._remove
+{
+    "after the deletion": lambda: die(retention, "expire"),
+    "after its record": lambda: die(release, "_record"),
+    "after the rewriting": lambda: die(compaction, "replace"),
+    "before the removal": lambda: die(maintain, "_remove", after=False),
+    "in the removal": lambda: setattr(maintain, "_remove", half),
+}[sys.argv[1]]()
+maintain.maintain(0, grace_hours=0)
+"""
+
+
+def killed(where: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS, where], env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+
+
+def test_days_that_are_no_longer_kept_go_and_a_kill_at_any_point_harms_nothing(
+    drop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for interval in DAYS:
+        version = land("weather", interval)["version"]
+        now = dt.datetime.now(dt.UTC)
+        passed = {"table_name": BRONZE, "version": version, "verdict": "passed", "checked_at": now}
+        ops.append("ops.gate_results", [passed])
+        release([BRONZE], interval)
+    landed = released()[BRONZE].version
+    everything = rows(BRONZE)
+    kept = [row for row in everything if row["_interval"] >= FIRST_KEPT]
+    assert 0 < len(kept) < len(everything)
+
+    killed("after the deletion")
+    assert rows(BRONZE) == everything and releases.pending(BRONZE)
+    killed("after its record")
+    assert rows(BRONZE) == everything  # of the views alone: it is recorded already, and shown by the next run
+    killed("after the rewriting")
+    stored = tables.next_table(BRONZE)
+    assert rows(BRONZE) == kept and len(data_files(stored, "_interval", released()[BRONZE].version)) >= 3
+    killed("before the removal")
+    assert rows(BRONZE) == kept and len(data_files(stored, "_interval")) == 1
+    killed("in the removal")
+    assert rows(BRONZE) == kept
+
+    only(monkeypatch, BRONZE)
+    monkeypatch.setattr(retention, "first_kept", lambda _contract, _today: FIRST_KEPT)
+    outcome = maintain.maintain(0, grace_hours=0)
+    assert outcome["files"] > 0 and outcome["expired"] == outcome["compacted"] == {}
+    assert maintain.maintain(0, grace_hours=0)["files"] == 0
+    assert rows(BRONZE) == kept
+    verify([BRONZE])
+    with pytest.raises(tables.VersionGoneError):
+        tables.check_kept(tables.next_table(BRONZE), landed)
+
+    now, ledger = released()[BRONZE].version, Ledger.read()
+    days = {ranges(own): write.step for write, own in ledger.owners(BRONZE, now, None)}
+    assert days == {str(interval): "land" for interval in DAYS[1:]}
+    assert [each["visible_days"] for each in impact(f"weather_{DAYS[0]}.jsonl").tables] == [""]
+    assert [each["visible_days"] for each in impact(f"weather_{DAYS[1]}.jsonl").tables] == [str(DAYS[1])]
+
+    # What has come to an end can be landed again, as any day can.
+    land("weather", DAYS[0])
+    gate([BRONZE], DAYS[0])
+    release([BRONZE], DAYS[0])
+    assert {row["_interval"] for row in rows(BRONZE)} == {interval.start for interval in DAYS}

@@ -1,0 +1,27 @@
+"""Spark's properties for the engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from lakehouse.platform import engine, jars
+from lakehouse.settings import settings
+
+
+@pytest.mark.parametrize(("master", "fetched"), [("local[*]", False), ("spark://127.0.0.1:7077", True)])
+def test_executors_elsewhere_fetch_the_jars_from_the_driver(
+    monkeypatch: pytest.MonkeyPatch, master: str, fetched: bool
+) -> None:
+    monkeypatch.setattr(settings(), "spark_master", master)
+    properties = engine.properties()
+    assert properties["spark.master"] == master
+    listed = properties.get("spark.jars", "").split(",") if fetched else []
+    assert listed == ([str(jar.path) for jar in jars.locked()] if fetched else [])
+    assert ("spark.jars" in properties) is fetched
+
+
+def test_what_the_user_sets_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings(), "spark_master", "spark://127.0.0.1:7077")
+    monkeypatch.setattr(settings(), "spark_conf", {"spark.jars": "s3a://jars/delta.jar", "spark.driver.host": "lake"})
+    properties = engine.properties()
+    assert (properties["spark.jars"], properties["spark.driver.host"]) == ("s3a://jars/delta.jar", "lake")

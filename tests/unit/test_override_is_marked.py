@@ -1,0 +1,41 @@
+"""What a person published in spite of a gate is marked wherever a prediction is explained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networkx as nx
+from rich.console import Console
+from rich.tree import Tree
+
+from lakehouse import graphs, trees
+
+GATE = {"verdict": "failed", "rules": 2, "broken": ["expect_table_row_count_to_be_between"]}
+WRITE = {"table": "bronze.weather", "version": 7, "days": "2013-03-01", "step": "land", "interval": "2013-03-01",
+         "gate": GATE, "run": None, "inputs": []}  # fmt: skip
+
+
+def released(override_of: str | None) -> dict[str, Any]:
+    release = {"release_id": 4, "reason": "counted by hand", "released_by": "ada", "override_of": override_of}
+    return {"table": "bronze.weather", "version": 7, "days": "2013-03-01", "release": release, "gate": GATE,
+            "writes": [WRITE]}  # fmt: skip
+
+
+def on_the_terminal(each: dict[str, Any]) -> str:
+    tree, console = Tree("prediction"), Console(width=200)
+    trees._add_input(tree, each)
+    with console.capture() as capture:
+        console.print(tree)
+    return capture.get()
+
+
+def on_the_page(each: dict[str, Any]) -> str:
+    graph = nx.DiGraph()
+    graphs._add_inputs(graph, [each], "prediction")
+    return str(graph.nodes["bronze.weather@7"]["note"])
+
+
+def test_the_explanation_of_a_prediction_marks_an_override() -> None:
+    assert "release 4, an OVERRIDE of gate 5d0c by ada: counted by hand" in on_the_terminal(released("5d0c"))
+    assert on_the_page(released("5d0c")) == "land 2013-03-01, failed, OVERRIDE"
+    assert "OVERRIDE" not in on_the_terminal(released(None)) + on_the_page(released(None))
