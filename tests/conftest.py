@@ -33,6 +33,7 @@ def lake_home() -> Path:
     return Path(os.environ["LAKE_HOME"])
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let processes side by side take whole files, and one of them the platform's tests, which share one demo."""
     for item in items:
