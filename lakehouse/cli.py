@@ -683,7 +683,7 @@ def test(context: typer.Context) -> None:
 
     # Each has an engine of its own, and one of them the whole platform.
     room = len(os.sched_getaffinity(0)) > 1 and virtual_memory().available > 12 * 2**30
-    arguments = context.args or (["-n", "2", "--dist", "loadgroup"] if room else [])
+    arguments = context.args or (["-n", "2", "--dist", "loadscope", "--no-loadscope-reorder"] if room else [])
     raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=PROJECT_DIR))
 
 

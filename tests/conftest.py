@@ -33,12 +33,24 @@ def lake_home() -> Path:
     return Path(os.environ["LAKE_HOME"])
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+PLATFORM_TESTS = "tests/e2e/"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let processes side by side take whole files, and one of them the platform's tests, which share one demo."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group("e2e" if folder == "e2e" else f"{folder}/{item.path.name}"))
+    """Begin with the tests of the whole platform, which take longest; another process has the rest meanwhile."""
+    items.sort(key=lambda item: not item.nodeid.startswith(PLATFORM_TESTS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Have each process take whole files, and one of them all tests of the whole platform, which share one demo."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return PLATFORM_TESTS if nodeid.startswith(PLATFORM_TESTS) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 LOG_LINES = 60
