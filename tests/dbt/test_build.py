@@ -272,8 +272,12 @@ def test_a_model_that_fails_is_named_with_the_reason_alone(built: dict[str, pd.D
     version = DeltaTable(folder("gold_next.fct_flights")).version()
     sql.execute(f"drop table {PREFIX}bronze.weather")
     sql.execute(f"create view {PREFIX}bronze.weather as select current_date() as observation_date, 'EWR' as origin")
-    with pytest.raises(warehouse.BuildFailedError) as failure:
-        warehouse.run_dbt(DAYS, ["fct_flights"])
+    try:
+        with pytest.raises(warehouse.BuildFailedError) as failure:
+            warehouse.run_dbt(DAYS, ["fct_flights"])
+    finally:
+        sql.execute(f"drop view {PREFIX}bronze.weather")
+        sql.execute(f"create table {PREFIX}bronze.weather using delta location '{folder('bronze.weather')}'")
     message = str(failure.value)
     assert "model fct_flights" in message and "observed_at" in message
     assert len(message) < 1000 and "org.apache.spark.sql.execution" not in message
