@@ -49,7 +49,7 @@ def page(lake_home: Any) -> str:
     return "/data-docs/gold/x/1-a.html"
 
 
-REPORTS = ["/monitoring/flight_delay", "/monitoring/flight_delay/2013-03-01/2013-03-07"]
+REPORTS = ["/monitoring/flight_delay", "/monitoring/flight_delay/2012-03-01/2012-03-07"]
 PATHS = ["/data-docs/", "/data-docs/task/ingest_planes/manual__2013-03-01T00:00:00+00:00/gate"]
 
 
@@ -100,7 +100,7 @@ def test_a_viewer_sees_the_report_of_a_model(client: Any, token: Any) -> None:
 
     from lakehouse import ops
 
-    days = {"interval_start": dt.date(2013, 3, 1), "interval_end": dt.date(2013, 3, 7)}
+    days = {"interval_start": dt.date(2012, 3, 1), "interval_end": dt.date(2012, 3, 7)}
     whose = {"model_name": "flight_delay", "model_version": 4, "role": "champion", "run_id": "r1"}
     measures = [
         {"metric": "log_loss", "segment": "all", "value": 0.4321, "reference": 0.4},
@@ -110,7 +110,7 @@ def test_a_viewer_sees_the_report_of_a_model(client: Any, token: Any) -> None:
     ops.replace("ops.model_metrics", [{**days, **whose, **each} for each in measures], {**days, "model_version": 4})
     task = {"airflow_dag_id": "monitor_flight_delay", "airflow_run_id": "a", "airflow_task_id": "monitor"}
     # Long ago: other tests ask for the run that has ended last.
-    ended = dt.datetime(2013, 3, 8, tzinfo=dt.UTC)
+    ended = dt.datetime(2012, 3, 8, tzinfo=dt.UTC)
     ops.append("ops.runs", [{"run_id": "r1", "step": "monitor", "started_at": ended, "ended_at": ended, **task}])
     viewer = token("viewer")
     for path in [*REPORTS, "/monitoring/task/monitor_flight_delay/a/monitor"]:
