@@ -7,10 +7,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import great_expectations as gx
+import numpy as np
 import pandas as pd
 import pytest
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from lakehouse import rules
@@ -230,15 +231,17 @@ def test_dates_increase_within_a_tolerance_as_gx_on_pandas_has_it(
     files: list[list[dt.date | None]], tolerance: float
 ) -> None:
     rows = [(f"f{n}", place, day) for n, days in enumerate(files) for place, day in enumerate(days)]
+    assume(rows)
     expected = rule("column_values_to_be_increasing_within_tolerance", column="day", tolerance_days=tolerance)
     df = spark().createDataFrame(sorted(rows, key=repr), "_source_file string, _source_row int, day date")
     judged = [tuple(row) for row in rules.broken_rules(df, [expected]).collect()]
     ours = sorted(row[:3] for row in judged if row[3])
 
     table = pd.DataFrame(rows, columns=["file", "place", "day"])
-    table["day"] = pd.to_datetime(table["day"]).astype("datetime64[us]") if rows else pd.Series(dtype="datetime64[us]")
+    # By numpy: pandas itself takes dates for nanoseconds, and these are too far apart for them.
+    table["day"] = np.array(table["day"].to_list(), "datetime64[us]")
     latest = table.groupby("file")["day"].transform(lambda days: days.cummax().ffill().shift())
-    table["least"] = latest - pd.Timedelta(days=tolerance)
+    table["least"] = latest - pd.Timedelta(days=tolerance).as_unit("us")
     found = pandas_result(
         table,
         "column_pair_values_a_to_be_greater_than_b",
