@@ -88,6 +88,9 @@ together.
         },
     )
     watching.start_in_triggerer(dbt)
-    checked = [tasks.test_warehouse(), tasks.gate_warehouse(prepared)]
+    gated = tasks.gate_warehouse(prepared)
+    tested = (
+        tasks.test_warehouse()
+    )  # after the gate, which has dbt build once more when a source was released meanwhile
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
-    chain(prepared, dbt, checked, released)
+    chain(prepared, dbt, gated, tested, released)
