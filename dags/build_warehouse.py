@@ -89,8 +89,7 @@ together.
     )
     watching.start_in_triggerer(dbt)
     gated = tasks.gate_warehouse(prepared)
-    tested = (
-        tasks.test_warehouse()
-    )  # after the gate, which has dbt build once more when a source was released meanwhile
+    # After the gate, which has dbt build once more when a source was released meanwhile.
+    tested = tasks.test_warehouse()
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
     chain(prepared, dbt, gated, tested, released)
