@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from lakehouse import fingerprints, locks, ops, quarantine, tables
-from lakehouse.engine import sql
+from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
 from lakehouse.steps import Run, step
@@ -437,7 +437,6 @@ def _audited() -> dict[tuple[str, int], str]:
 
 
 def _point(table: str, version: int) -> None:
-    sql(
-        f"create or replace view {table} tblproperties ('lake.version' = '{version}') "
-        f"as select * from {tables.next_table(table)} version as of {version}"
-    ).collect()
+    # Not `create or replace`: Spark drops the view then, and a reader would find none for a moment.
+    verb = "alter" if spark().catalog.tableExists(table) else "create"
+    sql(f"{verb} view {table} as select * from {tables.next_table(table)} version as of {version}").collect()
