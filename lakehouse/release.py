@@ -33,7 +33,7 @@ LOG = "ops.releases"
 """What is visible. Its writer lock is held by whoever decides that, so that two cannot decide at once."""
 
 
-_VERSION = re.compile(r"lake\.version=(\d+)")
+_VERSION = re.compile(r"^View Text: .* version as of (\d+)$", re.MULTILINE)
 
 
 class NotAuditedError(LakeError):
