@@ -171,7 +171,7 @@ class AirflowClient:
             pending = {dag_id: run_id for dag_id, run_id in run_ids.items() if dag_id not in ended}
             try:
                 # The runs before their tasks: no task of a run that has ended is missed then.
-                runs = {dag_id: self.run(dag_id, run_id) for dag_id, run_id in pending.items()}
+                runs = self._runs_of(pending)
                 tasks = self._tasks_of(pending) if on_task else []
             except AirflowError as error:
                 if error.status is not None and error.status < httpx.codes.INTERNAL_SERVER_ERROR:
@@ -333,6 +333,12 @@ class AirflowClient:
         """Files in which Airflow could not read a DAG, and why."""
         found = self._pages("/importErrors", "import_errors", {})
         return {error["filename"]: error["stack_trace"] for error in found}
+
+    def _runs_of(self, run_ids: dict[str, str]) -> dict[str, dict[str, Any]]:
+        body = {"dag_ids": list(run_ids), "order_by": "-id", "page_limit": PAGE}
+        newest = self.request("POST", "/dags/~/dagRuns/list", json=body)["dag_runs"]
+        found = {run["dag_id"]: run for run in newest if run_ids.get(run["dag_id"]) == run["dag_run_id"]}
+        return {dag_id: found.get(dag_id) or self.run(dag_id, run_id) for dag_id, run_id in run_ids.items()}
 
     def _tasks_of(self, run_ids: dict[str, str]) -> list[dict[str, Any]]:
         body = {"dag_ids": list(run_ids), "dag_run_ids": list(run_ids.values()), "page_limit": PAGE}
