@@ -73,9 +73,6 @@ def writer(table: str, timeout_seconds: int = LOCK_TIMEOUT_SECONDS) -> Iterator[
     """
     with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
         connection.execute(f"set lock_timeout = '{int(timeout_seconds)}s'")
-        connection.execute(
-            "create table if not exists writer_tokens (table_name text primary key, token bigint not null)"
-        )
         try:
             connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [table])
         except psycopg.errors.LockNotAvailable as error:

@@ -425,7 +425,6 @@ def _record(
 
 def _next_id() -> int:
     with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
-        connection.execute("create sequence if not exists release_id")
         row = connection.execute("select nextval('release_id')").fetchone()
         assert row is not None
         return int(row[0])

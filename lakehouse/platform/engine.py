@@ -163,8 +163,8 @@ def class_path() -> str:
 
 def prepare() -> None:
     """Databases and the metastore's tables, each unless it is there."""
-    for database in ("metastore", "lake"):
-        postgres.ensure_database(database)
+    postgres.ensure_lake_database()
+    postgres.ensure_database("metastore")
     with psycopg.connect(settings().postgres_url("metastore")) as connection:
         # Two starts at once: the second waits here, and then finds the tables.
         connection.execute("select pg_advisory_xact_lock(hashtext('metastore'))")

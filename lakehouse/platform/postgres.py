@@ -21,7 +21,7 @@ from psycopg import sql
 
 from lakehouse.platform import processes
 from lakehouse.platform.errors import PlatformError
-from lakehouse.settings import settings
+from lakehouse.settings import PROJECT_DIR, settings
 
 DATABASES = ("airflow", "mlflow", "metastore", "lake")
 
@@ -139,6 +139,15 @@ def ensure_database(name: str) -> None:
             connection.execute(statement.format(sql.Identifier(name)))
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return  # another process was faster
+
+
+def ensure_lake_database() -> None:
+    """Create the database of the locks and the numbers of releases, with what is in it, each unless it is there."""
+    ensure_database("lake")
+    with psycopg.connect(settings().postgres_url("lake"), connect_timeout=10) as connection:
+        # `if not exists` alone fails when two do it at once.
+        connection.execute("select pg_advisory_xact_lock(hashtext('lake'))")
+        connection.execute((PROJECT_DIR / "infra" / "lake.sql").read_bytes())
 
 
 def _server_user() -> pwd.struct_passwd | None:

@@ -40,7 +40,7 @@ def prepare() -> None:
         PlatformError: The engine does not answer.
     """
     check()
-    postgres.ensure_database("lake")
+    postgres.ensure_lake_database()
     create_schemas(SCHEMAS)
     for statement in ops.create():
         sql(statement)
