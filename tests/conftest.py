@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -25,6 +26,9 @@ for _name in [name for name in os.environ if name.startswith("LAKE_")] + [
     os.environ.pop(_name, None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.update({"LAKE_HOME": str(_HOME / "lake"), **free_ports()})
+# Where Spark tells what it has done: see tests/spark/counters.py.
+os.environ["TEST_SPARK_UI"] = free_ports(("ui",))["LAKE_PORTS__UI"]
+os.environ["LAKE_SPARK_CONF"] = json.dumps({"spark.ui.enabled": "true", "spark.ui.port": os.environ["TEST_SPARK_UI"]})
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,101 @@
+"""What the steps ask of the engine, in numbers that a busy machine does not change, each with a bound.
+
+A bound that is exceeded means that a step does more than it did. That can be right: then the bound is raised, with the
+change that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse import tables
+from lakehouse.audit import gate
+from lakehouse.gate import check
+from lakehouse.interval import Interval
+from lakehouse.release import release
+from tests.spark.counters import counting
+from tests.spark.sources import expect, new_source  # noqa: F401 - a fixture
+
+NAME = "counted"
+TABLE, STORED = f"bronze.{NAME}", f"bronze_next.{NAME}"
+ROWS = 1000
+TWENTY = [
+    expect("table_row_count_to_be_between", min_value=1),
+    expect("table_columns_to_match_set", column_set=["id", "day"], exact_match=False),
+    *(expect("column_values_to_not_be_null", column=name) for name in ("id", "day", "amount", "pieces", "person")),
+    expect("column_values_to_be_unique", column="id"),
+    expect("compound_columns_to_be_unique", column_list=["day", "id"]),
+    *(expect("column_values_to_be_between", column=name, min_value=0) for name in ("id", "amount", "pieces")),
+    *(expect("column_mean_to_be_between", column=name, min_value=0) for name in ("id", "amount", "pieces")),
+    *(expect("column_max_to_be_between", column=name, max_value=10**9) for name in ("id", "amount", "pieces")),
+    expect("column_values_to_match_regex", column="person", regex="^p[0-9]+$"),
+    expect("column_value_lengths_to_be_between", column="person", min_value=1),
+]
+
+
+@pytest.fixture
+def source(new_source: Any) -> Iterator[Any]:  # noqa: F811
+    """A source that has landed, been judged and released once: what is counted is the second time, not the first."""
+    made = new_source(NAME)
+    made.rules(*TWENTY)
+    for day in ("2020-01-01", "2020-01-02"):
+        made.put(day, csv(day))
+    made.land("2020-01-01")
+    made.publish("2020-01-01")
+    yield made
+
+
+def csv(day: str) -> str:
+    lines = [f"{i},p{i},{i / 10},{i},{day}" for i in range(ROWS)]
+    return "\n".join(["id,person,amount,pieces,day", *lines]) + "\n"
+
+
+def files(stored: str) -> set[str]:
+    log = tables.delta(stored)
+    assert log is not None
+    return set(log.file_uris())
+
+
+def test_the_steps_of_a_day(source: Any) -> None:
+    day = Interval.parse("2020-01-02")
+    before = files(STORED)
+    with counting() as land:
+        source.land("2020-01-02")
+    written = files(STORED) - before
+    with counting() as judge:
+        gate([TABLE], day)
+    with counting() as publish:
+        release([TABLE], day)
+    assert len(written) == 1
+    print(land, judge, publish)
+    assert land.jobs <= 12
+    assert land.statements <= 12
+    assert 0 < land.bytes_written <= 2 * len(csv("2020-01-02"))
+    assert judge.jobs <= 3
+    assert publish.jobs <= 3
+    assert publish.statements <= 3
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_gate_of_twenty_rules_that_pass_is_one_job(many: bool, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if many:
+        monkeypatch.setattr("lakehouse.uniqueness.MANY_ROWS", 0)
+    assert len(TWENTY) == 20
+    with counting() as found:
+        result = check(STORED)
+    assert not result.failures, result.summary()
+    assert found.jobs == 1
+
+
+def test_a_reader_lists_few_entries_of_a_long_log(source: Any) -> None:
+    for _ in range(3):
+        source.land("2020-01-02")
+    log = Path(tables.location(STORED).removeprefix("file://")) / "_delta_log"
+    names = sorted(path.name for path in log.iterdir() if path.suffix in (".json", ".parquet"))
+    checkpoints = [name for name in names if ".checkpoint" in name]
+    since = [name for name in names if name.endswith(".json") and (not checkpoints or name > checkpoints[-1][:20])]
+    assert len(since) <= 50
