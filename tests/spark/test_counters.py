@@ -6,6 +6,7 @@ change that needs it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def source(new_source: Any) -> Iterator[Any]:  # noqa: F811
 
 
 def csv(day: str) -> str:
-    lines = [f"{i},p{i},{i / 10},{i},{day}" for i in range(ROWS)]
+    first = int(day[-2:]) * ROWS
+    lines = [f"{i},p{i},{i / 10},{i},{day}" for i in range(first, first + ROWS)]
     return "\n".join(["id,person,amount,pieces,day", *lines]) + "\n"
 
 
@@ -70,25 +72,27 @@ def test_the_steps_of_a_day(source: Any) -> None:
         gate([TABLE], day)
     with counting() as publish:
         release([TABLE], day)
-    assert len(written) == 1
-    print(land, judge, publish)
-    assert land.jobs <= 12
-    assert land.statements <= 12
-    assert 0 < land.bytes_written <= 2 * len(csv("2020-01-02"))
-    assert judge.jobs <= 3
-    assert publish.jobs <= 3
-    assert publish.statements <= 3
+    assert 1 <= len(written) <= len(os.sched_getaffinity(0))  # one for each task that writes
+    assert land.jobs <= 9, land
+    assert land.statements <= 9, land
+    assert 0 < land.bytes_written <= 2 * len(csv("2020-01-02")), land
+    assert judge.jobs <= 3, judge
+    assert judge.statements <= 5, judge
+    assert publish.jobs <= 1, publish
+    assert publish.statements <= 2, publish
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_a_gate_of_twenty_rules_that_pass_is_one_job(many: bool, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_of_twenty_rules_that_pass_takes_three_jobs_at_most(
+    many: bool, source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if many:
         monkeypatch.setattr("lakehouse.uniqueness.MANY_ROWS", 0)
     assert len(TWENTY) == 20
     with counting() as found:
         result = check(STORED)
     assert not result.failures, result.summary()
-    assert found.jobs == 1
+    assert found.jobs <= 3, found
 
 
 def test_a_reader_lists_few_entries_of_a_long_log(source: Any) -> None:
