@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from lakehouse import monitoring, performance, promotion, retraining, training
-from lakehouse.drift import CATEGORICAL, NUMERIC, Bins
-from lakehouse.histograms import NAMES
+from lakehouse.histograms import count_in_memory
 from lakehouse.interval import Interval
 from lakehouse.metrics import metric
 from lakehouse.model_spec import ModelSpec
-from lakehouse.monitoring import ALL, SCORE, Measure, Reference
+from lakehouse.monitoring import ALL, SCORE, Measure
+from lakehouse.reference import Reference
 from lakehouse.retraining import Decision, Evidence
 
 
@@ -71,16 +70,7 @@ class Year:
         """
         if window not in self._references:
             rows, spec = self.rows(window, window), self.spec
-            numeric, categorical = spec.features.numeric, spec.features.categorical
-            bins = {name: numbers(rows[name], spec.monitoring.bins) for name in numeric}
-            bins |= {name: names(rows[name]) for name in categorical}
-            outcomes = rows[training.LABEL].astype("float64")
-            reference = Reference(
-                window=window, version=0, rows=len(rows), types=dict.fromkeys(spec.features.inputs, ""),
-                features=count(rows, bins), score=count(rows, {SCORE: numbers(rows[SCORE], 10)})[SCORE],
-                score_edges=numbers(rows[SCORE], performance.BINS).edges, mean_score=float(rows[SCORE].mean()),
-                mean_outcome=float(outcomes.mean()),
-            )  # fmt: skip
+            reference = Reference.of(rows, spec, window, version=0, types=dict.fromkeys(spec.features.inputs, ""))
             split = training.split(window, spec.training)
             fitted = float(self.rows(split.train)[training.LABEL].astype("float64").mean())
             tested = self.figures(self.rows(split.test, window), reference.score_edges, fitted)
@@ -98,9 +88,9 @@ class Year:
         reference, tested = self.reference(window)
         span = Interval(min(week.start, week.end - dt.timedelta(days=rules.window_days - 1)), week.end)
         rows = self.rows(span, window)
-        of_window = count(rows, reference.features)
-        of_week = count(self.rows(week), reference.features)
-        of_score = count(rows, {SCORE: reference.score})[SCORE]
+        of_window = count_in_memory(rows, reference.features)
+        of_week = count_in_memory(self.rows(week), reference.features)
+        of_score = count_in_memory(rows, {SCORE: reference.score})[SCORE]
         known = rows[rows[training.LABEL].notna()]
         found = {ALL: self.figures(known, reference.score_edges, reference.mean_outcome)}
         sizes = {ALL: len(known)}
@@ -206,51 +196,3 @@ def groups(rows: pd.DataFrame, spec: ModelSpec, edges: tuple[float, ...], consta
             sums[name] = per_row(y, p)
     found: pd.DataFrame = pd.DataFrame(sums).groupby(["bin", "decision", "positive"], as_index=False).sum()
     return found
-
-
-def numbers(values: pd.Series[Any], bins: int) -> Bins:
-    """Bins of a number, without counts.
-
-    Args:
-        values: Of the training snapshot.
-        bins: How many.
-    """
-    known = _floats(values)
-    known = known[~np.isnan(known)]
-    edges = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf")) if len(known) else []
-    return Bins(NUMERIC, edges=tuple(map(float, edges)))
-
-
-def names(values: pd.Series[Any]) -> Bins:
-    """Bins of a name, without counts.
-
-    Args:
-        values: Of the training snapshot.
-    """
-    return Bins(CATEGORICAL, values=tuple(sorted(map(str, values.value_counts().index[:NAMES]))))
-
-
-def count(rows: pd.DataFrame, bins: dict[str, Bins]) -> dict[str, Bins]:
-    """The same bins with the counts of some rows.
-
-    Args:
-        rows: With all of the columns.
-        bins: Column to its bins.
-    """
-    found = {}
-    for name, each in bins.items():
-        if each.kind == NUMERIC:
-            values = _floats(rows[name])
-            known = values[~np.isnan(values)]
-            place = np.searchsorted(each.edges, known, side="left")
-            counts = np.bincount(place, minlength=len(each.edges) + 1)
-        else:
-            known = rows[name].dropna()
-            place = known.map({value: n for n, value in enumerate(each.values)}).fillna(len(each.values))
-            counts = np.bincount(place.astype(int), minlength=len(each.values) + 1)
-        found[name] = replace(each, counts=tuple(map(int, counts)), nulls=len(rows) - len(known))
-    return found
-
-
-def _floats(values: pd.Series[Any]) -> Any:
-    return pd.to_numeric(values).to_numpy("float64", na_value=np.nan)

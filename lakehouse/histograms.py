@@ -1,49 +1,78 @@
-"""Counts in fixed bins, on the engine: one pass over the rows, and one small row comes back.
+"""Counts in fixed bins: what :mod:`lakehouse.drift` compares.
 
-What :mod:`lakehouse.drift` compares. The bins are made once, from a training snapshot.
+The bins are made once, from the rows in memory that a model was trained on. The rows of later days are counted on the
+engine: one pass, and one small row comes back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.drift import CATEGORICAL, NUMERIC, Bins
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyspark.sql import DataFrame
 
 NAMES = 30
 """So many of the most frequent names have a bin of their own."""
 
 
-def layout(frame: DataFrame, numeric: Sequence[str], categorical: Sequence[str], bins: int) -> dict[str, Bins]:
-    """Bins for columns, without counts: quantiles of numbers, the most frequent names.
+def of_numbers(values: pd.Series[Any], bins: int) -> Bins:
+    """Bins of a number, without counts: quantiles, fewer where many rows have one value.
 
     Args:
-        frame: The rows that the bins are made for.
-        numeric: Columns of numbers or booleans.
-        categorical: Columns of names.
-        bins: Bins of a number; fewer where many rows have one value.
+        values: Numbers or booleans; one that is missing is left out.
+        bins: How many.
     """
-    from pyspark.sql import functions as F
+    import numpy as np
 
-    shares = [place / bins for place in range(1, bins)]
-    found: dict[str, Bins] = {}
-    if numeric:
-        asked = [F.percentile_approx(F.expr(_number(name)), shares).alias(name) for name in numeric]
-        edges = frame.agg(*asked).collect()[0].asDict()
-        found |= {name: Bins(NUMERIC, edges=tuple(sorted(set(edges[name] or ())))) for name in numeric}
-    for name in categorical:
-        known = frame.where(F.col(name).isNotNull()).groupBy(name).count().orderBy(F.desc("count"), name).limit(NAMES)
-        found[name] = Bins(CATEGORICAL, values=tuple(sorted(str(row[0]) for row in known.collect())))
+    known = _floats(values)
+    known = known[~np.isnan(known)]
+    edges = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf")) if len(known) else ()
+    return Bins(NUMERIC, edges=tuple(map(float, edges)))
+
+
+def of_names(values: pd.Series[Any]) -> Bins:
+    """Bins of a name, without counts: the most frequent ones.
+
+    Args:
+        values: Names; one that is missing is left out.
+    """
+    counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    return Bins(CATEGORICAL, values=tuple(sorted(map(str, counts.index[:NAMES]))))
+
+
+def count_in_memory(rows: pd.DataFrame, bins: Mapping[str, Bins]) -> dict[str, Bins]:
+    """The same bins with the counts of some rows.
+
+    Args:
+        rows: With all of the columns.
+        bins: Column to its bins.
+    """
+    import numpy as np
+
+    found = {}
+    for name, each in bins.items():
+        if each.kind == NUMERIC:
+            values = _floats(rows[name])
+            known = values[~np.isnan(values)]
+            place = np.searchsorted(each.edges, known, side="left")
+            counts = np.bincount(place, minlength=len(each.edges) + 1)
+        else:
+            known = rows[name].dropna()
+            places = {value: n for n, value in enumerate(each.values)}
+            place = known.map(places).fillna(len(each.values)).to_numpy("int64")
+            counts = np.bincount(place, minlength=len(each.values) + 1)
+        found[name] = replace(each, counts=tuple(map(int, counts)), nulls=len(rows) - len(known))
     return found
 
 
 def count(frame: DataFrame, bins: Mapping[str, Bins]) -> dict[str, Bins]:
-    """The same bins with the counts of some rows.
+    """The same bins with the counts of some rows on the engine.
 
     Args:
         frame: The rows, with all of the columns.
@@ -77,6 +106,13 @@ def _conditions(name: str, bins: Bins) -> Iterator[str]:
     else:
         yield f"`{name}` is null"
         yield from (f"`{name}` = {_literal(value)}" for value in bins.values)
+
+
+def _floats(values: pd.Series[Any]) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    return pd.to_numeric(values).to_numpy("float64", na_value=np.nan)
 
 
 def _number(name: str) -> str:

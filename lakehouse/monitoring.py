@@ -5,15 +5,16 @@ Pure functions; :mod:`spark_jobs.monitor` counts and adds up on the engine.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.drift import GREEN, RED, YELLOW, Bins, Drift, compare
 from lakehouse.errors import LakeError
-from lakehouse.interval import Interval
-from lakehouse.model_spec import Monitoring
+
+if TYPE_CHECKING:
+    from lakehouse.model_spec import Monitoring
+    from lakehouse.reference import Reference
 
 ALL = "all"
 SCORE = "score"
@@ -42,60 +43,6 @@ class Measure:
     value: float | None
     reference: float | None = None
     verdict: str | None = None
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The training snapshot of a version, as counts.
-
-    Attributes:
-        window: Its days.
-        version: Delta version of the features table that it is of.
-        rows: How many rows it has.
-        types: Input column to its type.
-        features: Input column to its counts.
-        score: The version's scores of the same rows.
-        score_edges: Ends of the fine bins of the score.
-        mean_score: Of the same rows.
-        mean_outcome: Of those with an outcome; what the baseline predicts.
-    """
-
-    window: Interval
-    version: int
-    rows: int
-    types: dict[str, str]
-    features: dict[str, Bins]
-    score: Bins
-    score_edges: tuple[float, ...]
-    mean_score: float
-    mean_outcome: float
-
-    def to_json(self) -> str:
-        """What is kept beside the version."""
-        kept = vars(self) | {
-            "window": str(self.window),
-            "features": {name: bins.as_dict() for name, bins in self.features.items()},
-            "score": self.score.as_dict(),
-        }
-        return json.dumps(kept)
-
-    @classmethod
-    def from_json(cls, text: str) -> Reference:
-        """Inverse of :meth:`to_json`.
-
-        Args:
-            text: What was kept.
-        """
-        kept = json.loads(text)
-        return cls(
-            **kept
-            | {
-                "window": Interval.parse(kept["window"]),
-                "features": {name: Bins.from_dict(bins) for name, bins in kept["features"].items()},
-                "score": Bins.from_dict(kept["score"]),
-                "score_edges": tuple(kept["score_edges"]),
-            }
-        )
 
 
 def of_drift(

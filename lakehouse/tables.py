@@ -132,6 +132,23 @@ def rows(stored: str, version: int) -> int:
     return sum(count or 0 for count in log.get_add_actions(flatten=True).column("num_records").to_pylist())
 
 
+def types(stored: str, version: int) -> dict[str, str]:
+    """The columns of a version and their types, as Delta's log writes them: ``integer``, ``decimal(10,2)``.
+
+    Args:
+        stored: Name of an existing stored table.
+        version: One of its versions.
+    """
+    log = delta(stored, version)
+    if log is None:
+        raise LookupError(f"The table {stored} does not exist.")
+    fields = json.loads(log.schema().to_json())["fields"]
+    return {
+        field["name"]: field["type"] if isinstance(field["type"], str) else json.dumps(field["type"])
+        for field in fields
+    }
+
+
 def last_commit(stored: str) -> dict[str, Any]:
     """What the newest commit says of itself: ``version``, ``operation``, ``userMetadata``, metrics.
 

@@ -22,7 +22,7 @@ from lakehouse.errors import LakeError
 from lakehouse.importances import Importance, importances
 from lakehouse.interval import Interval
 from lakehouse.metrics import calibration_bins, metric
-from lakehouse.scoring import model_input, predict
+from lakehouse.scoring import SCORE, model_input, predict
 from lakehouse.search import SearchError, Trial, tune
 from lakehouse.uncertainty import intervals
 
@@ -356,6 +356,18 @@ def measure(part: pd.DataFrame, scores: Any, spec: ModelSpec, validation: float)
         calibration=tuple(calibration_bins(outcomes, scores)),
         intervals=found,
     )
+
+
+@threadpool_limits.wrap(limits=1)
+def scored(frame: pd.DataFrame, trained: Trained, spec: ModelSpec) -> pd.DataFrame:
+    """Rows with the scores that a training gives them.
+
+    Args:
+        frame: Outcome of :func:`training_frame`.
+        trained: The training.
+        spec: The model.
+    """
+    return frame.assign(**{SCORE: _score(trained.pipeline, frame, spec)})
 
 
 def _search(

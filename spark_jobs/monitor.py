@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import histograms, monitoring, monitoring_pages, ops, performance, registry, tables
-from lakehouse.engine import spark, sql
+from lakehouse.drift import Bins
+from lakehouse.engine import sql
 from lakehouse.interval import Interval
-from lakehouse.monitoring import ALL, Measure, NothingToMonitorError, Reference
+from lakehouse.monitoring import ALL, Measure, NothingToMonitorError
+from lakehouse.reference import ARTIFACT, Reference
 from lakehouse.release import released
-from lakehouse.scoring import SCORE, score_batches
+from lakehouse.scoring import SCORE
 from lakehouse.steps import step
-from spark_jobs.score import BATCH_ROWS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from lakehouse.release import Released
 
 LOG = "ops.model_metrics"
-REFERENCE = "monitoring/reference.json"
 
 
 def run(model: str, interval: Interval) -> dict[str, Any]:
@@ -51,6 +50,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
             raise NothingToMonitorError(f"{', '.join(missing)}: nothing is released. Score, gate and release first.")
         views = {name: _pinned(each) for name, each in needed.items() if each is not None}
         this.versions_in = {tables.next_table(n): each.version for n, each in needed.items() if each is not None}
+        types = tables.types(tables.next_table(spec.features.table), state[spec.features.table].version)
         predictions = views[spec.predictions_table]
         of_interval = interval.sql(spec.features.interval_column)
         who = sql(
@@ -67,7 +67,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         written = 0
         for row in who:
             version = registry.version(spec.name, row["model_version"])
-            measures = measure(spec, version, row["role"], interval, views)
+            measures = measure(spec, version, row["role"], interval, views, types)
             facts = {
                 "model_name": spec.name,
                 "model_version": version.version,
@@ -94,7 +94,12 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
 
 
 def measure(
-    spec: ModelSpec, version: ModelVersion, role: str, interval: Interval, views: dict[str, str]
+    spec: ModelSpec,
+    version: ModelVersion,
+    role: str,
+    interval: Interval,
+    views: dict[str, str],
+    types: dict[str, str],
 ) -> list[Measure]:
     """Everything that is told of a version and an interval.
 
@@ -104,16 +109,18 @@ def measure(
         role: What it was then.
         interval: The days.
         views: Tables, by the names that readers use, to what is read of them in a query.
+        types: Columns of the features table to their types.
     """
     rules, day = spec.monitoring, spec.features.interval_column
-    reference = reference_of(spec, version)
+    reference = reference_of(version)
     window = Interval(min(interval.start, interval.end - dt.timedelta(days=rules.window_days - 1)), interval.end)
     features = sql(f"select * from {views[spec.features.table]}")
-    types = {field.name: field.dataType.simpleString() for field in features.schema}
     # A column that is gone is told of as such, and cannot be counted.
     bins = {name: each for name, each in reference.features.items() if name in types}
     of_window = histograms.count(features.where(window.sql(day)), bins)
-    of_interval = of_window if window == interval else histograms.count(features.where(interval.sql(day)), bins)
+    # Of the interval itself only what is missing is asked.
+    nulls = {name: Bins(each.kind) for name, each in bins.items()}
+    of_interval = histograms.count(features.where(interval.sql(day)), nulls)
     newest = features.where(f"{day} <= date'{interval.end}'").agg({day: "max"}).collect()[0][0]
     stale = (interval.end - newest).days if newest else (interval.end - reference.window.end).days
 
@@ -129,46 +136,22 @@ def measure(
     return [*measures, *_of_outcomes(spec, version, reference, interval, scored, views)]
 
 
-def reference_of(spec: ModelSpec, version: ModelVersion) -> Reference:
-    """The counts of a version's training snapshot; made once, and kept with the run that trained it.
+def reference_of(version: ModelVersion) -> Reference:
+    """The counts of a version's training snapshot.
 
     Args:
-        spec: The model.
         version: Which.
+
+    Raises:
+        lakehouse.monitoring.NothingToMonitorError: None were kept when it was trained.
     """
-    text = registry.kept_text(version, REFERENCE)
-    if text is not None:
-        return Reference.from_json(text)
-    served = registry.fetch(version)
-    window = Interval.parse(version.tags["training_window"])
-    table, outcomes = (
-        f"{tables.next_table(name)} version as of {version.tags[f'version.{name}']}"
-        for name in (spec.features.table, spec.label.table)
-    )
-    inside = window.sql(spec.features.interval_column)
-    features = sql(f"select {', '.join(served.inputs)} from {table} where {inside}")
-    spark().conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
-    types = {field.name: field.dataType.simpleString() for field in features.schema}
-    scores = features.mapInArrow(partial(score_batches, model=served, kept=[]), f"{SCORE} double").cache()
-    bins = histograms.layout(features, served.numeric, served.categorical, spec.monitoring.bins)
-    of_score = histograms.layout(scores, [SCORE], [], spec.monitoring.bins)
-    fine = histograms.layout(scores, [SCORE], [], performance.BINS)[SCORE]
-    counted = histograms.count(features, bins)
-    mean = sql(f"select avg(cast({spec.label.column} as double)) from {outcomes} where {inside}").collect()[0][0]
-    reference = Reference(
-        window=window,
-        version=int(version.tags[f"version.{spec.features.table}"]),
-        rows=next(iter(counted.values())).rows,
-        types=types,
-        features=counted,
-        score=histograms.count(scores, of_score)[SCORE],
-        score_edges=fine.edges,
-        mean_score=scores.agg({SCORE: "avg"}).collect()[0][0],
-        mean_outcome=mean,
-    )
-    scores.unpersist()
-    registry.keep_text(version, REFERENCE, reference.to_json())
-    return reference
+    text = registry.kept_text(version, ARTIFACT)
+    if text is None:
+        raise NothingToMonitorError(
+            f"{version.name} version {version.version} has no {ARTIFACT} in its MLflow run {version.run_id}, "
+            f"so there is nothing to compare with. Train it again: lake train {version.name}."
+        )
+    return Reference.from_json(text)
 
 
 def _pinned(table: Released) -> str:

@@ -10,6 +10,7 @@ from lakehouse import column_lineage, ops, registry, roles, tables, training
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.promotion import ComparisonError
+from lakehouse.reference import ARTIFACT, Reference
 from lakehouse.release import NotReleasedError, released, user
 from lakehouse.steps import code_version, step
 
@@ -64,6 +65,12 @@ def run(
         pins = registry.Pins.of(spec, window, versions, release_id, code_version(), training.content_sha256(frame))
         version = registry.register(spec, trained, pins, this.run_id)
         this.versions_out = {f"models.{spec.name}": version.version}
+        pinned = versions[features.table]
+        snapshot = Reference.of(
+            training.scored(frame, trained, spec), spec, window, pinned,
+            tables.types(tables.next_table(features.table), pinned),
+        )  # fmt: skip
+        registry.keep_text(version, ARTIFACT, snapshot.to_json())
         by = by or user()
         roles.show(spec.name)
         # The same training again, or one that was killed on its way here.

@@ -145,7 +145,7 @@ class Harness:
         found = self.job.outcome()
         faults += differences(Outcome(before.hashes, found.models), found)
         made = set(found.models) - set(before.models)
-        if wrong := {row for row in made if row[0] == "version" and row[1:] != (MODEL, window.start, window.end, 1)}:
+        if wrong := {row for row in made if row[0] == "version" and row[1:] != (MODEL, str(window.start), str(window.end), 1)}:
             faults.append(f"the registry has got {wrong}, and not one version of {window}")
         if not any(row[0] == "version" for row in made):
             faults.append(f"the registry has no version of {window}")

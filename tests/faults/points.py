@@ -33,7 +33,7 @@ class Point:
 _WRITE = "lakehouse.tables.replace_interval"
 _OPS = "lakehouse.ops.append"
 _DBT = "dbt.adapters.spark.connections.PyhiveConnectionWrapper.execute"
-_FACTS = "`gold_next`.`fct_flights`"
+_FACTS = "into gold_next.fct_flights"
 _REGISTER, _FETCH = "lakehouse.registry.register", "lakehouse.registry.fetch"
 _GATE, _RECORD, _POINT = "lakehouse.gate.check_all", "lakehouse.release._record", "lakehouse.release._point"
 

@@ -12,7 +12,8 @@ from lakehouse import monitoring_pages
 from lakehouse.drift import NUMERIC, Bins
 from lakehouse.interval import Interval
 from lakehouse.model_spec import Monitoring
-from lakehouse.monitoring import Measure, Reference, of_data, of_drift, of_performance, of_scoring
+from lakehouse.monitoring import Measure, of_data, of_drift, of_performance, of_scoring
+from lakehouse.reference import Reference
 
 BINS = Bins(NUMERIC, edges=(0.0,), counts=(450, 450), nulls=100)
 REFERENCE = Reference(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from benchmarks import weekly
-from benchmarks.replay import Year, count, drive, names, numbers
+from benchmarks.replay import Year, drive
 from lakehouse import training
 from lakehouse.interval import Interval
 from lakehouse.metrics import metric
@@ -46,11 +45,3 @@ def test_the_figures_are_those_of_the_rows(tmp_path: Path) -> None:
     assert found["precision", "all"] == pytest.approx(metric("precision").of(y, p, MODEL.decision_threshold))
     assert found["rows", "all"] == len(rows) == 7 * 15
     assert found["null_share", "feature=destination"] == pytest.approx(rows["destination"].isna().mean())
-
-
-def test_rows_are_counted_in_the_bins_of_the_snapshot() -> None:
-    snapshot = pd.DataFrame({"x": [*range(100)], "name": ["a"] * 60 + ["b"] * 40})
-    bins = {"x": numbers(snapshot["x"], 4), "name": names(snapshot["name"])}
-    now = count(pd.DataFrame({"x": [0, 24, 25, 99, None], "name": ["a", "c", None, "b", "b"]}), bins)
-    assert (now["x"].counts, now["x"].nulls) == ((2, 1, 0, 1), 1)
-    assert (now["name"].values, now["name"].counts, now["name"].nulls) == (("a", "b"), (1, 2, 1), 1)
