@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import TECHNICAL_COLUMNS
-from lakehouse.contracts import Column as Declared
+from lakehouse.contracts.parts import Column as Declared
 from lakehouse.errors import LakeError
 from lakehouse.rules import applies, broken_rules
 

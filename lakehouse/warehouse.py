@@ -515,7 +515,7 @@ def _write_sources() -> None:
 
 def sources_yaml() -> str:
     """The properties file of the dbt sources, generated from the contracts."""
-    from lakehouse.contracts import dbt_sources
+    from lakehouse.contracts.for_dbt import dbt_sources
 
     properties = dbt_sources()
     for source in properties["sources"]:

@@ -21,7 +21,8 @@ def demo() -> None:
     """
     from infra.demo import main_job
     from lakehouse.airflow_client import AirflowClient
-    from lakehouse.cli import explain, print_rows
+    from lakehouse.cli.printing import print_rows
+    from lakehouse.cli.queries import explain
     from lakehouse.engine import sql
     from lakehouse.platform import lifecycle
 

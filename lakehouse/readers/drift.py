@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lakehouse.contracts import COLUMN_NAME, TECHNICAL_COLUMNS
+from lakehouse.contracts import TECHNICAL_COLUMNS
+from lakehouse.contracts.parts import COLUMN_NAME
 from lakehouse.readers import SourceError
 
 if TYPE_CHECKING:

@@ -21,10 +21,9 @@ def command() -> Any:
     """The whole ``lake`` command, as Click sees it."""
     import typer.main
 
-    from lakehouse import cli
+    from lakehouse.cli import command_line
 
-    cli._register()
-    return typer.main.get_command(cli.app)
+    return typer.main.get_command(command_line())
 
 
 def settings_table() -> str:

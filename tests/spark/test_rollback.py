@@ -219,7 +219,7 @@ def test_an_override_needs_a_bad_verdict_and_a_reason(three: list[int]) -> None:
 def test_a_query_sees_every_table_and_view_as_of_a_release(
     three: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lakehouse.cli import print_rows
+    from lakehouse.cli.printing import print_rows
 
     spark().sql("create schema if not exists silver").collect()
     spark().sql(f"create or replace view silver.airport_days as select _interval as day from {TABLE}").collect()

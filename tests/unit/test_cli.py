@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lakehouse import cli, contracts
+from lakehouse.cli.errors import first_lines
 
 Lake = Callable[..., tuple[int, str]]
 
@@ -111,6 +112,4 @@ def test_an_error_of_a_query_is_shown_without_plan_and_stack() -> None:
         "[TABLE_OR_VIEW_NOT_FOUND] There is no `gold`.`nope`. SQLSTATE: 42P01; line 1 pos 14;\n'Project [*]\n"
         "+- 'UnresolvedRelation [gold, nope]\n\n\nJVM stacktrace:\norg.apache.spark.sql.Error\n\tat x.y(Z.scala:1)"
     )
-    assert cli._first_lines(error) == (
-        "[TABLE_OR_VIEW_NOT_FOUND] There is no `gold`.`nope`. SQLSTATE: 42P01; line 1 pos 14"
-    )
+    assert first_lines(error) == ("[TABLE_OR_VIEW_NOT_FOUND] There is no `gold`.`nope`. SQLSTATE: 42P01; line 1 pos 14")

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lakehouse import column_lineage, ops, registry, warehouse
-from lakehouse.cli import app
+from lakehouse.cli import command_line
 from lakehouse.column_lineage import Edge, LineageError, Project, UnknownColumnError, downstream, upstream
 
 CASES = Path(__file__).parents[1] / "cases" / "column_lineage.csv"
@@ -294,7 +294,7 @@ def test_the_command_prints_json() -> None:
 
 
 def _lake(*arguments: str) -> str:
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(command_line(), arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
 

@@ -13,6 +13,7 @@ from open_data_contract_standard.model import OpenDataContractStandard
 
 from lakehouse import contracts
 from lakehouse.contracts import Contract, ContractError
+from lakehouse.contracts.for_dbt import dbt_sources
 from lakehouse.interval import Interval
 
 CASE = (Path(__file__).parents[1] / "cases" / "contracts" / "parcels.yaml").read_text()
@@ -246,7 +247,7 @@ def test_contracts_are_valid_by_the_standards_own_schema(path: Path) -> None:
 
 
 def test_dbt_sources_follow_from_the_contracts() -> None:
-    [source] = contracts.dbt_sources()["sources"]
+    [source] = dbt_sources()["sources"]
     assert (source["name"], source["schema"]) == ("bronze", "bronze")
     tables = {table["name"]: {column["name"]: column for column in table["columns"]} for table in source["tables"]}
     assert list(tables) == contracts.sources()

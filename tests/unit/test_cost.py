@@ -248,7 +248,7 @@ def test_the_time_of_a_child_that_has_ended_is_not_lost(process: Path) -> None:
 def test_the_command_adds_up_prices_and_warns(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lakehouse import cli
+    from lakehouse.cli import queries
 
     recorded(
         monkeypatch,
@@ -258,12 +258,12 @@ def test_the_command_adds_up_prices_and_warns(
     )
     monkeypatch.setattr(settings(), "cost_per_cpu_hour", 2.0)
     monkeypatch.setattr(settings(), "budgets", {"meteorology": 1.0})
-    cli.cost("model", Interval.parse("2026-03-01"), as_json=True)
+    queries.cost("model", Interval.parse("2026-03-01"), as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert [(each["name"], each["cost"], each["per_1000_predictions"]) for each in found["totals"]] == [
         ("flight_delay", 2.0, 1.0)
     ]
     assert found["warnings"] == ["meteorology has spent 2.00 EUR in 30 days: more than 1.00."]
-    cli.cost("owner", Interval.parse("2026-03-01"))
+    queries.cost("owner", Interval.parse("2026-03-01"))
     shown = capsys.readouterr().out
     assert "meteorology has spent 2.00 EUR" in shown

@@ -7,7 +7,8 @@ import pytest
 from pyspark.errors import PySparkRuntimeError
 from pyspark.errors.exceptions.connect import AnalysisException, SparkConnectException, SparkConnectGrpcException
 
-from lakehouse import cli, engine
+from lakehouse import engine
+from lakehouse.cli.errors import first_lines
 
 GONE = [
     SparkConnectException(errorClass="NO_ACTIVE_SESSION", messageParameters={}),
@@ -27,7 +28,7 @@ OTHER = [
 @pytest.mark.parametrize("error", GONE, ids=str)
 def test_an_engine_that_has_gone_away_is_called_that(error: Exception) -> None:
     assert engine.lost(error)
-    said = cli._first_lines(error)
+    said = first_lines(error)
     assert said.startswith("The Spark engine has gone away, or was started anew") and "lake status" in said
     assert "SESSION" not in said
 
@@ -35,4 +36,4 @@ def test_an_engine_that_has_gone_away_is_called_that(error: Exception) -> None:
 @pytest.mark.parametrize("error", OTHER, ids=str)
 def test_an_engine_that_was_asked_something_wrong_has_not_gone(error: Exception) -> None:
     assert not engine.lost(error)
-    assert cli._first_lines(error) == str(error)
+    assert first_lines(error) == str(error)

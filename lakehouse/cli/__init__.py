@@ -1,0 +1,53 @@
+"""The ``lake`` command: everything that Airflow runs can be run by hand, and the platform is managed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.metadata import entry_points
+
+import typer
+from pydantic import ValidationError
+
+from lakehouse.cli import alerts, development, queries, steps
+from lakehouse.cli.errors import expected, first_lines
+from lakehouse.platform import commands as platform
+from lakehouse.settings import UnknownSettingError
+
+
+def command_line() -> typer.Typer:
+    """Put the ``lake`` command together, with the commands of the platform and of every installed extension.
+
+    Returns:
+        The command. Its help lists panels and commands in the order in which they are added here.
+    """
+    app = typer.Typer(
+        name="lake",
+        help="Data lakehouse and batch-ML platform: run it, load it, query it.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
+    for commands in (steps, queries, alerts, development, platform):
+        commands.register(app)
+    for extension in entry_points(group="lakehouse.commands"):
+        extension.load()(app)
+    return app
+
+
+def main() -> None:
+    """Run the command line; an expected error is one clear message and exit code 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("lakehouse").setLevel(logging.INFO)
+    try:
+        lake = command_line()
+        lake()
+    except UnknownSettingError as error:
+        print(f"lake: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ValidationError as error:
+        print(f"lake: lake.toml or the environment has a wrong setting: {error}", file=sys.stderr)
+        sys.exit(2)
+    except expected() as error:
+        print(f"lake: {first_lines(error)}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,26 @@
+"""Which errors are told in one clear message, and what that says."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from lakehouse.errors import LakeError
+
+
+def expected() -> tuple[type[Exception], ...]:
+    """Errors whose message is enough: the platform's own and the engine's, which needs no stack trace either."""
+    engine = sys.modules.get("pyspark.errors")
+    return (LakeError, engine.PySparkException) if engine else (LakeError,)
+
+
+def first_lines(error: BaseException) -> str:
+    """What an error says, without the query's plan and the stacks of two languages."""
+    if "pyspark" in sys.modules:
+        from lakehouse.engine import GONE, lost, spark
+
+        if lost(error):
+            spark.cache_clear()  # whoever asks again gets a session of the new engine
+            return f"{GONE} Ask again; `lake status` shows whether it is back."
+    text = str(error).split("\n\nJVM stacktrace")[0]
+    return re.sub(r"(; line \d+ pos \d+);\n.*", r"\1", text, flags=re.DOTALL).strip()

@@ -1,0 +1,93 @@
+"""How the commands print what they have found: as tables, JSON, CSV or pages."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import json
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+
+def print_rows(
+    query: str, as_csv: bool = False, as_json: bool = False, limit: int = 100, release: int | None = None
+) -> None:
+    """Run a query and print its rows.
+
+    Args:
+        query: Spark SQL.
+        as_csv: Print CSV.
+        as_json: Print a JSON array of objects.
+        limit: Rows of a table that are printed at most; 0 prints all.
+        release: Read every table as it was right after this release.
+    """
+    from lakehouse.as_of import as_of
+    from lakehouse.engine import spark
+
+    if release is not None:
+        query = as_of(query, release)
+    result = spark().sql(query)
+    names = result.columns
+    complete = as_csv or as_json or limit == 0
+    rows = [dict(zip(names, row, strict=True)) for row in (result if complete else result.limit(limit + 1)).collect()]
+    if as_json:
+        print(json.dumps(rows, default=_plain, indent=2))
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_plain(value) for value in row.values()] for row in rows)
+    else:
+        print_table(names, rows if limit == 0 else rows[:limit])
+        if limit and len(rows) > limit:
+            print(f"Only the first {limit} rows are shown: use --limit, or --csv for all.", file=sys.stderr)
+
+
+def print_table(names: list[str], rows: list[dict[str, Any]]) -> None:
+    """Print a table; in full where the output is not a terminal."""
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")  # a name that does not fit goes on in the next line
+    for row in rows:
+        table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
+    console = Console()
+    # Piped into another program, a table is not cut to the width of a terminal that is not there.
+    console.print(table, crop=console.is_terminal, soft_wrap=not console.is_terminal)
+
+
+def show(
+    facts: dict[str, Any], tree: Tree, page: Callable[[dict[str, Any]], str], as_json: bool, html: Path | None
+) -> None:
+    """Print facts as a tree or as JSON, or write a page of them and print where it is."""
+    if html is not None:
+        from lakehouse import pages
+
+        pages.write(html, page(facts))
+        print(html)
+    elif as_json:
+        print(json.dumps(facts, default=_plain, indent=2))
+    else:
+        # Piped into another program, a line is not cut to the width of a terminal that is not there.
+        console = Console() if sys.stdout.isatty() else Console(width=10_000)
+        console.print(tree, highlight=False)
+
+
+def report(outcome: dict[str, Any]) -> None:
+    """Print what a step has done, as one line of JSON."""
+    print(json.dumps(outcome, default=str))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dt.datetime | dt.date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    if hasattr(value, "asDict"):
+        return value.asDict(recursive=True)
+    return value
