@@ -106,7 +106,7 @@ class Job:
             for schema in ("bronze", "gold", "ml", "quarantine")
             for row in self.platform.sql(f"show tables in {schema}")
         ]
-        return Outcome({name: self.content(name) for name in sorted(names)}, self._models())
+        return Outcome({name: self.content(name) for name in sorted(names)}, self.models())
 
     def content(self, table: str) -> str:
         """A hash of the rows of a table, without what names the run that made them.
@@ -117,7 +117,8 @@ class Job:
         columns = [row[0] for row in self.platform.sql(f"show columns in {table}") if row[0] not in OF_THE_RUN]
         return hashed(self.platform.sql(query_of(table, columns)))
 
-    def _models(self) -> list[tuple[Any, ...]]:
+    def models(self) -> list[tuple[Any, ...]]:
+        """Versions in the registry by what they were made from, and who is champion."""
         versions = self.platform.sql(
             "select 'version', model_name, window_start, window_end, count(*) from ops.models group by all order by all"
         )
