@@ -83,7 +83,7 @@ class Harness:
         self.folder = platform.home / "faults"
         self.folder.mkdir(exist_ok=True)
         self._queries = reader.queries(lambda table: [r[0] for r in platform.sql(f"show columns in {table}")])
-        self._variant = self._trainings = 0
+        self._variant = 0
         self._expected: dict[int, tuple[Outcome, dict[str, str]]] = {}
 
     def undisturbed(self) -> None:
@@ -135,10 +135,8 @@ class Harness:
         )
 
     def _try_training(self, point: Point) -> Result:
-        # Another window each time: a training that has been done is not done again.
-        window = Interval(FIRST_DAY + dt.timedelta(days=self._trainings), LAST_DAY)
-        self._trainings += 1
         before = self.job.outcome()
+        window = self._untrained(before)
         self._arm(point)
         started = time.monotonic()
         restarted = self.job.train(str(window))
@@ -155,6 +153,12 @@ class Harness:
         restarted += self.job.train(str(window))
         faults += differences(found, self.job.outcome())
         return Result(point.name, not faults, faults, time.monotonic() - started, restarted, 0, 0)
+
+    def _untrained(self, outcome: Outcome) -> Interval:
+        """Another window each time: a training that has been done is not done again."""
+        trained = {row[2] for row in outcome.models if row[0] == "version"}
+        days = (FIRST_DAY + dt.timedelta(days=number) for number in range(len(trained) + 1))
+        return next(Interval(day, LAST_DAY) for day in days if str(day) not in trained)
 
     def _arm(self, point: Point) -> None:
         for path in self.folder.glob("*"):
