@@ -167,6 +167,9 @@ def main_job(client: AirflowClient, say: Say) -> None:
                 one_broken_file(client, say)
             runs.all_of(arrived)
             runs.led_to("build_warehouse", day.isoformat())
+            if (tomorrow := day + dt.timedelta(days=1)) <= DAYS.end:
+                # It is known the day before. Released earlier, it would have the warehouse built once more.
+                runs.begin({"ingest_flight_schedule": tomorrow.isoformat()})
             runs.led_to(f"score_{MODEL}", day.isoformat())
 
 
