@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,24 @@ PAGES_OF_A_COPY = ("docs/how-to/add-a-model.md",)
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_work(platform: Platform, page: str) -> None:
     run(page, PROJECT, platform.environment)
+
+
+def test_all_trainings_and_scorings_of_the_history_are_made_again(platform: Platform) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.made_again"],
+        env=platform.environment,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    print(f"\n{len(outcomes)} were made again")
+    assert [each for each in outcomes if not each["equal"]] == []
+    assert sum("training" in each for each in outcomes) >= 2
+    assert len(outcomes) >= 12
 
 
 # Last, as the platform knows tables afterwards that its own checkout does not.
