@@ -51,8 +51,8 @@ def test_all_trainings_and_scorings_of_the_history_are_made_again(platform: Plat
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     print(f"\n{len(outcomes)} were made again")
     assert [each for each in outcomes if not each["equal"]] == []
-    assert sum("training" in each for each in outcomes) >= 2
-    assert len(outcomes) >= 12
+    assert sum("training" in each for each in outcomes) >= 1
+    assert len(outcomes) >= 8
 
 
 # Last, as the platform knows tables afterwards that its own checkout does not.
