@@ -38,6 +38,8 @@ def platform(home: Path) -> Iterator[Platform]:
     environment |= {"LAKE_HOME": str(home), "PYTHONPATH": str(INJECTED), **json.loads(kept.read_text())}
     started = Platform(home, environment, "")
     try:
+        # One that runs already may have been started without the means.
+        started.lake("down", check=False)
         subprocess.run([PROJECT / "lake", "demo"], env=environment, cwd=PROJECT, check=True)
         yield started
     finally:
