@@ -69,6 +69,8 @@ together.
             # Of the task that runs dbt; the tasks of the models only follow it.
             setup_operator_args={
                 "pool": tasks.ENGINE_POOL,
+                "pre_execute": tasks.hold_warehouse,
+                "post_execute": tasks.free_warehouse,
                 "env": {
                     **env,
                     **{name: f"{{{{ unchanged()['{name}'] }}}}" for name in ("DBT_MADE_FROM", "DBT_UNCHANGED")},

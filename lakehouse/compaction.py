@@ -128,6 +128,8 @@ def compact(table: str, run: Run) -> int | None:
     assert before is not None
     query = f"select * from {stored} version as of {before} where {chosen.days.sql(column)}"
     version = replace(stored, query, column, chosen.days, run, chosen.parts, {"compacted": before})
+    if version != before + 1:
+        undo(stored, version - 1, run, f"{table}: somebody has written version {version - 1} meanwhile")
     gone = {file.path for file in chosen.files}
     left = {file.path for file in data_files(stored, column, before)} - gone
     now = data_files(stored, column, version)

@@ -130,8 +130,7 @@ def data_files(stored: str, version: int) -> set[str]:
     log = tables.delta(stored, version)
     if log is None:
         raise DeltaError(f"The table {stored} does not exist.")
-    root = tables.location(stored).removeprefix("file://").rstrip("/") + "/"
-    return {uri.removeprefix("file://").removeprefix(root) for uri in log.file_uris()}
+    return set(log.get_add_actions(flatten=True).column("path").to_pylist())
 
 
 def expected(rows: Iterable[dict[str, Any]], version: int) -> Expected | None:

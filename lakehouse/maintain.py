@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from lakehouse import compaction, contracts, ops, registry, retention, tables
@@ -299,10 +300,16 @@ def _scored_on(stored: str, version: int) -> set[tuple[str, int]]:
     try:
         log = tables.delta(stored, version)
         assert log is not None
-        rows = log.to_pyarrow_dataset(filesystem=tables.filesystem(log)).to_table(columns=columns)
+        batches = log.to_pyarrow_dataset(filesystem=tables.filesystem(log)).to_batches(columns=columns)
+        found = {tuple(row.values()) for batch in batches for row in _distinct(batch, columns)}
     except (DeltaError, OSError) as error:
         raise _unreadable(stored, version, error) from error
-    return {(row["model_name"], row["release_id"]) for row in rows.group_by(columns).aggregate([]).to_pylist()}
+    return found
+
+
+def _distinct(batch: pa.RecordBatch, columns: list[str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pa.Table.from_batches([batch]).group_by(columns).aggregate([]).to_pylist()
+    return rows
 
 
 def _plan(table: str, versions: dict[int, list[str]], hours: int) -> Plan:

@@ -420,7 +420,10 @@ def create() -> list[str]:
         have = {field.name for field in log.schema().fields}
         if missing := [field for field in Schema.from_arrow(schema).fields if field.name not in have]:
             log.alter.add_columns(missing)
-    known = [f"create table if not exists {table} using delta location '{tables.location(table)}'" for table in SCHEMAS]
+    known = [
+        f"create table if not exists {table} using delta location {_literal(tables.location(table))}"
+        for table in SCHEMAS
+    ]
     return [*known, *(f"create or replace view {view} as {query}" for view, query in VIEWS.items())]
 
 

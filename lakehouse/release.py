@@ -210,7 +210,8 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
         NotAuditedError: A head has no gate verdict, or a bad one.
         WithdrawnError: What was written for the interval has been taken back.
     """
-    with step("release", ", ".join(sorted(names)), interval, writes=LOG) as run:
+    # Without the writers' locks, whoever writes next could take back what is just being released.
+    with writers(names), step("release", ", ".join(sorted(names)), interval, writes=LOG) as run:
         refuse_withdrawn(names, interval)
         state = released()
         audited = _audited()
@@ -425,13 +426,17 @@ def _record(
 
 def _next_id() -> int:
     with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
-        row = connection.execute("select nextval('release_id')").fetchone()
+        # A database that is younger than the tables, or was restored, must not give a number for the second time.
+        newest = max((row["release_id"] for row in history()), default=0)
+        row = connection.execute(
+            "select setval('release_id', greatest(nextval('release_id'), %s))", [newest + 1]
+        ).fetchone()
         assert row is not None
         return int(row[0])
 
 
 def _audited() -> dict[tuple[str, int], str]:
-    results = ops.read("ops.gate_results").select(["checked_at", "table_name", "version", "verdict"])
+    results = ops.read("ops.gate_results", ["checked_at", "table_name", "version", "verdict"])
     return {(row["table_name"], row["version"]): row["verdict"] for row in results.sort_by("checked_at").to_pylist()}
 
 

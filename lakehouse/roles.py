@@ -370,13 +370,15 @@ def register(spec: ModelSpec, version: ModelVersion, by: str, run: Run) -> dict[
 
 
 def show(name: str) -> None:
-    """Make the aliases in MLflow say what ``ops.model_events`` says; a run that was killed may have left them behind.
+    """Make MLflow say what ``ops.model_events`` says, where a run that was killed has left it behind.
 
     Args:
         name: The model.
     """
     log = events(name)
     if log:
+        newest = log[-1]
+        registry.set_reason(name, newest["model_version"], f"{newest['event']} {newest['reason']}")
         registry.set_alias(name, CHAMPION, _number(in_office(log)))
         registry.set_alias(name, CHALLENGER, challenging(log))
 
@@ -420,7 +422,6 @@ def _record(
     }
     run.check_lock()
     ops.append("ops.model_events", [row])
-    registry.set_reason(spec.name, version.version, f"{event} {reason}")
     show(spec.name)
     run.say("%s version %d: %s, %s", spec.name, version.version, event, reason)
     return row

@@ -145,7 +145,7 @@ class Crew:
         key = version.version, baseline
         if key not in self._loaded:
             try:
-                served = registry.fetch(version, baseline=baseline)
+                served = _fetched(version, baseline)
             except Exception as error:
                 if _unreachable(error):
                     raise
@@ -240,6 +240,18 @@ def blamed(error: BaseException, name: str) -> tuple[int, str] | None:
     """
     found = _FAILED.search(str(error))
     return (int(found[2]), found[3]) if found and found[1] == name else None
+
+
+def _fetched(version: ModelVersion, baseline: bool) -> ServedModel:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return registry.fetch(version, baseline=baseline)
+    except MlflowException as error:
+        if _unreachable(error):
+            raise
+    # It does not tell a file that is not there from one that the server failed to send just now.
+    return registry.fetch(version, baseline=baseline)
 
 
 def _unreachable(error: BaseException | None) -> bool:

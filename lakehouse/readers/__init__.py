@@ -45,6 +45,10 @@ class SourceError(LakeError):
         self.code = code
 
 
+class UnfinishedError(SourceError):
+    """A file was written while it was read: a moment later it is whole."""
+
+
 class UnfitRuleError(LakeError):
     """A rule of a suite cannot be asked of the values of its column."""
 
@@ -137,13 +141,13 @@ def check_unchanged(batch: Batch) -> None:
         batch: What was read.
 
     Raises:
-        SourceError: A file is not the one any more whose checksum was taken.
+        UnfinishedError: A file is not the one any more whose checksum was taken.
     """
     from lakehouse.readers import files
 
     for path, stamp in batch.stamps.items():
         if files.stamp(path) != stamp:
-            raise SourceError(
+            raise UnfinishedError(
                 f"{path} was changed while it was read. Nothing was replaced; run this again when its sender has "
                 "finished. A file should be uploaded under another name and then renamed.",
                 "changed_while_read",

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from lakehouse.interval import Interval
 
 
+FETCH_ROWS = 10_000
+"""Rows that the database sends at once."""
+
+
 def read(contract: Contract, interval: Interval) -> Batch:
     """Read the rows of an interval from a database table.
 
@@ -53,6 +57,8 @@ def read(contract: Contract, interval: Interval) -> Batch:
         .option("driver", "org.postgresql.Driver")
         .option("preferTimestampNTZ", False)
         .option("query", query)
+        # PostgreSQL's driver would put the whole answer into the engine's memory.
+        .option("fetchsize", FETCH_ROWS)
         .load()
     )
     try:
