@@ -323,7 +323,7 @@ def _tables() -> list[str]:
 
 def _table(name: str) -> str:
     """The table of an entry of ``dataset``: a model stands there by its name, or with a version."""
-    return name if "." in name or name in ("warehouse", "nothing") else f"models.{name.partition('@')[0]}"
+    return name if "." in name or name in ("warehouse", "the lake", "nothing") else f"models.{name.partition('@')[0]}"
 
 
 def _build_of(run: Mapping[str, Any]) -> str | None:

@@ -280,7 +280,7 @@ shared as (
         steps.*,
         case
             when parts.dataset is not null then parts.dataset
-            when contains(name, '.') or name in ('warehouse', 'nothing') then name
+            when contains(name, '.') or name in ('warehouse', 'the lake', 'nothing') then name
             else concat('models.', substring_index(name, '@', 1))
         end as table_name,
         coalesce(

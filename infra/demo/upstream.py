@@ -421,7 +421,8 @@ def demo_source(
     """Play the upstream systems: drop the flights data of 2013, one file per day and source.
 
     Schedules arrive the day before, actual flights and weather the day after, snapshots of planes, airlines
-    and airports on their day. Files that are there already are left alone.
+    and airports on their day. A file that is there with the same content is left alone; one with other content is
+    replaced.
     """
     if drop is None:
         from lakehouse.settings import settings

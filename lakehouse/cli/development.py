@@ -35,7 +35,11 @@ def docs(
     interval: Annotated[
         Interval | None,
         typer.Option(
-            "--interval", "-i", parser=parse_interval, metavar="DAY|FIRST/LAST", help="Days of the SQL shown."
+            "--interval",
+            "-i",
+            parser=parse_interval,
+            metavar="DAY|FIRST/LAST",
+            help="Days of the SQL shown; today without it.",
         ),
     ] = None,
 ) -> None:

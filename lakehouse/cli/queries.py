@@ -25,7 +25,9 @@ def sql(
     query: Annotated[str | None, typer.Argument(help="Spark SQL; an interactive prompt without it.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
-    limit: Annotated[int, typer.Option(help="Rows of a table that are printed at most; 0 prints all.")] = 100,
+    limit: Annotated[
+        int, typer.Option(help="Rows of a table that are printed at most, 100 without it; 0 prints all.")
+    ] = 100,
     release: Annotated[
         int | None, typer.Option(metavar="RELEASE", help="Every table as it was right after this release.")
     ] = None,
@@ -126,7 +128,7 @@ def impact(
 
 def releases(
     table: Annotated[str | None, typer.Argument(help="Only the releases of this table.")] = None,
-    limit: Annotated[int, typer.Option(help="How many of the newest.")] = 20,
+    limit: Annotated[int, typer.Option(help="How many of the newest; 20 without it.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
     """List what became visible, when, and why; a release is one set of tables."""
@@ -193,7 +195,10 @@ def lineage(
 
 
 def cost(
-    by: Annotated[Literal["table", "model", "owner", "step"], typer.Option(help="What to add up by.")] = "table",
+    by: Annotated[
+        Literal["table", "model", "owner", "step"],
+        typer.Option(help="What to add up by: table, model, owner or step; table without it."),
+    ] = "table",
     interval: Annotated[
         Interval | None,
         typer.Option(

@@ -69,7 +69,7 @@ def status() -> None:
 def logs(
     names: PartNames = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what is added.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines; 50 without it.")] = 50,
 ) -> None:
     """Show the logs of all parts, or of some."""
     from lakehouse.platform.errors import PlatformError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -47,7 +48,8 @@ def _row(name: str, variable: str, field: Any, project: Path) -> str:
     if default is None or default is PydanticUndefined:
         shown = "" if default is None else "empty"
     else:
-        shown = f"`{str(default).replace(str(project), '<checkout>')}`"
+        text = json.dumps(default) if isinstance(default, tuple) else str(default)
+        shown = f"`{text.replace(str(project), '<checkout>')}`"
     return f"| `{name}` | `{variable}` | {shown} | {field.description} |"
 
 

@@ -62,6 +62,7 @@ def record() -> None:
             ("train", "m", {}),
             ("reproduce", "m@1", {}),
             ("score", "ml.predictions_m", {"rows_out": 500}),
+            ("maintain", "the lake", {}),
         ]
     ):
         started = DAY + dt.timedelta(minutes=number)

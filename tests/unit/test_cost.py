@@ -73,6 +73,11 @@ def test_a_build_that_has_built_nothing_is_charged_to_the_warehouse() -> None:
     assert [each.table for each in cost.charges([run("build", "warehouse", status="failed")])] == ["warehouse"]
 
 
+def test_maintenance_is_about_no_model() -> None:
+    charged = cost.charges([run("maintain", "the lake")])
+    assert [(each.table, each.model) for each in charged] == [("the lake", None)]
+
+
 def test_runs_at_the_same_time_share_the_engine_and_nothing_else() -> None:
     """From 0 to 10 and from 5 to 15: half of each run's time is its own, and half of the rest."""
     found = cost.charges(

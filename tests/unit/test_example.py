@@ -1,4 +1,4 @@
-"""The example and the scaffold of a model: what they consist of is valid, trains, and beats the baseline."""
+"""The example and the scaffolds: what they consist of is valid; models train, and beat the baseline."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from lakehouse import contracts, registry, scaffold, suites, training
 from lakehouse.interval import Interval
@@ -81,3 +82,18 @@ def test_a_model_that_was_just_made_trains(monkeypatch: pytest.MonkeyPatch, tmp_
     trained = training.train(frame, registry.candidates(spec), spec, WINDOW, registry.search_spaces(spec))
     assert trained.selected == "logistic_regression"
     assert trained.compiled_reason.startswith("equal on")
+
+
+def test_a_table_that_was_just_made_declares_its_days_like_one_of_the_same_kind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(scaffold, "PROJECT_DIR", tmp_path)
+    _, properties, _ = scaffold.new_table("flights_per_day")
+
+    def declared(path: Path, name: str) -> dict[str, object]:
+        tables = yaml.safe_load(path.read_text("utf-8"))["models"]
+        meta = next(table["config"]["meta"] for table in tables if table["name"] == name)
+        return {key: meta[key] for key in ("replaces", "interval_column", "writes_days", "reads_days")}
+
+    proven = declared(PROJECT_DIR / "dbt" / "models" / "marts" / "marts.yml", "daily_delays_by_carrier")
+    assert declared(properties, "flights_per_day") == proven
