@@ -96,9 +96,7 @@ class Alert:
 
 def read() -> list[Alert]:
     """All alerts, the oldest first."""
-    rows = ops.read(LOG).sort_by("at").to_pylist()
-    # By the clock of another machine, an answer may be older than what it answers.
-    return fold(sorted(rows, key=lambda row: row["event"] != "raised"))
+    return fold(ops.read(LOG).sort_by("at").to_pylist())
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> list[Alert]:
@@ -108,7 +106,8 @@ def fold(events: Iterable[Mapping[str, Any]]) -> list[Alert]:
         events: Rows of ``ops.alerts``, the oldest first.
     """
     found: dict[int, Alert] = {}
-    for event in events:
+    # By the clock of another machine, an answer may be older than what it answers.
+    for event in sorted(events, key=lambda event: event["event"] != "raised"):
         number = event["alert_id"]
         match event["event"]:
             case "raised":

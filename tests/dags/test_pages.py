@@ -68,7 +68,9 @@ def test_every_route_asks_who_it_is(client: Any) -> None:
 
 def test_a_viewer_sees_the_pages_and_no_other_file(client: Any, token: Any, page: str) -> None:
     viewer = token("viewer")
-    assert client.get(page, headers=viewer).text == "<p>found</p>"
+    answer = client.get(page, headers=viewer)
+    assert answer.text == "<p>found</p>"
+    assert answer.headers["content-security-policy"] == "sandbox allow-scripts"  # it shows values of delivered files
     for path in PATHS:
         answer = client.get(path, headers=viewer)
         assert (answer.status_code, "No verdict yet" in answer.text) == (200, True)

@@ -65,6 +65,22 @@ def test_a_busy_table_and_a_lost_engine_are_tried_again(name: str) -> None:
         raise ConnectionError("engine is gone")
 
 
+def test_an_upload_that_is_under_way_is_waited_for() -> None:
+    from lakehouse.airflow.tasks import no_retry
+    from lakehouse.readers import UnfinishedError
+
+    with pytest.raises(UnfinishedError), no_retry():
+        raise UnfinishedError("it grows", "changed_while_read")
+
+
+def test_dbt_in_airflow_keeps_other_writers_of_gold_out(bag: Any) -> None:
+    from lakehouse.airflow import tasks
+
+    producer = bag.dags["build_warehouse"].get_task("dbt.dbt_producer_watcher")
+    assert producer._pre_execute_hook is tasks.hold_warehouse
+    assert producer._post_execute_hook is tasks.free_warehouse
+
+
 def test_a_missing_file_is_named_when_the_run_is_not_to_wait(lake_home: Any) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 

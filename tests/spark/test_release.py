@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import lakehouse
-from lakehouse import ops, release, suites, tables
+from lakehouse import locks, ops, release, suites, tables
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
 from lakehouse.locks import StaleWriterError, TableLockedError, writer
+from lakehouse.settings import settings
 from lakehouse.steps import job, step
 
 land = job("land")
@@ -108,6 +111,24 @@ def test_an_earlier_release_can_still_be_read() -> None:
     gate([TABLE], SECOND)
     release.release([TABLE], SECOND)
     assert len(lakehouse.read(TABLE, release_id=first)) == before
+
+
+def test_a_number_is_given_once_though_the_database_is_younger_than_the_tables() -> None:
+    newest = max(row["release_id"] for row in release.history())
+    with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
+        connection.execute("select setval('release_id', 1)")
+    land("airlines", SECOND)
+    gate([TABLE], SECOND)
+    assert release.release([TABLE], SECOND) == newest + 1
+    assert release.released()[TABLE].release_id == newest + 1
+
+
+def test_a_release_waits_for_who_writes_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    land("airlines", SECOND)
+    gate([TABLE], SECOND)
+    monkeypatch.setattr(locks, "writer", partial(writer, timeout_seconds=1))
+    with writer("bronze_next.airlines"), pytest.raises(TableLockedError, match=r"bronze_next\.airlines"):
+        release.release([TABLE], SECOND)
 
 
 def test_one_writer_at_a_time() -> None:

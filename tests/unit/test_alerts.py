@@ -53,6 +53,11 @@ def test_events_add_up_to_alerts() -> None:
     assert not first.unanswered and not second.unanswered
 
 
+def test_an_answer_by_a_clock_that_is_behind_counts() -> None:
+    [alert] = fold([event(1, "acknowledged", -5, by="ada"), event(1, "raised")])
+    assert alert.acknowledged_by == "ada"
+
+
 def test_severities_decide_who_is_told() -> None:
     alerts = [Alert(1, NOON, CRITICAL), Alert(2, NOON, WARNING)]
     routes = {"all": route(), "night": route(severities=["critical"]), "nobody": route(severities=["info"])}

@@ -165,12 +165,14 @@ def test_a_person_appoints_only_with_a_reason_and_for_days_the_version_has_not_s
     assert len(roles.events(NAME)) == 1
 
 
-def test_an_alias_that_was_left_behind_is_put_right(weak: training.Trained) -> None:
+def test_what_was_left_behind_in_the_registry_is_put_right(weak: training.Trained) -> None:
     version = contest(weak, FIRST, 1)
+    registry.set_reason(NAME, version.version, "of before")
     registry.set_alias(NAME, registry.CHAMPION, None)
     registry.set_alias(NAME, registry.CHALLENGER, version.version)
     roles.show(NAME)
     assert aliases() == {1: ("champion",)}
+    assert registry.version(NAME, 1).tags["role_reason"] == version.tags["role_reason"]
 
 
 def test_the_policy_of_the_model_decides(weak: training.Trained, good: training.Trained) -> None:
