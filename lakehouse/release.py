@@ -105,23 +105,31 @@ def pending(table: str) -> bool:
 def withdraw(table: str, run: Run) -> None:
     """Bring the stored table back to its released version, so that the next write starts from good rows.
 
-    Does nothing when there is nothing unreleased in it.
+    Does nothing when there is nothing unreleased in it, but for what a withdrawal that was killed has left to do.
 
     Args:
         table: Name that readers use.
         run: The step that does it.
     """
+    stored = tables.next_table(table)
     if pending(table):
         state = released().get(table)
         base = state.version if state else 0
-        stored = tables.next_table(table)
+        commits = list(tables.lineage(stored, since=base))
         # The oldest of the unreleased commits comes last: what it found is what goes with the released rows.
-        beside = {name: at for commit in tables.lineage(stored, since=base) for name, at in _goes_with(commit)}
-        tables.restore(stored, base, run)
-        for name, at in beside.items():
-            if tables.head(name) != at:
-                tables.restore(name, at, run)
+        beside = {name: at for commit in commits for name, at in _goes_with(commit)}
+        undone = [commit["run_id"] for commit in commits if "run_id" in commit]
+        tables.restore(stored, base, run, {"beside": beside, "undone": undone})
         run.say("%s: unreleased rows withdrawn, back at version %d", table, base)
+    elif tables.head(stored) is not None:
+        facts = tables.last_commit(stored)["userMetadata"]
+        beside, undone = facts.get("beside", {}), facts.get("undone", [])
+    else:
+        return
+    for name, at in beside.items():
+        # Not what has been written since.
+        if tables.last_commit(name)["userMetadata"].get("run_id") in undone:
+            tables.restore(name, at, run)
 
 
 def _goes_with(commit: dict[str, Any]) -> Iterable[tuple[str, int]]:

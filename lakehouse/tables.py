@@ -283,20 +283,21 @@ def replace_interval(
     return version
 
 
-def restore(stored: str, version: int, run: Run) -> None:
+def restore(stored: str, version: int, run: Run, also: dict[str, Any] | None = None) -> None:
     """Bring a stored table back to an earlier version, as a new commit.
 
     Args:
         stored: Name of the stored table.
         version: The version whose rows it shall have again.
         run: The step that restores.
+        also: What the commit is to say of itself besides.
     """
     run.check_lock()
     log = delta(stored)
     if log is None:
         raise LookupError(f"The table {stored} does not exist.")
     # A change of the log alone: the engine takes seconds for it, deltalake milliseconds.
-    commit = json.dumps(run.commit() | {"restored": version})
+    commit = json.dumps(run.commit() | {"restored": version} | (also or {}))
     log.restore(version, commit_properties=CommitProperties(custom_metadata={"userMetadata": commit}))
 
 

@@ -11,6 +11,7 @@ from lakehouse.audit import GateFailedError
 from lakehouse.batches import RejectedBatchError
 from lakehouse.override import override
 from lakehouse.rollback import rollback
+from lakehouse.steps import step
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
 from tests.spark.sources import new_source as new_source
 
@@ -51,6 +52,31 @@ def test_a_roll_back_takes_the_rows_in_quarantine_along_and_another_one_brings_t
     assert source.replay(NEXT)["rows_replayed"] == 1
     source.publish(NEXT)
     assert rows(source) == ([50, 60, 61, 62], [51])
+
+
+def test_a_withdrawal_that_was_killed_half_way_is_completed(new_source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = new_source("follow_withdrawal")
+    publish(source, DAY, 1, 500)
+    delivery(source, DAY, 1, 2)
+    source.land(DAY)  # is not released
+    restore = tables.restore
+
+    def killed(stored: str, *arguments: Any) -> None:
+        if stored.startswith("quarantine."):
+            raise KeyboardInterrupt
+        restore(stored, *arguments)
+
+    table = f"bronze.{source.name}"
+    with step("gate", table, None, writes=tables.next_table(table)) as run:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(tables, "restore", killed)
+            release.withdraw(table, run)
+        assert rows(source) == ([50], [])
+        release.withdraw(table, run)
+        assert rows(source) == ([50], [51])
+        head = tables.head(f"quarantine.{source.name}")
+        release.withdraw(table, run)
+        assert tables.head(f"quarantine.{source.name}") == head
 
 
 def test_a_replay_that_is_rolled_back_puts_its_rows_back_into_quarantine(new_source: Any) -> None:
