@@ -69,8 +69,7 @@ together.
             # Of the task that runs dbt; the tasks of the models only follow it.
             setup_operator_args={
                 "pool": tasks.ENGINE_POOL,
-                "pre_execute": tasks.hold_warehouse,
-                "post_execute": tasks.free_warehouse,
+                "pre_execute": tasks.hold_warehouse_at_first,
                 "env": {
                     **env,
                     **{name: f"{{{{ unchanged()['{name}'] }}}}" for name in ("DBT_MADE_FROM", "DBT_UNCHANGED")},
@@ -83,6 +82,8 @@ together.
             emit_datasets=False,
         ),
         operator_args={
+            "pre_execute": tasks.hold_warehouse,
+            "post_execute": tasks.free_warehouse,
             "env": env,
             "full_refresh": "{{ params.full_refresh }}",
             # The models' tasks are told by events; nobody reads what dbt would write beside.

@@ -65,7 +65,7 @@ def count_in_memory(rows: pd.DataFrame, bins: Mapping[str, Bins]) -> dict[str, B
         else:
             known = rows[name].dropna()
             places = {value: n for n, value in enumerate(each.values)}
-            place = known.map(places).fillna(len(each.values)).to_numpy("int64")
+            place = known.map(str).map(places).fillna(len(each.values)).to_numpy("int64")
             counts = np.bincount(place, minlength=len(each.values) + 1)
         found[name] = replace(each, counts=tuple(map(int, counts)), nulls=len(rows) - len(known))
     return found

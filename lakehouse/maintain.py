@@ -138,11 +138,10 @@ def maintain(
 def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
     """Delete the expired days of a table, put its small files together, and show readers the outcome."""
     stored, done = tables.next_table(table), {}
-    if releases.pending(table):
-        if tables.last_commit(stored)["userMetadata"].get("step") != run.step:
-            run.say("%s: has rows that have not been released, and is left as it is", table)
-            return {}
-        releases.withdraw(table, run)  # of a maintenance that was killed before it was released
+    if releases.pending(table) and tables.last_commit(stored)["userMetadata"].get("step") != run.step:
+        run.say("%s: has rows that have not been released, and is left as it is", table)
+        return {}
+    releases.withdraw(table, run)  # of a maintenance that was killed before its release, or half of another withdrawal
     source = tables.split(table)[1]
     if table.startswith("bronze.") and source in contracts.sources():
         first = retention.first_kept(contracts.load(source), today)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from lakehouse.interval import Interval
 
 
+WRITTEN_WHOLE = {"gold_next"}
+"""Layers whose tables are written together, under one lock."""
+
 LOG = "ops.releases"
 """What is visible. Its writer lock is held by whoever decides that, so that two cannot decide at once."""
 
@@ -118,17 +121,16 @@ def withdraw(table: str, run: Run) -> None:
         commits = list(tables.lineage(stored, since=base))
         # The oldest of the unreleased commits comes last: what it found is what goes with the released rows.
         beside = {name: at for commit in commits for name, at in _goes_with(commit)}
-        undone = [commit["run_id"] for commit in commits if "run_id" in commit]
-        tables.restore(stored, base, run, {"beside": beside, "undone": undone})
+        heads = {name: tables.head(name) for name in beside}
+        tables.restore(stored, base, run, {"beside": beside, "heads": heads})
         run.say("%s: unreleased rows withdrawn, back at version %d", table, base)
     elif tables.head(stored) is not None:
         facts = tables.last_commit(stored)["userMetadata"]
-        beside, undone = facts.get("beside", {}), facts.get("undone", [])
+        beside, heads = facts.get("beside", {}), facts.get("heads", {})
     else:
         return
     for name, at in beside.items():
-        # Not what has been written since.
-        if tables.last_commit(name)["userMetadata"].get("run_id") in undone:
+        if tables.head(name) == heads[name] != at:  # nobody has written since
             tables.restore(name, at, run)
 
 
@@ -390,8 +392,9 @@ def writers(names: Iterable[str]) -> Iterator[None]:
         names: Tables by the name that readers use.
     """
     stored = {tables.next_table(name) for name in names}
+    whole = {tables.split(name)[0] for name in stored} & WRITTEN_WHOLE
     with ExitStack() as stack:
-        for name in sorted(stored | {tables.split(name)[0] for name in stored}):
+        for name in sorted(stored | whole):
             stack.enter_context(locks.writer(name))
         yield
 

@@ -422,6 +422,7 @@ def _record(
     }
     run.check_lock()
     ops.append("ops.model_events", [row])
+    registry.set_reason(spec.name, version.version, f"{event} {reason}")
     show(spec.name)
     run.say("%s version %d: %s, %s", spec.name, version.version, event, reason)
     return row

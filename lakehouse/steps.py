@@ -7,17 +7,19 @@ import importlib
 import json
 import logging
 import os
+import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from lakehouse import engine, locks, openlineage, ops
 from lakehouse.interval import Interval
-from lakehouse.version import code_version
+from lakehouse.settings import PROJECT_DIR
 
 log = logging.getLogger("lakehouse")
 
@@ -154,6 +156,24 @@ def _lineage(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> Iter
         yield openlineage.started(part, whole)
         yield openlineage.ended(part, {}, parent=whole)
     yield openlineage.ended(row, run.details, run.assertions)
+
+
+@cache
+def code_version() -> str:
+    """The commit that the code is at, with ``+changed`` when files differ from it; else the package's version."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changed"],
+            cwd=PROJECT_DIR,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        from importlib.metadata import version
+
+        return version("lakehouse")
+    return described.stdout.strip()
 
 
 def job(name: str) -> Callable[..., Any]:

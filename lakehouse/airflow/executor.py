@@ -10,7 +10,6 @@ import time
 from airflow.executors.local_executor import LocalExecutor
 
 from lakehouse.airflow import quiet
-from lakehouse.version import code_version
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,6 @@ class WarmLocalExecutor(LocalExecutor):
         for library in LIBRARIES:
             importlib.import_module(library)
         quiet.calm()
-        code_version()  # kept for the tasks: this is the code that they run, whatever becomes of the checkout
         threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
         if threads:
             log.warning("Threads that tasks will not have after the fork: %s", ", ".join(threads))

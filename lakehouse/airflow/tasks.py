@@ -340,6 +340,16 @@ def hold_warehouse(_context: Context) -> None:
     _warehouse.enter_context(locks.writer("gold_next"))
 
 
+def hold_warehouse_at_first(context: Context) -> None:
+    """The same for the task that runs dbt, which leaves its later tries to the tasks of the models.
+
+    Args:
+        context: The task's context.
+    """
+    if context["ti"].try_number == 1:
+        hold_warehouse(context)
+
+
 def free_warehouse(_context: Context, _result: Any = None) -> None:
     """Let other writers of the gold tables in again.
 
@@ -379,8 +389,11 @@ def gate_warehouse(sources: dict[str, list[int]]) -> dict[str, int]:
     from lakehouse import warehouse
     from lakehouse.audit import gate as run
 
-    # Not one that only a person can put right: dbt, run once more here, does not tell a lost engine from other errors.
-    warehouse.record(interval, sources)
+    try:
+        warehouse.record(interval, sources)
+    except warehouse.DataTestFailedError as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    # Other errors are tried again: dbt, run once more here, does not tell a lost engine from them.
     with no_retry():
         return run(warehouse.stored_models(), interval)
 

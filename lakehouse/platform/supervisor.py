@@ -21,7 +21,6 @@ from lakehouse.platform import processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.platform.parts import Part, environment, parts
 from lakehouse.settings import PROJECT_DIR, setting_variables, settings
-from lakehouse.version import code_version
 
 START_SECONDS = 20
 HEALTH = "health"
@@ -266,10 +265,10 @@ def _environment_file() -> Path:
 
 
 def _settings_digest() -> str:
-    # In the configuration, so that the supervisor itself sees that settings or the code have changed.
+    # In the configuration, so that the supervisor itself sees which programs other settings have changed.
     database = settings().database_url  # a secret, which the settings do not write out
-    text = code_version() + settings().model_dump_json() + (database.get_secret_value() if database else "")
-    text += _environment_file().read_text()
+    text = settings().model_dump_json() + _environment_file().read_text()
+    text += database.get_secret_value() if database else ""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

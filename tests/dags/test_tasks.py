@@ -76,9 +76,14 @@ def test_an_upload_that_is_under_way_is_waited_for() -> None:
 def test_dbt_in_airflow_keeps_other_writers_of_gold_out(bag: Any) -> None:
     from lakehouse.airflow import tasks
 
-    producer = bag.dags["build_warehouse"].get_task("dbt.dbt_producer_watcher")
-    assert producer._pre_execute_hook is tasks.hold_warehouse
-    assert producer._post_execute_hook is tasks.free_warehouse
+    hooks = {
+        task.task_id: (task._pre_execute_hook, task._post_execute_hook)
+        for task in bag.dags["build_warehouse"].task_group.children["dbt"].iter_tasks()
+    }
+    done = hooks.pop("dbt.dbt_producer_watcher_done")
+    assert done == (None, None)
+    assert hooks.pop("dbt.dbt_producer_watcher") == (tasks.hold_warehouse_at_first, tasks.free_warehouse)
+    assert set(hooks.values()) == {(tasks.hold_warehouse, tasks.free_warehouse)}
 
 
 def test_a_missing_file_is_named_when_the_run_is_not_to_wait(lake_home: Any) -> None:

@@ -18,7 +18,8 @@ def main() -> None:
             outcome = job("reproduce_training")(name, version.version)
             print(json.dumps({"training": f"{name}@{version.version}", "equal": outcome["equal"]}), flush=True)
         # A version that was shown again, such as by a rollback, is one scoring.
-        scorings = {row["version"]: row for row in history() if row["table_name"] == spec.predictions_table}
+        shown = [row for row in history() if row["table_name"] == spec.predictions_table and row["interval_start"]]
+        scorings = {row["version"]: row for row in shown}
         for version_of_table, row in scorings.items():
             interval = Interval(row["interval_start"], row["interval_end"])
             outcome = job("reproduce_predictions")(name, interval, row["release_id"])
