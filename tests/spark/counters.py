@@ -23,12 +23,10 @@ class Count:
 
     Attributes:
         jobs: Spark jobs.
-        statements: Queries and commands that Spark's SQL has run, those that Delta runs for itself included.
         bytes_written: Bytes that tasks have written to tables.
     """
 
     jobs: int = -1
-    statements: int = -1
     bytes_written: int = -1
 
 
@@ -36,16 +34,16 @@ class Count:
 def counting() -> Iterator[Count]:
     """Count what the engine does in the block, whoever asks for it."""
     found = Count()
-    job, statement = _mark()
+    job = _mark()
     yield found
-    last_job, last_statement = _mark()
-    found.jobs, found.statements = last_job - job - 1, last_statement - statement - 1
+    last_job = _mark()
+    found.jobs = last_job - job - 1
     stages = {stage for each in _ask("jobs") if job < each["jobId"] < last_job for stage in each["stageIds"]}
     found.bytes_written = sum(stage["outputBytes"] for stage in _ask("stages") if stage["stageId"] in stages)
 
 
-def _mark() -> tuple[int, int]:
-    """The numbers of a job and its statement that are run for this alone; all before them have been told by then."""
+def _mark() -> int:
+    """The number of a job that is run for this alone; all before it have been told by then."""
     tag = f"mark-{uuid.uuid4().hex}"
     session = spark()
     session.addTag(tag)
@@ -56,13 +54,7 @@ def _mark() -> tuple[int, int]:
     for _ in range(PATIENCE * 10):
         jobs = [each["jobId"] for each in _ask("jobs") if any(tag in name for name in each.get("jobTags", ()))]
         if jobs:
-            statements = [
-                each["id"]
-                for each in _ask("sql?details=false&length=100000")
-                if not set(jobs).isdisjoint(each["successJobIds"])
-            ]
-            if statements:
-                return max(jobs), max(statements)
+            return max(jobs)
         time.sleep(0.1)
     raise TimeoutError(f"Spark has not told of the job {tag} in {PATIENCE} s.")
 
