@@ -25,7 +25,7 @@ NAME = "counted"
 TABLE, STORED = f"bronze.{NAME}", f"bronze_next.{NAME}"
 ROWS = 1000
 LANDING, GATE, RELEASE = 10, 5, 2
-"""Spark jobs, those that Delta runs for its log included; 8, 2 to 4, and none were counted. GX by itself takes ninety."""
+"""Spark jobs, those that Delta runs for its log included; 8, 2 to 4, and none were counted. By itself, GX takes 90."""
 TWENTY = [
     expect("table_row_count_to_be_between", min_value=1),
     expect("table_columns_to_match_set", column_set=["id", "day"], exact_match=False),
