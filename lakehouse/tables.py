@@ -113,6 +113,13 @@ def filesystem(log: DeltaTable) -> FileSystem | None:
     return SubTreeFileSystem(unquote(parts.path).rstrip("/"), LocalFileSystem())
 
 
+def _existing(stored: str, version: int | None = None) -> DeltaTable:
+    log = delta(stored, version)
+    if log is None:
+        raise LookupError(f"The table {stored} does not exist.")
+    return log
+
+
 def head(stored: str) -> int | None:
     """Newest version of a stored table, or None while it does not exist."""
     log = delta(stored)
@@ -126,9 +133,7 @@ def rows(stored: str, version: int) -> int:
         stored: Name of an existing stored table.
         version: One of its versions.
     """
-    log = delta(stored, version)
-    if log is None:
-        raise LookupError(f"The table {stored} does not exist.")
+    log = _existing(stored, version)
     return sum(count or 0 for count in log.get_add_actions(flatten=True).column("num_records").to_pylist())
 
 
@@ -139,9 +144,7 @@ def types(stored: str, version: int) -> dict[str, str]:
         stored: Name of an existing stored table.
         version: One of its versions.
     """
-    log = delta(stored, version)
-    if log is None:
-        raise LookupError(f"The table {stored} does not exist.")
+    log = _existing(stored, version)
     fields = json.loads(log.schema().to_json())["fields"]
     return {
         field["name"]: field["type"] if isinstance(field["type"], str) else json.dumps(field["type"])
@@ -155,9 +158,7 @@ def last_commit(stored: str) -> dict[str, Any]:
     Args:
         stored: Name of an existing stored table.
     """
-    log = delta(stored)
-    if log is None:
-        raise LookupError(f"The table {stored} does not exist.")
+    log = _existing(stored)
     entry = log.history(1)[0]
     return entry | {"version": log.version(), "userMetadata": _metadata(entry)}
 
@@ -232,9 +233,7 @@ def lineage(stored: str, since: int = -1) -> Iterator[dict[str, Any]]:
         stored: Name of an existing stored table.
         since: Leave out this version and what came before it.
     """
-    log = delta(stored)
-    if log is None:
-        raise LookupError(f"The table {stored} does not exist.")
+    log = _existing(stored)
     head = log.version()
     commits = log.history()
     version = head
@@ -293,9 +292,7 @@ def restore(stored: str, version: int, run: Run, also: dict[str, Any] | None = N
         also: What the commit is to say of itself besides.
     """
     run.check_lock()
-    log = delta(stored)
-    if log is None:
-        raise LookupError(f"The table {stored} does not exist.")
+    log = _existing(stored)
     # A change of the log alone: the engine takes seconds for it, deltalake milliseconds.
     commit = json.dumps(run.commit() | {"restored": version} | (also or {}))
     log.restore(version, commit_properties=CommitProperties(custom_metadata={"userMetadata": commit}))

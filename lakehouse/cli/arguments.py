@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,8 +39,16 @@ def _models() -> list[str]:
 
 SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a contract.", autocompletion=_sources)]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model folder.", autocompletion=_models)]
-IntervalOption = Annotated[
-    Interval,
-    typer.Option("--interval", "-i", parser=parse_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."),
-]
+
+
+def days_option(meaning: str) -> Any:
+    """The option ``--interval``.
+
+    Args:
+        meaning: Its help text.
+    """
+    return typer.Option("--interval", "-i", parser=parse_interval, metavar="DAY|FIRST/LAST", help=meaning)
+
+
+IntervalOption = Annotated[Interval, days_option("Day, or range of days.")]
 TableNames = Annotated[list[str], typer.Argument(metavar="TABLE", help="Such as gold.fct_flights.")]

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli.arguments import parse_interval
+from lakehouse.cli.arguments import days_option
 from lakehouse.interval import Interval
 from lakehouse.settings import PROJECT_DIR
 
@@ -34,13 +34,7 @@ def suggest(
 def docs(
     interval: Annotated[
         Interval | None,
-        typer.Option(
-            "--interval",
-            "-i",
-            parser=parse_interval,
-            metavar="DAY|FIRST/LAST",
-            help="Days of the SQL shown; today without it.",
-        ),
+        days_option("Days of the SQL shown; today without it."),
     ] = None,
 ) -> None:
     """Write dbt's documentation of the warehouse: models, columns, tests, SQL and the graph."""

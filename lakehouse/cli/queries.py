@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from lakehouse.cli.arguments import parse_interval, parse_version
+from lakehouse.cli.arguments import days_option, parse_interval, parse_version
 from lakehouse.cli.printing import print_rows, print_table, show
 from lakehouse.cli.prompt import prompt
 from lakehouse.interval import Interval
@@ -201,13 +201,7 @@ def cost(
     ] = "table",
     interval: Annotated[
         Interval | None,
-        typer.Option(
-            "--interval",
-            "-i",
-            parser=parse_interval,
-            metavar="DAY|FIRST/LAST",
-            help="Days on which the steps ran; the last 30 without it.",
-        ),
+        days_option("Days on which the steps ran; the last 30 without it."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:

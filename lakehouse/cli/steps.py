@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli.arguments import IntervalOption, ModelName, SourceName, TableNames, parse_interval, parse_version
+from lakehouse.cli.arguments import (
+    IntervalOption,
+    ModelName,
+    SourceName,
+    TableNames,
+    days_option,
+    parse_interval,
+    parse_version,
+)
 from lakehouse.cli.printing import print_table, report
 from lakehouse.interval import Interval
 
@@ -44,9 +52,7 @@ def release(
     names: Annotated[list[str] | None, typer.Argument(metavar="TABLE", help="Such as gold.fct_flights.")] = None,
     interval: Annotated[
         Interval | None,
-        typer.Option(
-            "--interval", "-i", parser=parse_interval, metavar="DAY|FIRST/LAST", help="Day, or range of days."
-        ),
+        days_option("Day, or range of days."),
     ] = None,
     override: Annotated[
         str | None,
@@ -151,13 +157,7 @@ def retrain(
     model: Annotated[str, typer.Argument(help="Name of a model folder.")],
     interval: Annotated[
         Interval | None,
-        typer.Option(
-            "--interval",
-            "-i",
-            parser=parse_interval,
-            metavar="DAY|FIRST/LAST",
-            help="Monitored days; the newest without it.",
-        ),
+        days_option("Monitored days; the newest without it."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only say what would be decided, and why.")] = False,
 ) -> None:
@@ -224,9 +224,7 @@ def reproduce(
     ] = False,
     interval: Annotated[
         Interval | None,
-        typer.Option(
-            "--interval", "-i", parser=parse_interval, metavar="DAY|FIRST/LAST", help="Days of the predictions."
-        ),
+        days_option("Days of the predictions."),
     ] = None,
     release: Annotated[
         int | None, typer.Option(metavar="RELEASE", help="The predictions that readers saw right after this release.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,13 +91,3 @@ def test_a_gate_of_twenty_rules_that_pass_takes_few_jobs(
         result = check(STORED)
     assert not result.failures, result.summary()
     assert found.jobs <= GATE, found
-
-
-def test_a_reader_lists_few_entries_of_a_long_log(source: Any) -> None:
-    for _ in range(3):
-        source.land("2020-01-02")
-    log = Path(tables.location(STORED).removeprefix("file://")) / "_delta_log"
-    names = sorted(path.name for path in log.iterdir() if path.suffix in (".json", ".parquet"))
-    checkpoints = [name for name in names if ".checkpoint" in name]
-    since = [name for name in names if name.endswith(".json") and (not checkpoints or name > checkpoints[-1][:20])]
-    assert len(since) <= 50
