@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -344,7 +345,7 @@ class Day:
         drop: Folder that the files are delivered to.
         suites: Folder of the expectations.
         root: Folder of the tables.
-        model: URI of the registered model, as MLflow has it.
+        model: URI of the version of the model in MLflow, such as ``models:/flight_delay/1``.
     """
 
     day: dt.date
@@ -431,8 +432,11 @@ class Day:
             kept = ["prediction_id", *CARRIED]
             lineage = {
                 "model_name": pa.scalar(MODEL),
-                "model_version": pa.scalar(about.registered_model_version, pa.int32()),
+                "model_version": pa.scalar(int(self.model.rpartition("/")[2]), pa.int32()),
                 "role": pa.scalar("champion"),
+                "run_id": pa.scalar(str(uuid.uuid4())),
+                # Nothing is numbered here but the versions of a table.
+                "release_id": pa.scalar(DeltaTable(self.root / "gold" / "flight_delay_features").version(), pa.int64()),
                 "scored_at": pa.scalar(dt.datetime.now(dt.UTC), pa.timestamp("us", "UTC")),
             }
             rows = features.to_arrow_reader(BATCH_ROWS)

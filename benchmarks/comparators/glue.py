@@ -109,7 +109,7 @@ def score(day: dt.date, model: str, root: Path) -> None:
 
     Args:
         day: The day.
-        model: URI of the registered model, as MLflow has it.
+        model: URI of the version of the model in MLflow, such as ``models:/flight_delay/1``.
         root: Folder of the tables.
     """
     import mlflow.sklearn
@@ -136,7 +136,7 @@ def score(day: dt.date, model: str, root: Path) -> None:
             "score",
             (F.col("score") >= about.metadata["decision_threshold"]).alias("decision"),
             F.lit(daily.MODEL).alias("model_name"),
-            F.lit(about.registered_model_version).cast("int").alias("model_version"),
+            F.lit(int(model.rpartition("/")[2])).cast("int").alias("model_version"),
             F.lit("champion").alias("role"),
             F.lit("").alias("run_id"),
             F.lit(0).cast("bigint").alias("release_id"),
