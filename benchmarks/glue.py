@@ -106,8 +106,10 @@ class Glue:
         day = warehouse.environment() | warehouse.build_environment(Interval(DAY, DAY))
         scratch = {"DBT_TARGET_PATH": str(self.root / "dbt"), "DBT_LOG_PATH": str(self.root / "dbt" / "logs")}
         self._dbt = {**os.environ, **day, **scratch, "DBT_SCHEMA_PREFIX": PREFIX}
+        # This process is a client of Spark Connect; those of the glue have sessions of their own.
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
         self._spark = {
-            **os.environ,
+            **clean,
             "JAVA_HOME": str(self.root / "java"),
             "PYTHONPATH": str(Path(__file__).parents[1]),
             "PYSPARK_PYTHON": sys.executable,

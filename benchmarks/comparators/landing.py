@@ -83,14 +83,14 @@ def land(
                 select {typed}, date '{day}' as _interval, '{name or path}' as _source_file, _source_row, raw
                 from (select _source_row, r as raw from ({read}) as r)
             )
-            select * exclude (raw), to_json(raw) as _raw,
-                list_filter([{broken}], lambda reason: reason is not null) as _reasons
-            from typed
+            select * exclude (raw), if(len(_reasons) > 0, to_json(raw)::varchar, null) as _raw
+            from (
+                select *, list_filter([{broken}], lambda reason: reason is not null) as _reasons from typed
+            )
         """)
         good = connection.sql("select * exclude (_raw, _reasons) from judged where len(_reasons) = 0")
         bad = connection.sql(
-            "select _interval, _source_file, _source_row, _raw::varchar as _raw, _reasons from judged "
-            "where len(_reasons) > 0"
+            "select _interval, _source_file, _source_row, _raw, _reasons from judged where len(_reasons) > 0"
         )
         for rows, folder in ((good, table), (bad, quarantine)):
             replace(folder, rows.to_arrow_reader(100_000), f"_interval = '{day}'")
