@@ -123,10 +123,10 @@ def measure(lake: Lake, size: str, pairs: int) -> Result:
             "(scores bit by bit); so are the verdict of each rule and the number of rows that break it. Columns that "
             "name the run are not.",
             "Both sides are warm, each in a process that has its libraries loaded. The script works for these tables "
-            "and this day only, and scores with the registered pipeline of scikit-learn; the platform with the compiled "
-            "form of it, where there is one. The script has no anomaly rules and no pages of verdicts, no record of runs "
-            "and lineage, no locks, and does not look for later days whose features would have to be built again. Its "
-            "release is a file that names versions. All of this makes the ratio worse for the platform.",
+            "and this day only, and scores with the registered pipeline of scikit-learn; the platform with its "
+            "compiled form, where there is one. The script has no anomaly rules and no pages of verdicts, no record of "
+            "runs and lineage, no locks, and does not look for later days whose features would have to be built again. "
+            "Its release is a file that names versions. All of this makes the ratio worse for the platform.",
         ),
     )
     return compare(
