@@ -4,7 +4,7 @@ from airflow.sdk import DAG, AssetAll, Param, PartitionedAssetTimetable, chain
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
-from lakehouse import contracts, warehouse
+from lakehouse import warehouse
 from lakehouse.airflow import tasks, watching
 from lakehouse.airflow.partitions import IntervalMapper
 from lakehouse.interval import Interval
@@ -12,10 +12,13 @@ from lakehouse.interval import Interval
 LAG_DAYS = {"identity": 0, "next_day": 1}
 
 gold = warehouse.stored_models()  # also sees to it that the manifest is up to date
+triggers = {
+    source: declared["config"]["meta"]["warehouse_trigger"] for source, declared in warehouse.declared_sources().items()
+}
 mappers = {
-    tasks.table_asset(contract.table): IntervalMapper(LAG_DAYS[contract.warehouse_trigger])
-    for contract in map(contracts.load, contracts.sources())
-    if contract.warehouse_trigger != "none"
+    tasks.table_asset(f"bronze.{source}"): IntervalMapper(LAG_DAYS[trigger])
+    for source, trigger in triggers.items()
+    if trigger != "none"
 }
 
 env = {

@@ -50,8 +50,7 @@ def find(
     """
     state = released(release_id)
     looked = []
-    for name in [model] if model else registry.models():
-        spec = registry.load(name)
+    for spec in [registry.load(model)] if model else registry.readable():
         if (seen := state.get(spec.predictions_table)) is None:
             continue
         looked.append(seen.table)

@@ -27,6 +27,9 @@ WATCHED = {
 }
 """Kind of model to the other metrics that are measured when ``model.yaml`` names none."""
 
+PREDICTIONS = "predictions_"
+"""What the name of a table of predictions begins with; that of the model follows."""
+
 _METRICS = {kind: sorted({*LOSSES[kind], *WATCHED[kind]}) for kind in LOSSES}
 
 
@@ -227,17 +230,17 @@ class ModelSpec(_Part):
     @property
     def predictions_table(self) -> str:
         """Released table of the model's predictions."""
-        return f"ml.predictions_{self.name}"
+        return f"ml.{PREDICTIONS}{self.name}"
 
     @property
     def shadow_table(self) -> str:
         """Table of what challengers would have predicted; it has no gate and no release."""
-        return f"ml_shadow.predictions_{self.name}"
+        return f"ml_shadow.{PREDICTIONS}{self.name}"
 
     @property
     def what_if_table(self) -> str:
         """Table of what any version would have predicted; it has no gate and no release."""
-        return f"ml_what_if.predictions_{self.name}"
+        return f"ml_what_if.{PREDICTIONS}{self.name}"
 
     def serves_from(self, window_end: dt.date) -> dt.date:
         """The first day that a version may score without knowing of its future.
@@ -301,11 +304,11 @@ def read_spec(path: Path) -> ModelSpec:
         InvalidModelError: The file is not YAML, a key is unknown, missing or of the wrong type; the message names
             the line.
     """
-    text = path.read_text()
     try:
+        text = path.read_text("utf-8")
         document = yaml.safe_load(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter of what is no UTF-8, or a day that does not exist
         mark = getattr(error, "problem_mark", None)
         raise InvalidModelError(f"{path}, line {mark.line + 1 if mark else 1}: is not YAML: {error}") from error
     try:

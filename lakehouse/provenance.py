@@ -395,7 +395,7 @@ def shape(table: str) -> Shape:
 
 def specs() -> dict[str, ModelSpec]:
     """Table of predictions to the model that makes them."""
-    return {spec.predictions_table: spec for spec in map(registry.load, registry.models())}
+    return {spec.predictions_table: spec for spec in registry.readable()}
 
 
 def days_of(first: dt.date, last: dt.date) -> frozenset[dt.date]:

@@ -174,6 +174,15 @@ def meta(table: str) -> dict[str, Any] | None:
     return None if node is None else dict(node["config"]["meta"])
 
 
+def declared_sources() -> dict[str, dict[str, Any]]:
+    """What the project knows of each source, as dbt's manifest has it: what its contract says, or said when last read.
+
+    Returns:
+        Source to its properties, ``columns`` and ``config`` among them.
+    """
+    return {node["name"]: node for node in _manifest()["sources"].values()}
+
+
 def inputs(table: str) -> list[str]:
     """The released tables that a model's query reads, directly or through the silver views.
 
@@ -384,9 +393,12 @@ def prepare(interval: Interval) -> list[str]:
     Returns:
         The tables that were brought back.
     """
+    from lakehouse import contracts
     from lakehouse.release import pending, withdraw
     from lakehouse.steps import step
 
+    for problem in contracts.problems().values():
+        log.warning("the warehouse is built with what this contract said before: %s", problem)
     stale = [table for table in stored_models() if pending(table)]
     if stale:
         with step("withdraw", ", ".join(stale), interval, writes="gold_next") as run:
@@ -514,10 +526,12 @@ def _write_sources() -> None:
 
 
 def sources_yaml() -> str:
-    """The properties file of the dbt sources, generated from the contracts."""
+    """The properties file of the dbt sources, generated from the contracts; of one that cannot be read, it stays."""
+    from lakehouse import contracts
     from lakehouse.contracts.for_dbt import dbt_sources
 
-    properties = dbt_sources()
+    before = yaml.load(SOURCES.read_text(), yaml.CSafeLoader) if contracts.problems() and SOURCES.exists() else None
+    properties = dbt_sources(before)
     for source in properties["sources"]:
         source["schema"] = "{{ env_var('DBT_SCHEMA_PREFIX', '') }}" + source["schema"]
         for table in source["tables"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+
+from lakehouse import contracts, registry, warehouse
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -48,6 +51,14 @@ MODELS = {
     "flight_delay_features",
 }
 
+
+def spoilt(path: Path, old: str, new: str) -> int:
+    """Write something wrong into a file; its line."""
+    text = path.read_text()
+    path.write_text(text.replace(old, new, 1))
+    return text[: text.index(old)].count("\n") + 1
+
+
 PARSE = """
 import json, runpy, sys, time
 import airflow.dag_processing.dagbag, airflow.timetables.trigger  # what the DAG processor has in memory anyway
@@ -62,6 +73,48 @@ print(json.dumps({"seconds": seconds, "heavy": sorted(heavy)}))
 
 def test_the_dags_are_exactly_these(bag: Any) -> None:
     assert set(bag.dags) == DAG_IDS
+
+
+def test_a_wrong_contract_or_model_takes_its_own_dags_away_and_is_named(
+    bag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    sources, models = tmp_path / "sources", tmp_path / "models"
+    shutil.copytree(contracts.SOURCES_DIR, sources)
+    shutil.copytree(registry.MODELS_DIR, models)
+    lines = {
+        "sources/flight_schedule.yaml": spoilt(
+            sources / "flight_schedule.yaml", "logicalType: string", "logicalType: strnig"
+        ),
+        "models/flight_delay_minutes/model.yaml": spoilt(
+            models / "flight_delay_minutes" / "model.yaml", "task: regression", "task: guessing"
+        ),
+    }  # fmt: skip
+    monkeypatch.setattr(contracts, "SOURCES_DIR", sources)
+    monkeypatch.setattr(registry, "MODELS_DIR", models)
+    contracts.load.cache_clear()
+    generated = warehouse.SOURCES.read_text()
+    try:
+        found = DagBag(DAGS)
+    finally:
+        contracts.load.cache_clear()
+    stages = ("train", "score", "promote", "monitor")
+    lost = {"ingest_flight_schedule", "replay_flight_schedule", *(f"{stage}_flight_delay_minutes" for stage in stages)}
+    assert set(found.dags) == DAG_IDS - lost
+    [(file, error)] = found.import_errors.items()
+    assert Path(file).name == "declarations.py"
+    for path, line in lines.items():
+        assert f"{path}, line {line}: " in error
+    assert "strnig" in error and "'classification' or 'regression'" in error
+    # The build goes on waiting for the source, and knows its columns.
+    assert waits_for(found) == waits_for(bag) >= {"bronze.flight_schedule"}
+    assert warehouse.SOURCES.read_text() == generated
+
+
+def waits_for(bag: Any) -> set[str]:
+    """The assets that lead to a build of the warehouse."""
+    return {asset.name for asset in bag.dags["build_warehouse"].timetable.asset_condition.objects}
 
 
 def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest: Path) -> None:

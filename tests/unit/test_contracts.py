@@ -257,3 +257,26 @@ def test_dbt_sources_follow_from_the_contracts() -> None:
     assert schedule["distance_miles"]["data_type"] == "int"
     assert list(schedule)[-3:] == ["_interval", "_source_file", "_source_row"]
     assert all(column["description"] for table in tables.values() for column in table.values())
+
+
+def test_a_wrong_contract_is_in_the_way_of_its_source_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = dbt_sources()
+    for path in contracts.SOURCES_DIR.glob("*.yaml"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "planes.yaml").write_text("apiVersion: v3.1.0\nkind: DataContract\nname: plans\n")
+    (tmp_path / "weather.yaml").write_text("[")
+    monkeypatch.setattr(contracts, "SOURCES_DIR", tmp_path)
+    contracts.load.cache_clear()
+    try:
+        assert [each.name for each in contracts.readable()] == [
+            "airlines",
+            "airports",
+            "flight_actuals",
+            "flight_schedule",
+        ]
+        assert list(contracts.problems()) == ["planes", "weather"]
+        assert "planes.yaml, line 3: name is 'plans'" in str(contracts.problems()["planes"])
+        assert dbt_sources(before) == before
+        assert {table["name"] for table in dbt_sources()["sources"][0]["tables"]}.isdisjoint(contracts.problems())
+    finally:
+        contracts.load.cache_clear()

@@ -115,6 +115,21 @@ def test_what_is_not_yaml_and_what_is_not_there(tmp_path: Path) -> None:
         registry.load("fligth_delay")
 
 
+def test_a_wrong_model_is_in_the_way_of_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edited(tmp_path)
+    for name, content in {"latin": b"name: caf\xe9\n", "no_day": b"name: 2013-02-30\n", "other": b"name: [\n"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.yaml").write_bytes(content)
+    monkeypatch.setattr(registry, "MODELS_DIR", tmp_path)
+    assert [spec.name for spec in registry.readable()] == [NAME]
+    assert list(registry.problems()) == ["latin", "no_day", "other"]
+    assert registry.of_predictions(f"ml.predictions_{NAME}") == registry.load(NAME)
+    for other in ("gold.fct_flights", "ml.predictions_nobody", f"ml.{NAME}", f"gold.predictions_{NAME}"):
+        assert registry.of_predictions(other) is None
+    with pytest.raises(InvalidModelError, match=r"other/model\.yaml, line 2"):
+        registry.of_predictions("ml.predictions_other")
+
+
 def test_a_dag_file_can_list_models_without_heavy_imports() -> None:
     code = (
         "import sys; from lakehouse import registry; [registry.load(m) for m in registry.models()]; "
