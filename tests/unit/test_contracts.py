@@ -189,6 +189,10 @@ WRONG = {
     ),
     "unknown delivery": (replaced("value: daily", "value: hourly"), "delivery is 'hourly'. Set it to one of: daily"),
     "no history": (replaced("  - property: historyStart\n    value: 2020-01-01\n", ""), "has no historyStart"),
+    "another way to write a day": (
+        replaced("2020-12-31", "20201231"),
+        "historyEnd is 20201231. Write a day as 2013-12-31",
+    ),
     "history ends first": (replaced("2020-12-31", "2019-12-31"), "2019-12-31 is before historyStart"),
     "day that does not exist": (
         replaced("2020-12-31", "2020-02-30"),
