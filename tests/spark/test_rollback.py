@@ -216,6 +216,13 @@ def test_an_override_needs_a_bad_verdict_and_a_reason(three: list[int]) -> None:
         override(passed, " ")
 
 
+def test_what_json_has_no_value_for_is_printed_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    from lakehouse.cli.printing import print_rows
+
+    print_rows("select x'00ff' as b, interval '25' hour as i, double('NaN') as n, map('a', 1.10BD) as m", as_json=True)
+    assert json.loads(capsys.readouterr().out) == [{"b": "00ff", "i": "1 day, 1:00:00", "n": None, "m": {"a": "1.10"}}]
+
+
 def test_a_query_sees_every_table_and_view_as_of_a_release(
     three: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
+import io
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from lakehouse import cli, contracts
+from lakehouse import cli, contracts, engine
 from lakehouse.cli.errors import first_lines
+from lakehouse.cli.printing import print_rows
 
 Lake = Callable[..., tuple[int, str]]
 
@@ -105,6 +112,39 @@ def test_completion_knows_commands_sources_and_models(typed: str, completed: set
         check=True,
     )
     assert set(done.stdout.split()) == completed
+
+
+def test_every_value_that_a_query_can_have_is_printed_as_json_and_as_csv(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pyspark.sql import Row
+
+    values = {
+        "binary": bytearray(b"\x00\xff"), "interval": dt.timedelta(days=1, seconds=5), "nan": float("nan"),
+        "infinite": float("-inf"), "number": 0.1, "decimal": Decimal("1.10"), "day": dt.date(2013, 3, 1), "text": "é",
+        "list": [1.5, float("nan"), Row(day=dt.date(2013, 3, 1))], "map": {dt.date(2013, 3, 1): b"a"}, "nothing": None,
+    }  # fmt: skip
+    result = SimpleNamespace(columns=list(values), collect=lambda: [Row(**values)])
+    monkeypatch.setattr(engine, "spark", lambda: SimpleNamespace(sql=lambda query: result))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    print_rows("select", as_json=True)
+    assert json.loads(capsys.readouterr().out, parse_constant=refuse) == [
+        {
+            "binary": "00ff", "interval": "1 day, 0:00:05", "nan": None, "infinite": None, "number": 0.1,
+            "decimal": "1.10", "day": "2013-03-01", "text": "é", "list": [1.5, None, {"day": "2013-03-01"}],
+            "map": {"2013-03-01": "61"}, "nothing": None,
+        }
+    ]  # fmt: skip
+    print_rows("select", as_csv=True)
+    [names, row] = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert dict(zip(names, row, strict=True)) == {
+        "binary": "00ff", "interval": "1 day, 0:00:05", "nan": "nan", "infinite": "-inf", "number": "0.1",
+        "decimal": "1.10", "day": "2013-03-01", "text": "é", "list": '[1.5, null, {"day": "2013-03-01"}]',
+        "map": '{"2013-03-01": "61"}', "nothing": "",
+    }  # fmt: skip
 
 
 def test_an_error_of_a_query_is_shown_without_plan_and_stack() -> None:
