@@ -14,7 +14,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import InvalidPartitionKeyError
-from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, BaseSensorOperator, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
@@ -552,9 +552,32 @@ def describe_override() -> str:
     )
 
 
-def approve_override() -> ApprovalOperator:
+class AskedOnce(HITLOperator):
+    """A question that is asked once: where nobody has answered in time, a retry does not ask again."""
+
+    unanswered: str
+    """What becomes of the matter then."""
+
+    def process_trigger_event_error(self, event: dict[str, Any]) -> None:
+        """Fail for good when the time is over.
+
+        Args:
+            event: What has ended the waiting.
+        """
+        if event["error_type"] == "timeout":
+            raise AirflowFailException(f"Nobody has answered within {self.response_timeout}. {self.unanswered}")
+        super().process_trigger_event_error(event)
+
+
+class Approval(AskedOnce, ApprovalOperator):
+    """The approval of an override."""
+
+    unanswered = "Nothing is published: trigger this DAG again."
+
+
+def approve_override() -> Approval:
     """Ask one of those who may decide it; without an approval nothing is published."""
-    return ApprovalOperator(
+    return Approval(
         task_id="approve",
         subject="Publish what the gate {{ params.gate_run }} has turned down?",
         body="{{ ti.xcom_pull(task_ids='describe_override') }}",

@@ -204,7 +204,9 @@ def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None
     assert [task.task_id for task in dag.topological_sort()] == ["describe_override", "approve", "override"]
     approve = dag.get_task("approve")
     assert [user["id"] for user in approve.assigned_users] == ["role:Admin", "role:Op"]
-    assert approve.response_timeout and not approve.defaults
+    assert approve.response_timeout.days == 1 and not approve.defaults
+    with pytest.raises(AirflowFailException, match=r"within 1 day, .* Nothing is published"):  # and no retry asks again
+        approve.execute_complete({}, {"error": "the timeout has passed", "error_type": "timeout"})
 
 
 def test_a_promotion_waits_for_one_of_those_who_may_decide_it(bag: Any) -> None:
