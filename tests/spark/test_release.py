@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from lakehouse.interval import Interval
 from lakehouse.locks import StaleWriterError, TableLockedError, writer
 from lakehouse.settings import settings
 from lakehouse.steps import job, step
+from tests.spark.orders import Orders
 
 land = job("land")
 TABLE = "bronze.airlines"
@@ -43,6 +46,28 @@ def test_readers_see_a_write_only_after_its_release() -> None:
     release.release([TABLE], SECOND)
     assert visible() == len(lakehouse.read(TABLE))
     assert release.released()[TABLE].version == landed["version"]
+
+
+def test_a_gate_that_fails_takes_nothing_back_while_a_build_writes(orders: Orders) -> None:
+    interval = orders.write("2013-01-01", carrier="'ZZ'")
+    head = tables.head(orders.stored)
+
+    def somebody_waits() -> bool:
+        with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
+            query = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            return connection.execute(query).fetchone() != (0,)
+
+    with ThreadPoolExecutor(1) as pool:
+        with writer("gold_next"):
+            gated = pool.submit(gate, [orders.table], interval)
+            deadline = time.monotonic() + 120
+            while not (gated.done() or somebody_waits()):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert not gated.done() and tables.head(orders.stored) == head
+        with pytest.raises(GateFailedError):
+            gated.result(timeout=120)
+    assert not release.pending(orders.table)
 
 
 def test_what_has_not_passed_a_gate_cannot_be_released() -> None:
