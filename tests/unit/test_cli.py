@@ -16,8 +16,9 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from lakehouse import cli, contracts, engine
+from lakehouse import cli, contracts, engine, registry, suites
 from lakehouse.cli.errors import first_lines
 from lakehouse.cli.printing import print_rows
 
@@ -63,6 +64,38 @@ def test_a_contract_that_is_no_yaml_is_named_with_its_line(lake: Lake, folder: P
     path.write_text(path.read_text().replace("schema:", "schema: [", 1))
     code, error = lake("land", "planes", "--interval", "2013-01-01")
     assert code == 1 and "planes.yaml" in error and "line" in error
+
+
+def test_check_names_what_is_wrong_with_contracts_models_and_suites(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def suite(**kwargs: object) -> str:
+        rules = [("expect_table_row_count_to_be_between", {"min_value": 1}),
+                 ("expect_column_values_to_be_between", {"column": "seats", "min_value": 1} | kwargs)]  # fmt: skip
+        return json.dumps(
+            {"name": "bronze.planes", "expectations": [{"type": kind, "kwargs": k} for kind, k in rules]}, indent=1
+        )
+
+    def check() -> tuple[int, str]:
+        outcome = CliRunner().invoke(cli.command_line(), ["check"], catch_exceptions=False)
+        return outcome.exit_code, outcome.stdout
+
+    path = tmp_path / "suites" / "bronze" / "planes.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(suite())
+    monkeypatch.setattr(suites, "SUITES_DIR", tmp_path / "suites")
+    monkeypatch.setattr(subprocess, "call", lambda *_, **__: 0)
+    code, said = check()
+    assert code == 0 and said.startswith(f"note: {path}:5: expectations[0].type: is decided for the table as a whole")
+    path.write_text(suite(strict_min="often"))
+    code, said = check()
+    assert code == 1 and f"{path}:15: expectations[1].kwargs.strict_min: " in said
+    path.write_text(suite())
+    (folder / "planes.yaml").write_text("[")
+    contracts.load.cache_clear()
+    monkeypatch.setattr(registry, "problems", lambda: {"x": "models/x/model.yaml, line 3: no"})
+    code, said = check()
+    assert code == 1 and "planes.yaml, line 2: not YAML" in said and "models/x/model.yaml, line 3: no" in said
 
 
 def test_an_unknown_source_is_refused_with_a_near_one(lake: Lake) -> None:
