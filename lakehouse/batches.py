@@ -5,7 +5,10 @@ Landing and replay share this, so that a row is judged the same way whenever it 
 
 from __future__ import annotations
 
+import datetime as dt
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import TECHNICAL_COLUMNS
@@ -14,7 +17,7 @@ from lakehouse.errors import LakeError
 from lakehouse.rules import applies, broken_rules
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, Row
 
     from lakehouse.contracts import Contract
     from lakehouse.rules import Rule
@@ -33,9 +36,27 @@ QUARANTINE = {
 RULE = "rule"
 """Code of a reason that is a broken rule of the suite."""
 
+MORE_DAYS = 5
+"""How many further days are named that a batch is rejected for."""
+
 MASK = "***"
 _FAULTS = "array<struct<code:string,text:string,column:string>>"
 _WHOLE_ROW = "*"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a batch is rejected whole.
+
+    Attributes:
+        code: ``all_rows_bad`` or ``below_mostly``.
+        why: Which rule, how many rows.
+        days: The days whose rows are the cause.
+    """
+
+    code: str
+    why: str
+    days: tuple[dt.date, ...]
 
 
 class RejectedBatchError(LakeError):
@@ -149,6 +170,8 @@ def is_bad() -> Column:
 def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
     """Count a judged batch in one pass: rows, bad rows, bad rows per critical rule, and rows per file.
 
+    Rows, bad rows and those of each rule are there for each of the ``days``, too.
+
     Args:
         judged: Outcome of :func:`judge`.
         suite: The table's suite.
@@ -163,7 +186,7 @@ def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
         return F.coalesce(F.sum(condition.cast("long")), F.lit(0))
 
     groups = (
-        judged.groupBy("_source_file")
+        judged.groupBy("_interval", "_source_file")
         .agg(
             F.count("*").alias("rows"),
             total(is_bad()).alias("bad"),
@@ -175,30 +198,59 @@ def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
         .collect()
     )
 
-    def sum_of(name: str) -> int:
-        return sum(int(group[name]) for group in groups)
+    def sums(groups: Collection[Row]) -> dict[str, Any]:
+        def sum_of(name: str) -> int:
+            return sum(int(group[name]) for group in groups)
 
-    broken = {label: rows for i, label in enumerate(labels) if (rows := sum_of(f"broken_{i}"))}
-    if rows := sum_of("unreadable"):
-        broken["the types of the contract"] = rows
-    counts = {
-        "rows": sum_of("rows"),
-        "bad": sum_of("bad"),
-        "broken": broken,
-        "considered": {label: sum_of(f"applies_{i}") for i, label in enumerate(labels)},
-        "files": {group["_source_file"]: int(group["rows"]) for group in groups},
-    }
-    return counts | {name: sum_of(f"more_{name}") for name in more}
+        broken = {label: rows for i, label in enumerate(labels) if (rows := sum_of(f"broken_{i}"))}
+        if rows := sum_of("unreadable"):
+            broken["the types of the contract"] = rows
+        return {
+            "rows": sum_of("rows"),
+            "bad": sum_of("bad"),
+            "broken": broken,
+            "considered": {label: sum_of(f"applies_{i}") for i, label in enumerate(labels)},
+            **{name: sum_of(f"more_{name}") for name in more},
+        }
+
+    files: Counter[str] = Counter()
+    days: defaultdict[dt.date, list[Row]] = defaultdict(list)
+    for group in groups:
+        files[group["_source_file"]] += int(group["rows"])
+        days[group["_interval"]].append(group)
+    return sums(groups) | {"files": dict(files), "days": {day: sums(days[day]) for day in sorted(days)}}
 
 
-def rejection(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:
-    """Code and text of why a batch is to be rejected whole, or None.
+def rejection(counts: dict[str, Any], suite: Suite, days: Collection[dt.date] | None = None) -> Rejection | None:
+    """Why a batch is to be rejected whole, or None.
+
+    Each day is judged by itself: what would be refused alone is not let in among many others.
 
     Args:
         counts: Outcome of :func:`count`.
         suite: The table's suite; a rule's ``mostly`` is the least share that must keep it of the rows that
             it applies to, which for most rules are those with a value.
+        days: The days that are judged; all without it.
     """
+    found = {
+        day: verdict
+        for day, of_day in counts["days"].items()
+        if (days is None or day in days) and (verdict := _verdict(of_day, suite))
+    }
+    if not found:
+        return None
+    (code, why), *_ = found.values()
+    if len(counts["days"]) > 1:
+        first, *more = found
+        why = f"of {first}, {why}"
+        if more:
+            shown = ", ".join(map(str, more[:MORE_DAYS])) + (", …" if len(more) > MORE_DAYS else ".")
+            why += f" {len(more)} more of its days are to be rejected: {shown}"
+    return Rejection(code, why, tuple(found))
+
+
+def _verdict(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:
+    """Code and text of why the rows of a day are not to be taken, or None."""
     rows = counts["rows"]
     if rows and counts["bad"] == rows:
         return "all_rows_bad", "not one row keeps the contract."
@@ -212,23 +264,29 @@ def rejection(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:
     return None
 
 
-def examples(judged: DataFrame, contract: Contract, suite: Suite, limit: int = 5) -> str:
+def examples(
+    judged: DataFrame, contract: Contract, suite: Suite, days: Collection[dt.date] | None = None, limit: int = 5
+) -> str:
     """The first bad rows of a batch, in words: file, row, reasons, values; those of personal columns masked.
 
     Args:
         judged: Outcome of :func:`judge`.
         contract: Says which columns are personal.
         suite: The table's suite.
+        days: Those whose rows are shown; all without it.
         limit: How many.
     """
+    from pyspark.sql import functions as F
+
     # What the contract does not know nobody has classified.
     personal = {name for name in judged.columns if not name.startswith("_")} - {
         column.name for column in contract.columns if not column.hidden
     }
     about = {rule.label: rule.columns for rule in suite.row_rules()}
     shown = list(dict.fromkeys(name for names in about.values() for name in names if name in judged.columns))
+    chosen = is_bad() if days is None else is_bad() & F.col("_interval").isin(*days)
     rows = (
-        judged.where(is_bad()).orderBy("_interval", "_source_file", "_source_row")
+        judged.where(chosen).orderBy("_interval", "_source_file", "_source_row")
         .select("_source_file", "_source_row", "_reasons", *shown).limit(limit).collect()
     )  # fmt: skip
     texts = []

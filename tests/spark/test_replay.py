@@ -10,7 +10,7 @@ import pytest
 from lakehouse import ops, tables
 from lakehouse.audit import GateFailedError
 from lakehouse.batches import RejectedBatchError
-from lakehouse.readers import UnfitRuleError
+from lakehouse.readers import SourceError, UnfitRuleError
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
 from tests.spark.sources import new_source as new_source
 
@@ -126,6 +126,30 @@ def test_a_batch_that_was_rejected_whole_replaces_what_was_there_of_its_day(new_
     before = heads(source)
     assert source.replay(DAY)["rows_replayed"] == 0
     assert heads(source) == before
+
+
+def test_a_day_of_a_range_is_judged_as_it_would_be_alone(new_source: Any) -> None:
+    source = new_source("replay_range")
+    days = ("2020-01-04", DAY, NEXT)
+    for day, amounts in zip(days, ((1, 1, 1, 500), (500, 500, 500, 1), (1,) * 20), strict=True):
+        first = int(day[-2:]) * 100
+        source.put(day, lines(*(f"{first + n},Ann,{amount},1,{day}" for n, amount in enumerate(amounts))))
+    whole = f"{days[0]}/{NEXT}"
+    for again in (source.land, source.replay):
+        with pytest.raises(
+            RejectedBatchError, match=rf"{whole}: of {DAY}, 3 of 4 rows break .*\(amount, 0\.\.100\)"
+        ) as e:
+            again(whole)
+        assert e.value.code == "below_mostly"
+        assert f"{DAY}.csv row 1" in str(e.value) and f"{days[0]}.csv" not in str(e.value)
+        assert source.rows() == [] and len(source.bad()) == 28
+    # The good days of it can be taken in.
+    assert source.replay(NEXT)["rows_out"] == 20
+    source.publish(NEXT)
+    assert source.replay(days[0])["rows_out"] == 3
+    source.put(DAY, HEADER)
+    with pytest.raises(SourceError, match=f"{DAY}.csv has no rows"):
+        source.land(whole)
 
 
 def test_uniqueness_is_judged_over_the_landed_rows_too(new_source: Any) -> None:
