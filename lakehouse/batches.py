@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.contracts.parts import Column as Declared
 from lakehouse.errors import LakeError
-from lakehouse.rules import applies, broken_rules
+from lakehouse.rules import NOT_NULL, applies, broken_rules, domain, is_about_values
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row
@@ -35,6 +35,8 @@ QUARANTINE = {
 }
 RULE = "rule"
 """Code of a reason that is a broken rule of the suite."""
+REQUIRED = "required"
+"""Code of a reason that is a value which is missing though the contract requires it."""
 
 MORE_DAYS = 5
 """How many further days are named that a batch is rejected for."""
@@ -115,7 +117,7 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
                 infinite, because("not_finite", F.lit(f"{name}: '"), shown, F.lit("' is not a finite number"))
             )
         if column.required:
-            why = why.when(value.isNull(), because("required", F.lit(f"{name}: is required and missing")))
+            why = why.when(value.isNull(), because(REQUIRED, F.lit(f"{name}: is required and missing")))
         return why
 
     malformed = F.array(
@@ -137,7 +139,8 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
 def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
     """Say of every row all that is wrong with it, in ``_reasons`` and ``_codes``.
 
-    A value that could not be read is null by now; rules about its column are not asked, all others are.
+    A value that could not be read is null by now; rules about its column are not asked, all others are. ``_unread``
+    and ``_missing`` name the columns whose value could not be read, or is missing though it is required.
 
     Args:
         parsed: Outcome of :func:`parse`.
@@ -145,19 +148,48 @@ def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
     """
     from pyspark.sql import functions as F
 
-    unread = parsed.withColumn("_unread", F.transform("_faults", lambda fault: fault["column"]))
+    def columns(condition: Callable[[Column], Column]) -> Column:
+        return F.transform(F.filter("_faults", condition), lambda fault: fault["column"])
+
+    faulty = parsed.withColumns(
+        {
+            "_unread": columns(lambda fault: fault["code"] != REQUIRED),
+            "_missing": columns(lambda fault: fault["code"] == REQUIRED),
+        }
+    )
 
     def known(rule: Rule) -> Column:
-        return ~F.arrays_overlap("_unread", F.array(*map(F.lit, (_WHOLE_ROW, *rule.columns))))
+        return ~(_among("_unread", _WHOLE_ROW, *rule.columns) | _among("_missing", *rule.columns))
 
-    judged = broken_rules(unread, rules, known=known)
+    judged = broken_rules(faulty, rules, known=known)
     return judged.select(
-        *(name for name in parsed.columns if name != "_faults"),
+        *(name for name in faulty.columns if name != "_faults"),
         F.concat(F.transform("_faults", lambda fault: fault["text"]), F.col("_broken")).alias("_reasons"),
         F.concat(
             F.transform("_faults", lambda fault: fault["code"]), F.transform("_broken", lambda _: F.lit(RULE))
         ).alias("_codes"),
     )
+
+
+def _among(array: str, *names: str) -> Column:
+    from pyspark.sql import functions as F
+
+    return F.arrays_overlap(array, F.array(*map(F.lit, names)))
+
+
+def _lost(rule: Rule) -> Column:
+    """The condition that is true for a judged row of which a rule about values has none to judge.
+
+    The value cannot be read, or it is missing though required, which is nothing to a rule that lets nulls pass.
+    """
+    from pyspark.sql import functions as F
+
+    if not is_about_values(rule):
+        return F.lit(False)
+    lost = _among("_unread", _WHOLE_ROW, *rule.columns)
+    if rule.type == NOT_NULL:
+        lost = lost | _among("_missing", *rule.columns)
+    return domain(rule) & lost
 
 
 def is_bad() -> Column:
@@ -192,7 +224,8 @@ def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
             total(is_bad()).alias("bad"),
             total(F.size(F.array_remove("_codes", RULE)) > 0).alias("unreadable"),
             *(total(F.array_contains("_reasons", label)).alias(f"broken_{i}") for i, label in enumerate(labels)),
-            *(total(applies(rule)).alias(f"applies_{i}") for i, rule in enumerate(rules)),
+            *(total(applies(rule) | _lost(rule)).alias(f"applies_{i}") for i, rule in enumerate(rules)),
+            *(total(_lost(rule)).alias(f"lost_{i}") for i, rule in enumerate(rules)),
             *(total(condition).alias(f"more_{name}") for name, condition in more.items()),
         )
         .collect()
@@ -210,6 +243,7 @@ def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
             "bad": sum_of("bad"),
             "broken": broken,
             "considered": {label: sum_of(f"applies_{i}") for i, label in enumerate(labels)},
+            "lost": {label: sum_of(f"lost_{i}") for i, label in enumerate(labels)},
             **{name: sum_of(f"more_{name}") for name in more},
         }
 
@@ -224,7 +258,8 @@ def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
 def rejection(counts: dict[str, Any], suite: Suite, days: Collection[dt.date] | None = None) -> Rejection | None:
     """Why a batch is to be rejected whole, or None.
 
-    Each day is judged by itself: what would be refused alone is not let in among many others.
+    Each day is judged by itself: what would be refused alone is not let in among many others. A value that cannot be
+    read keeps no rule about the values of its column; one that is missing though required does not keep not-null.
 
     Args:
         counts: Outcome of :func:`count`.
@@ -255,11 +290,13 @@ def _verdict(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:
     if rows and counts["bad"] == rows:
         return "all_rows_bad", "not one row keeps the contract."
     for rule in suite.row_rules():
-        broken, considered = counts["broken"].get(rule.label, 0), counts["considered"][rule.label]
+        considered, lost = counts["considered"][rule.label], counts["lost"][rule.label]
+        broken = counts["broken"].get(rule.label, 0) + lost
         if broken and (considered - broken) / considered < rule.mostly:
+            unread = f", {lost} of them because there is no value that can be read" if lost else ""
             return (
                 "below_mostly",
-                f"{broken} of {considered} rows break {rule.label}; at least {rule.mostly:.4%} must keep it.",
+                f"{broken} of {considered} rows break {rule.label}{unread}; at least {rule.mostly:.4%} must keep it.",
             )
     return None
 

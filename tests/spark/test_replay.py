@@ -152,6 +152,33 @@ def test_a_day_of_a_range_is_judged_as_it_would_be_alone(new_source: Any) -> Non
         source.land(whole)
 
 
+NAMED = expect("column_values_to_not_be_null", column="id", mostly=0.5)
+SHORT = expect("column_value_lengths_to_be_between", column="person", max_value=9, mostly=0.5)
+
+
+@pytest.mark.parametrize(
+    ("bad", "rule"),
+    [
+        ("{n},Ann,much,1,2020-01-05", "be_between(amount, 0..100)"),
+        ("{n},Ann,NaN,1,2020-01-05", "be_between(amount, 0..100)"),
+        ("{n},Ann,1,1", "be_between(amount, 0..100)"),  # a record that cannot be taken apart has no value at all
+        (",Ann,1,1,2020-01-05", "not_be_null(id)"),
+        ("one,Ann,1,1,2020-01-05", "not_be_null(id)"),
+    ],
+)
+def test_values_that_cannot_be_read_count_as_bad_ones(new_source: Any, bad: str, rule: str) -> None:
+    source = new_source("replay_unread")
+    source.rules(BOUNDS, NAMED, SHORT)
+    good = [f"{n},Ann,1,1,2020-01-05" for n in range(3)]
+    source.put(DAY, lines(*good, *(bad.format(n=n) for n in range(10, 13))))
+    assert source.land(DAY)["rows_quarantined"] == 3  # the half of them is good, as the rules demand
+    source.put(DAY, lines(*good[:2], *(bad.format(n=n) for n in range(10, 13))))
+    with pytest.raises(RejectedBatchError) as error:
+        source.land(DAY)
+    assert error.value.code == "below_mostly"
+    assert f"3 of 5 rows break expect_column_values_to_{rule}, 3 of them because" in str(error.value)
+
+
 def test_uniqueness_is_judged_over_the_landed_rows_too(new_source: Any) -> None:
     source = new_source("replay_unique")
     source.put(
@@ -213,11 +240,13 @@ def test_a_replay_that_was_killed_half_way_is_completed(new_source: Any, monkeyp
 def test_json_rows_are_replayed_as_they_were_read(new_source: Any) -> None:
     source = new_source("replay_json", "jsonl")
     good = '{"id": 1, "person": "Ann", "amount": 5, "pieces": 1, "day": "2020-01-05"}\n'
-    source.put(DAY, good + good.replace("1, ", "2, ").replace("5,", "500.25,") + '{"id": 3\n')
+    source.put(
+        DAY, good + good.replace("1, ", "4, ") + good.replace("1, ", "2, ").replace("5,", "500.25,") + '{"id": 3\n'
+    )
     assert source.land(DAY)["rows_quarantined"] == 2
     source.rules(UNIQUE, WIDE)
     assert source.replay(DAY)["rows_replayed"] == 1
-    assert source.rows("id, amount, _source_row")[1] == {"id": 2, "amount": 500.25, "_source_row": 2}
+    assert source.rows("id, amount, _source_row")[2] == {"id": 2, "amount": 500.25, "_source_row": 3}
 
 
 def test_nothing_in_quarantine_is_nothing_to_do(new_source: Any) -> None:

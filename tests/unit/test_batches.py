@@ -15,7 +15,7 @@ FIRST = dt.date(2013, 1, 1)
 
 def of_a_day(rows: int, broken: int = 0, **more: Any) -> dict[str, Any]:
     facts = {"rows": rows, "bad": broken, "broken": {RULE.label: broken}, "considered": {RULE.label: rows}}
-    return facts | more
+    return facts | {"lost": {RULE.label: 0}} | more
 
 
 def counted(*days: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +36,15 @@ def test_the_other_wrong_days_are_named_too() -> None:
     assert found.why == (
         "of 2013-01-01, not one row keeps the contract. 7 more of its days are to be rejected: 2013-01-03, 2013-01-04, "
         "2013-01-05, 2013-01-06, 2013-01-07, …"
+    )
+
+
+def test_a_value_that_cannot_be_read_does_not_keep_a_rule() -> None:
+    assert rejection(counted(of_a_day(70, 2, bad=3, lost={RULE.label: 1})), SUITE) is None
+    found = rejection(counted(of_a_day(70, 2, bad=4, lost={RULE.label: 2})), SUITE)
+    assert found is not None
+    assert found.why.startswith(
+        f"4 of 70 rows break {RULE.label}, 2 of them because there is no value that can be read;"
     )
 
 
