@@ -195,6 +195,25 @@ def test_a_json_line_with_an_unknown_key_is_quarantined(altered: Callable[..., P
     assert [row["_codes"] for row in bad] == [["unknown_key"], ["not_json"]]
 
 
+def test_a_delivery_without_rows_empties_its_day_where_the_contract_allows_it(new_source: Any) -> None:
+    source = new_source("nothing_today")
+    source.contract(empty=True)
+    header = "id,person,amount,pieces,day\n"
+    for day in ("2020-01-01", "2020-01-02"):
+        source.put(day, f"{header}{day[-1]},Ann,1,1,{day}\n8,Ann,500,1,{day}\n")
+    source.land("2020-01-01/2020-01-02")
+    source.publish("2020-01-01/2020-01-02")
+    source.put("2020-01-02", header)
+    outcome = source.land("2020-01-02")
+    assert (outcome["rows_in"], outcome["rows_out"], outcome["rows_quarantined"]) == (0, 0, 0)
+    source.publish("2020-01-02")
+    assert [row["id"] for row in source.rows("id", f"bronze.{source.name}")] == [1]
+    assert [row["_source_row"] for row in source.bad()] == [2]
+    source.contract(empty=False)
+    with pytest.raises(SourceError, match=r"nothing_today_2020-01-02\.csv has no rows"):
+        source.land("2020-01-02")
+
+
 def test_an_invalid_suite_is_named_and_nothing_changes(new_source: Any) -> None:
     source = new_source("suite_spoilt")
     source.put("2020-01-01", "id,person,amount,pieces,day\n1,Ann,1,1,2020-01-01\n")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
 from lakehouse import ops, tables
@@ -88,8 +90,6 @@ def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reaso
 
 
 def ops_is(source: Source, step: str) -> Any:
-    import pyarrow.compute as pc
-
     return (pc.field("dataset") == f"bronze.{source.name}") & (pc.field("step") == step)
 
 
@@ -177,6 +177,29 @@ def test_values_that_cannot_be_read_count_as_bad_ones(new_source: Any, bad: str,
         source.land(DAY)
     assert error.value.code == "below_mostly"
     assert f"3 of 5 rows break expect_column_values_to_{rule}, 3 of them because" in str(error.value)
+
+
+def test_five_bad_rows_are_shown_of_many(new_source: Any) -> None:
+    source = new_source("replay_five")
+    source.put(DAY, lines("1,Ann,5,1,2020-01-05", *(f"{n},Ann,50{n},1,2020-01-05" for n in range(2, 10))))
+    with pytest.raises(RejectedBatchError, match="8 of 9 rows break") as error:
+        source.land(DAY)
+    shown = re.findall(r"csv row (\d+): \S+\(amount, 0\.\.100\) \(amount = (\d+)\.0\)", str(error.value))
+    assert shown == [(str(n), f"50{n}") for n in range(2, 7)]
+    assert len(source.bad()) == 9
+
+
+def test_what_is_less_than_critical_is_landed_and_recorded(new_source: Any) -> None:
+    source = new_source("replay_severities")
+    source.rules(UNIQUE, *(BOUNDS | {"severity": severity, "kwargs": {**BOUNDS["kwargs"], "max_value": limit}}
+                           for severity, limit in (("warning", 100), ("info", 99))))  # fmt: skip
+    source.put(DAY, lines(*(f"{n},Ann,500,1,2020-01-05" for n in range(5))))
+    assert source.land(DAY)["rows_quarantined"] == 0
+    source.publish(DAY)
+    found = ops.read("ops.gate_results").filter(pc.field("table_name") == f"bronze.{source.name}").to_pylist()
+    assert {(row["severity"], row["success"], row["unexpected_count"], row["verdict"]) for row in found} == {
+        ("critical", True, 0, "passed"), ("warning", False, 5, "passed"), ("info", False, 5, "passed"),
+    }  # fmt: skip
 
 
 def test_uniqueness_is_judged_over_the_landed_rows_too(new_source: Any) -> None:
