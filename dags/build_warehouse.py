@@ -89,6 +89,7 @@ together.
             "post_execute": tasks.free_warehouse,
             "env": env,
             "full_refresh": "{{ params.full_refresh }}",
+            "dbt_runner_callbacks": [warehouse.fence],
             # The models' tasks are told by events; nobody reads what dbt would write beside.
             "dbt_cmd_global_flags": ["--no-write-json", "--log-level-file", "none"],
         },

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lakehouse import locks
 from lakehouse.errors import LakeError
 from lakehouse.settings import PROJECT_DIR, settings
 
@@ -567,12 +568,28 @@ def _invoke(command: list[str], variables: dict[str, str] | None = None, *, say:
     from dbt.cli.main import dbtRunner
 
     with _environment(variables or {}):
-        outcome = dbtRunner(callbacks=[_say] if say else []).invoke(
+        outcome = dbtRunner(callbacks=[fence, *([_say] if say else [])]).invoke(
             ["--log-level", "none", *command, "--profile", PROFILE, "--target", TARGET]
         )
+    locks.check_held("gold_next")  # says in its own words what dbt has failed with
     if outcome.exception is not None:
         raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
     return outcome.result
+
+
+def fence(event: Any) -> None:
+    """Send no statement to the engine any more when another writer has taken over the gold tables.
+
+    dbt calls this with each of its events. Right before a statement, in the thread that sends it, there is one.
+
+    Args:
+        event: What dbt does.
+
+    Raises:
+        lakehouse.locks.StaleWriterError: This process has held the lock of the gold tables, and has lost it.
+    """
+    if event.info.name == "SQLQuery":
+        locks.check_held("gold_next")
 
 
 def _say(event: Any) -> None:

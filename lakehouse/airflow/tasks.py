@@ -7,6 +7,7 @@ the tasks, so that a DAG file is parsed in milliseconds.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -329,15 +330,21 @@ def prepare() -> dict[str, list[int]]:
 _warehouse = ExitStack()
 
 
-def hold_warehouse(_context: Context) -> None:
+def hold_warehouse(context: Context) -> None:
     """Keep every other writer of the gold tables out while dbt writes them; the lock ends with the process, too.
 
+    Commits then say which lock they were made under, and by which code.
+
     Args:
-        _context: The task's context.
+        context: The task's context.
     """
     from lakehouse import locks
+    from lakehouse.steps import code_version
 
-    _warehouse.enter_context(locks.writer("gold_next"))
+    lock = _warehouse.enter_context(locks.writer("gold_next"))
+    dbt: Any = context["task"]
+    commit = json.loads(dbt.env["DBT_COMMIT"]) | {"code_version": code_version(), "token": lock.token}
+    dbt.env = dbt.env | {"DBT_COMMIT": json.dumps(commit)}
 
 
 def hold_warehouse_at_first(context: Context) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,6 +87,33 @@ def test_dbt_in_airflow_keeps_other_writers_of_gold_out(bag: Any) -> None:
     assert done == (None, None)
     assert hooks.pop("dbt.dbt_producer_watcher") == (tasks.hold_warehouse_at_first, tasks.free_warehouse)
     assert set(hooks.values()) == {(tasks.hold_warehouse, tasks.free_warehouse)}
+
+
+def test_dbt_in_airflow_writes_nothing_once_its_lock_is_lost_and_its_commits_name_the_lock(
+    bag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lakehouse import locks, warehouse
+    from lakehouse.airflow import tasks
+    from lakehouse.steps import code_version
+
+    @contextmanager
+    def writer(table: str) -> Iterator[locks.WriterLock]:
+        yield locks.WriterLock(table, 7, None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(locks, "writer", writer)
+    made = [task for task in bag.dags["build_warehouse"].tasks if hasattr(task, "_dbt_runner_callbacks")]
+    assert {f"dbt.{model}" for model in ("dbt_producer_watcher", "fct_flights_run", "stg_weather_run")} <= {
+        task.task_id for task in made
+    }
+    for task in made:
+        assert task._dbt_runner_callbacks == [warehouse.fence]
+        written = SimpleNamespace(env=task.env | {"DBT_COMMIT": '{"run_id": "r", "step": "build"}'})
+        task._pre_execute_hook({"task": written, "ti": SimpleNamespace(try_number=1)})
+        tasks.free_warehouse({})
+        assert json.loads(written.env["DBT_COMMIT"]) == {
+            "run_id": "r", "step": "build", "code_version": code_version(), "token": 7,
+        }  # fmt: skip
+        assert json.loads(task.env["DBT_COMMIT"]).keys() == {"run_id", "step", "interval"}
 
 
 def test_a_missing_file_is_named_when_the_run_is_not_to_wait(lake_home: Any) -> None:

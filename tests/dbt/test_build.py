@@ -18,7 +18,7 @@ import pytest
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import contracts, provenance, registry, training, warehouse
+from lakehouse import contracts, locks, provenance, registry, training, warehouse
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
 from tests import reference
@@ -162,6 +162,19 @@ def test_a_commit_says_who_made_it(built: dict[str, pd.DataFrame]) -> None:
     log = DeltaTable(folder("gold_next.fct_flights"))
     assert log.history(1)[0]["userMetadata"] == '{"run_id": "the run", "step": "build"}'
     assert DeltaTable(folder("gold_next.fct_flights"), version=0).to_pandas().empty
+
+
+def test_a_build_whose_lock_has_passed_on_writes_nothing(built: dict[str, pd.DataFrame]) -> None:
+    version = DeltaTable(folder("gold_next.fct_flights")).version()
+    with locks.writer("gold_next") as lock:
+        warehouse.run_dbt(DAYS, ["fct_flights"])
+        assert DeltaTable(folder("gold_next.fct_flights")).version() == version + 1
+        # What another writer does that takes over.
+        lock.connection.execute("update writer_tokens set token = token + 1 where table_name = 'gold_next'")
+        with pytest.raises(locks.StaleWriterError, match="Another writer has taken over gold_next"):
+            warehouse.run_dbt(DAYS, ["fct_flights"])
+    assert DeltaTable(folder("gold_next.fct_flights")).version() == version + 1
+    warehouse.run_dbt(DAYS, ["fct_flights"])
 
 
 def test_a_table_that_would_be_made_again_as_it_is_is_left_alone(
