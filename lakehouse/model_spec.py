@@ -158,6 +158,9 @@ class Serving(_Part):
     fallback: Literal["stop", "previous_version", "baseline"] = Field(
         "stop", description="What scores when the champion cannot be loaded, or fails."
     )
+    unreleased_days: int | None = Field(
+        None, gt=0, description="Days after which maintenance deletes rows of the shadow and of what-if; never without."
+    )
 
     @model_validator(mode="after")
     def _routes_once(self) -> Serving:

@@ -32,6 +32,8 @@ def run(model: str, version: int) -> dict[str, Any]:
         then = registry.version(model, version)
         release_id = int(then.tags["release_id"])
         state = released(release_id)
+        for table in (spec.features.table, spec.label.table):
+            reproduction.require_known(table, state, f"{model} version {version} was trained on release {release_id}")
         versions = {table: state[table].version for table in (spec.features.table, spec.label.table)}
         for table, number in versions.items():
             tables.check_kept(tables.next_table(table), number)

@@ -352,6 +352,19 @@ def reached(table: str, source: str, day: dt.date) -> set[dt.date]:
     return found
 
 
+def altered(bronze: Bronze, source: str, day: dt.date) -> pd.DataFrame:
+    """The rows of a source, those of a day with other numbers and planes, as far as they are not its key."""
+    frame = bronze.original[source].copy()
+    of_day = frame["_interval"] == day
+    for column in contracts.load(source).columns:
+        if column.key_position is None and column.spark_type in ("INT", "DOUBLE"):
+            frame.loc[of_day, column.name] += 1000
+    if "tail_number" in frame:
+        frame.loc[of_day, "tail_number"] = np.roll(frame.loc[of_day, "tail_number"], 1)
+    assert not frame.equals(bronze.original[source])
+    return frame
+
+
 def changed(before: pd.DataFrame, after: pd.DataFrame) -> set[dt.date]:
     """The days of which two states of a table have other rows."""
     rows = [{day: part.to_csv(index=False) for day, part in each.groupby("flight_date")} for each in (before, after)]
@@ -364,13 +377,8 @@ def test_the_declared_days_are_those_that_the_rows_are_made_from(
     """Days of three sources are changed, so far apart that their consequences do not meet."""
     whole = Interval(FIRST, TODAY)
     weather, schedule, actuals, long_ago = (FIRST + dt.timedelta(by) for by in (0, 2, 3, -24))
-    frames = {name: bronze.original[name].copy() for name in ("weather", "flight_schedule", "flight_actuals")}
-    frames["weather"].loc[frames["weather"]["observation_date"] == weather, "temperature_f"] += 30
-    of_day = frames["flight_schedule"]["flight_date"] == schedule
-    frames["flight_schedule"].loc[of_day, "distance_miles"] += 1000
-    of_day = frames["flight_actuals"]["flight_date"] == actuals
-    frames["flight_actuals"].loc[of_day, "arrival_delay_minutes"] += 500
     origin = {"bronze.weather": weather, "bronze.flight_schedule": schedule, "bronze.flight_actuals": actuals}
+    frames = {table.partition(".")[2]: altered(bronze, table.partition(".")[2], day) for table, day in origin.items()}
     warehouse.run_dbt(whole, [*DAILY])
     before = {name: stored(name) for name in DAILY}
     try:

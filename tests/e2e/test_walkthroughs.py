@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import runnable_blocks, script
+from tests.openlineage_schema import faults
 from tests.platforms import PROJECT, Platform
 
 PAGES = (
@@ -18,11 +19,14 @@ PAGES = (
     "docs/explanation/how-data-becomes-visible.md",
     "docs/explanation/lineage.md",
     "docs/how-to/backfill.md",
+    "docs/how-to/maintain.md",
     "docs/how-to/monitor.md",
     "docs/how-to/promote.md",
     "docs/how-to/query.md",
+    "docs/how-to/reproduce.md",
     "docs/how-to/score.md",
     "docs/how-to/trigger-by-rest.md",
+    "docs/how-to/verify.md",
     "docs/tutorial.md",
     "docs/reference/ops-tables.md",
 )
@@ -38,21 +42,70 @@ def test_the_commands_of_a_page_work(platform: Platform, page: str) -> None:
 
 
 def test_all_trainings_and_scorings_of_the_history_are_made_again(platform: Platform) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.made_again"],
-        env=platform.environment,
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
-    print(f"\n{len(outcomes)} were made again")
+    outcomes = [json.loads(line) for line in python(platform, "-m", "tests.e2e.made_again").splitlines()]
+    trainings = sum("training" in each for each in outcomes)
+    print(f"\n{trainings} trainings and {len(outcomes) - trainings} scorings were made again")
     assert [each for each in outcomes if not each["equal"]] == []
-    assert sum("training" in each for each in outcomes) >= 1
-    assert len(outcomes) >= 8
+    assert trainings >= 2 and len(outcomes) >= 20
+
+
+def test_after_maintenance_with_the_shortest_retention_all_is_there_and_made_again(platform: Platform) -> None:
+    """Follows the test before it: what has been replaced, and nobody needs, is gone afterwards."""
+
+    def content() -> dict[str, str]:
+        released = [name for (name,) in platform.sql("select distinct table_name from ops.releases")]
+        row = "cast(conv(substr(sha2(to_json(struct(*)), 256), 1, 15), 16, 10) as decimal(38, 0))"
+        return {name: str(platform.sql(f"select count(*), sum({row}) from {name}")) for name in released}
+
+    def explained(prediction: str) -> object:
+        found = json.loads(platform.lake("explain", prediction, "--json").stdout)
+        return found["prediction"], found["reasons"]
+
+    before = content()
+    assert len(before) >= 12
+    models = [name for (name,) in platform.sql("select distinct model_name from ops.models")]
+    [[prediction]] = platform.sql("select min(prediction_id) from ml.predictions_flight_delay")
+    reasons = explained(prediction)
+    shortest = "import json; from lakehouse.maintain import maintain; print(json.dumps(maintain(0, grace_hours=0)))"
+    assert json.loads(python(platform, "-c", shortest).splitlines()[-1])["files"] > 100
+    assert content() == before
+    assert explained(prediction) == reasons
+    platform.lake("verify")
+    for model in models:
+        [[first, last]] = platform.sql(f"select min(flight_date), max(flight_date) from ml.predictions_{model}")
+        trainings = platform.lake("reproduce", model).stdout
+        scorings = platform.lake("reproduce", model, "--predictions", "--interval", f"{first}/{last}").stdout
+        assert '"equal": true' in trainings + scorings and '"equal": false' not in trainings + scorings
+
+
+def test_the_steps_of_the_history_have_sent_events_in_pairs_with_one_name_for_each_table(platform: Platform) -> None:
+    steps: dict[str, list[str]] = {}
+    names = set()
+    for line in (platform.home / "openlineage" / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        assert faults(event) == [], event
+        datasets = [*event.get("inputs", []), *event.get("outputs", [])]
+        names |= {each["name"] for each in datasets if each["namespace"] == "lake"}
+        assert {each["namespace"] for each in datasets} <= {"lake", "file"}, event
+        if event["producer"].startswith("urn:lakehouse"):
+            steps.setdefault(event["run"]["runId"], [event["job"]["name"].partition(".")[0]]).append(event["eventType"])
+    released = {name for (name,) in platform.sql("select distinct table_name from ops.releases")}
+    beside = {name.replace("ml.", layer) for name in released for layer in ("ml_shadow.", "ml_what_if.")}
+    made = {f"{layer}.{name.partition('.')[2]}" for name in released for layer in ("source", "quarantine")}
+    models = {f"models.{name}" for (name,) in platform.sql("select distinct model_name from ops.models")}
+    assert released <= names
+    assert names <= released | beside | made | models
+    sent = {kind for kind, *_ in steps.values()}
+    told = {step for (step,) in platform.sql("select distinct step from ops.runs where status = 'success'")}
+    assert sent >= told >= {
+        "land", "replay", "gate", "release", "rollback", "build", "train", "score", "shadow", "what_if", "monitor",
+        "retrain", "reproduce", "verify", "maintain",
+    }  # fmt: skip
+    # Whoever is killed, as the engine or the scheduler was, sends nothing more.
+    assert [
+        kinds for _, *kinds in steps.values() if kinds not in (["START", "COMPLETE"], ["START", "FAIL"], ["START"])
+    ] == []
+    assert sum(kinds == ["START"] for _, *kinds in steps.values()) <= 5
 
 
 # Last, as the platform knows tables afterwards that its own checkout does not.
@@ -69,6 +122,21 @@ def test_the_commands_of_a_page_work_in_a_copy(platform: Platform, page: str, tm
         if path.is_file() and path.relative_to(copy) not in added and is_another(path, PROJECT / path.relative_to(copy))
     ]  # fmt: skip
     assert changed == [], "the page edits central files"
+
+
+def python(platform: Platform, *arguments: str) -> str:
+    """What a Python process of the platform prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=platform.environment,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 def added_files() -> list[Path]:

@@ -158,6 +158,13 @@ def test_data_that_is_no_longer_kept_is_named() -> None:
 def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spark_jobs.reproduce_training.code_version", lambda: "another")
     assert [line.split(":")[0] for line in train_again(MODEL, 1)["changed_since"]] == ["the code (code_version)"]
+    features = registry.load(MODEL).features.model_copy(update={"table": "gold.named_since"})
+    with monkeypatch.context() as patch:
+        elsewhere = registry.load(MODEL).model_copy(update={"features": features})
+        patch.setattr(registry, "load", lambda _name: elsewhere)
+        for again in (lambda: train_again(MODEL, 1), lambda: score_again(MODEL, SCORED[0])):
+            with pytest.raises(NotReproducedError, match=r"gold\.named_since had not been released: model\.yaml"):
+                again()
     other = registry.load(MODEL).model_copy(update={"decision_threshold": 0.9})
     monkeypatch.setattr(registry, "load", lambda _name: other)
     with pytest.raises(NotReproducedError, match=r"(?s)parameter decision_threshold: .* 0\.9 now.*the code .*another"):

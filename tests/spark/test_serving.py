@@ -11,16 +11,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import lakehouse
-from lakehouse import alerts, explain, ops, registry, roles, routing, scoring, suites, tables, training
+from lakehouse import alerts, explain, graphs, ops, registry, roles, routing, scoring, suites, tables, training, trees
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.impact import impact
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Promotion, Serving
 from lakehouse.registry import ModelVersion
-from lakehouse.release import release, released
+from lakehouse.release import release, released, user
 from lakehouse.scoring import ModelFailedError, ServedModel
 from lakehouse.settings import settings
 from lakehouse.steps import Run, job
@@ -130,6 +131,14 @@ def breaks(monkeypatch: pytest.MonkeyPatch, *versions: int, load: bool = False) 
     monkeypatch.setattr(registry, "fetch", damaged)
 
 
+def printed(told: dict[str, Any]) -> str:
+    """An explanation as a terminal shows it."""
+    console = Console(width=1000)
+    with console.capture() as capture:
+        console.print(trees.of_explanation(told))
+    return capture.get()
+
+
 def open_alerts() -> list[str]:
     found = [alert for alert in alerts.read() if alert.resolved_at is None]
     return [
@@ -211,6 +220,10 @@ def test_rows_of_either_version_are_gated_explained_followed_and_made_again(serv
         wanted = shown[shown["role"] == role].iloc[0]["prediction_id"]
         told = explain.explain(explain.find(wanted, MODEL, DAY.start))
         assert told["model"]["version"] == version == told["prediction"]["model_version"]
+        decided = [(each["event"], each["decided_by"]) for each in told["model"]["decisions"]]
+        assert decided == ([("registered", user()), ("promoted", "ada")] if version == 1 else [("registered", user())])
+        shown_to_a_person = printed(told), graphs.page_of_explanation(told)
+        assert all(("it looks right" in each) == (version == 1) for each in shown_to_a_person)
         assert [
             (each["model_version"], each["rows_written"], each["rows_visible"])
             for each in impact(f"{MODEL}@{version}").predictions
