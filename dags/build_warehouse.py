@@ -71,6 +71,8 @@ together.
             invocation_mode=InvocationMode.DBT_RUNNER,
             # Of the task that runs dbt; the tasks of the models only follow it.
             setup_operator_args={
+                "doc_md": "Runs dbt once, for all models of the run's days. The task of each model follows it: its log "
+                "says when the model was built, or why it was not.",
                 "pool": tasks.ENGINE_POOL,
                 "pre_execute": tasks.hold_warehouse_at_first,
                 "env": {
@@ -94,7 +96,7 @@ together.
             "dbt_cmd_global_flags": ["--no-write-json", "--log-level-file", "none"],
         },
     )
-    watching.start_in_triggerer(dbt)
+    watching.start_in_triggerer(dbt, warehouse.descriptions())
     gated = tasks.gate_warehouse(prepared)
     # After the gate, which has dbt build once more when a source was released meanwhile.
     tested = tasks.test_warehouse()

@@ -184,6 +184,15 @@ def declared_sources() -> dict[str, dict[str, Any]]:
     return {node["name"]: node for node in _manifest()["sources"].values()}
 
 
+def descriptions() -> dict[str, str]:
+    """What the properties of each model say that it is, and the file of its query, by dbt's id of the model."""
+    return {
+        name: f"{node['description'].strip()}\n\nIts query: `{PROJECT.name}/{node['original_file_path']}`.".strip()
+        for name, node in _manifest()["nodes"].items()
+        if node["resource_type"] == "model"
+    }
+
+
 def inputs(table: str) -> list[str]:
     """The released tables that a model's query reads, directly or through the silver views.
 

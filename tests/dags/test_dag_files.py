@@ -149,8 +149,22 @@ def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
         for task in dag.tasks:
             assert task.owner not in ("airflow", ""), task
             assert task.retries >= 1 and task.execution_timeout, task
-            if not task.task_id.startswith("dbt."):
-                assert task.doc_md, task
+            assert task.doc_md, task
+
+
+def test_the_task_of_a_model_says_what_the_model_is(bag: Any) -> None:
+    import yaml
+
+    described = {
+        model["name"]: model["description"]
+        for path in (DAGS.parent / "dbt" / "models").rglob("*.yml")
+        for model in yaml.safe_load(path.read_text()).get("models", [])
+    }
+    dag = bag.dags["build_warehouse"]
+    for model in MODELS:
+        said = " ".join(dag.get_task(f"dbt.{model}_run").doc_md.split())
+        assert " ".join(described[model].split()) in said, model
+        assert f"/{model}.sql`" in said
 
 
 @pytest.mark.parametrize("source", SOURCES)
