@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 
-from benchmarks import figures, gate, history, landing, merge, scoring, views
+from benchmarks import figures, gate, history, landing, merge, orchestration, scoring, views
 from benchmarks.figures import PAGE
 from benchmarks.harness import RESULTS, Result
 
-BENCHMARKS = {module.__name__.rpartition(".")[2]: module for module in (gate, landing, merge, views, scoring, history)}
+MODULES = (gate, landing, merge, views, scoring, history, orchestration)
+BENCHMARKS = {module.__name__.rpartition(".")[2]: module for module in MODULES}
 PAIRS = 5
 
 
