@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 
-from benchmarks import figures, gate, history, landing, merge, orchestration, scoring, views
+from benchmarks import daily, figures, gate, glue, history, landing, merge, orchestration, scoring, views
 from benchmarks.figures import PAGE
 from benchmarks.harness import RESULTS, Result
 
-MODULES = (gate, landing, merge, views, scoring, history, orchestration)
+MODULES = (gate, landing, merge, views, scoring, history, orchestration, daily, glue)
 BENCHMARKS = {module.__name__.rpartition(".")[2]: module for module in MODULES}
 PAIRS = 5
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument(
         "name", nargs="?", choices=[*BENCHMARKS, "figures", "year"], help="one of them; all but year without it"
     )
-    parser.add_argument("--size", help="rows of the data, such as 1M; the size of the goal without it")
+    parser.add_argument("--size", help="rows of the data, such as 1M, or files, such as 100MB; the goal's without it")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="how often each side is timed")
     parser.add_argument("--quick", action="store_true", help="one pair, of the small size")
     arguments = parser.parse_args()

@@ -1,10 +1,11 @@
-"""Sizes as the command line has them: ``1k``, ``100k``, ``1M``, ``10M`` rows."""
+"""Sizes as the command line has them: ``1k``, ``100k``, ``1M``, ``10M`` rows; ``100MB``, ``1GB`` of files."""
 
 from __future__ import annotations
 
 import re
 
 UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
+BYTES = {"MB": 1_000_000, "GB": 1_000_000_000}
 
 
 def rows_of(size: str) -> int:
@@ -20,3 +21,18 @@ def rows_of(size: str) -> int:
     if not found:
         raise ValueError(f"{size!r} is not a size. Write a number of rows such as 100k or 10M.")
     return int(found[1]) * UNITS[found[2]]
+
+
+def bytes_of(size: str) -> int:
+    """How many bytes a size of files stands for.
+
+    Args:
+        size: A number, and a unit of ``MB`` or ``GB``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = re.fullmatch(r"([1-9]\d*)(MB|GB)", size)
+    if not found:
+        raise ValueError(f"{size!r} is not a size of files. Write a number such as 100MB or 1GB.")
+    return int(found[1]) * BYTES[found[2]]
