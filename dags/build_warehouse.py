@@ -26,6 +26,7 @@ env = {
     "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
     "DBT_PARTIAL_PARSE_FILE_PATH": str(warehouse.parsed_path()),
     "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
+    "DBT_SOURCE_STATE": "{{ source_state(sources()) }}",
 }
 
 with DAG(
@@ -51,7 +52,11 @@ together.
             description="Creates the tables anew, with the run's days only: for a change of their columns.",
         )
     },
-    user_defined_macros={"interval": Interval.parse, "unchanged": warehouse.unchanged},
+    user_defined_macros={
+        "interval": Interval.parse,
+        "source_state": warehouse.source_state,
+        "sources": warehouse.sources,
+    },
     default_args={"owner": "analytics", **tasks.RETRIES},
     tags=["warehouse", "silver", "gold", "dbt"],
 ):
@@ -75,10 +80,6 @@ together.
                 "says when the model was built, or why it was not.",
                 "pool": tasks.ENGINE_POOL,
                 "pre_execute": tasks.hold_warehouse_at_first,
-                "env": {
-                    **env,
-                    **{name: f"{{{{ unchanged()['{name}'] }}}}" for name in ("DBT_MADE_FROM", "DBT_UNCHANGED")},
-                },
             },
         ),
         render_config=RenderConfig(
@@ -97,8 +98,8 @@ together.
         },
     )
     watching.start_in_triggerer(dbt, warehouse.descriptions())
-    gated = tasks.gate_warehouse(prepared)
-    # After the gate, which has dbt build once more when a source was released meanwhile.
+    gated = tasks.gate_warehouse()
+    # After the gate, which has dbt build once more when a model was built by itself, from later releases.
     tested = tasks.test_warehouse()
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
     chain(prepared, dbt, gated, tested, released)

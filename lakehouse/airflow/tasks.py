@@ -314,17 +314,13 @@ def release(tables: Sequence[str]) -> int:
 
 
 @task(pool=ENGINE_POOL)
-def prepare() -> dict[str, list[int]]:
-    """Bring the gold tables back to their released versions, where a build before this one did not get that far.
-
-    Says which versions of the sources dbt is going to read.
-    """
+def prepare() -> None:
+    """Bring the gold tables back to their released versions, where a build before this one did not get that far."""
     interval = run_interval(get_current_context())
     from lakehouse import warehouse
 
     with no_retry():
         warehouse.prepare(interval)
-        return warehouse.sources()
 
 
 _warehouse = ExitStack()
@@ -384,10 +380,11 @@ def test_warehouse() -> dict[str, float]:
 
 @links_to_data_docs
 @task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
-def gate_warehouse(sources: dict[str, list[int]]) -> dict[str, int]:
+def gate_warehouse() -> dict[str, int]:
     """Record what dbt has built, and check all of it as one set.
 
-    When a source was released while dbt was reading it, dbt is run once more, so that all tables are of one state.
+    dbt reads one state of the sources. When a model had failed and was built by itself, from another state than the
+    rest, dbt is run once more for all of them.
 
     When a table does not pass, all go back to their released versions, and readers see no difference.
     By hand: `lake gate TABLE… --interval DAYS`.
@@ -397,7 +394,7 @@ def gate_warehouse(sources: dict[str, list[int]]) -> dict[str, int]:
     from lakehouse.audit import gate as run
 
     try:
-        warehouse.record(interval, sources)
+        warehouse.record(interval)
     except warehouse.DataTestFailedError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
     # Other errors are tried again: dbt, run once more here, does not tell a lost engine from them.

@@ -200,6 +200,21 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     assert set(last.op_args[0]) == {f"gold.{model}" for model in MODELS if not model.startswith("stg_")}
 
 
+def test_every_dbt_of_a_build_is_told_which_state_of_the_sources_it_reads(
+    bag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lakehouse import release
+
+    state = {"bronze.weather": release.Released("bronze.weather", 17, 9)}
+    monkeypatch.setattr(release, "released", lambda: state)
+    dag = bag.dags["build_warehouse"]
+    tasks = [task for task in dag.tasks if "DBT_COMMIT" in (getattr(task, "env", None) or {})]
+    assert {task.task_id for task in tasks} >= {"dbt.dbt_producer_watcher", *(f"dbt.{model}_run" for model in MODELS)}
+    for task in tasks:
+        told = task.render_template(task.env["DBT_SOURCE_STATE"], {}, dag.get_template_env())
+        assert json.loads(told)["reads"] == {"bronze.weather": 17}, task
+
+
 def test_maintenance_waits_for_its_time_and_does_not_begin_with_a_new_platform(stored: dict[str, Any]) -> None:
     import datetime as dt
 

@@ -88,20 +88,24 @@ def test_an_unchanged_project_is_not_parsed_again(manifest: dict[str, Any], monk
     assert warehouse.ensure_manifest().is_file()
 
 
-def test_only_what_is_made_whole_from_released_sources_can_be_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_made_whole_from_released_sources_can_be_left_alone(manifest: dict[str, Any]) -> None:
+    reads = {"bronze.planes": 3, "bronze.airlines": 3, "bronze.flight_schedule": 3}
+    before = warehouse.repeatable(reads)
+    assert set(before) == {"dim_planes"}
+    assert warehouse.repeatable(reads | {"bronze.airlines": 4}) == before
+    later = warehouse.repeatable(reads | {"bronze.planes": 4})
+    assert later.keys() == before.keys() and later != before
+    del reads["bronze.planes"]
+    assert warehouse.repeatable(reads) == {}
+
+
+def test_a_build_reads_one_state_of_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     from lakehouse import release
     from lakehouse.release import Released
 
-    state = {f"bronze.{name}": Released(f"bronze.{name}", 3, 7) for name in ("planes", "airlines", "flight_schedule")}
+    state = {table: Released(table, 3, 7) for table in ("bronze.planes", "gold.fct_flights", "ml.predictions")}
     monkeypatch.setattr(release, "released", lambda: state)
-    before = warehouse.repeatable()
-    assert set(before) == {"dim_planes"}
-    state["bronze.airlines"] = Released("bronze.airlines", 4, 8)
-    assert warehouse.repeatable() == before
-    state["bronze.planes"] = Released("bronze.planes", 4, 9)
-    assert warehouse.repeatable().keys() == before.keys() and warehouse.repeatable() != before
-    del state["bronze.planes"]
-    assert warehouse.repeatable() == {}
+    assert warehouse.sources() == {"bronze.planes": 3}
 
 
 def test_variables() -> None:
