@@ -42,6 +42,14 @@ def test_the_commands_of_a_page_work(platform: Platform, page: str) -> None:
 
 
 def test_all_trainings_and_scorings_of_the_history_are_made_again(platform: Platform) -> None:
+    # A day that the second model has not scored yet, and one that the first scores again.
+    for model, day in (("flight_delay_minutes", "2013-03-02"), ("flight_delay", "2013-03-01")):
+        for step, what in (
+            ("score", model),
+            ("gate", f"ml.predictions_{model}"),
+            ("release", f"ml.predictions_{model}"),
+        ):
+            platform.lake(step, what, "--interval", day)
     outcomes = [json.loads(line) for line in python(platform, "-m", "tests.e2e.made_again").splitlines()]
     trainings = sum("training" in each for each in outcomes)
     print(f"\n{trainings} trainings and {len(outcomes) - trainings} scorings were made again")
