@@ -136,7 +136,7 @@ def said(spec: ModelSpec, step_name: str, day: Interval, on: Released, ago: int 
             f"id / 7 as score, id > 2 as decision, {values} from range(5)"
         )
         run.versions_in = {tables.next_table(on.table): on.version}
-        run.versions_out = {table: tables.replace_interval(rows, table, "flight_date", day, run, within="true")}
+        run.versions_out = {table: tables.replace_interval(rows.coalesce(1), table, "flight_date", day, run)}
 
 
 def test_what_models_say_beside_their_predictions_is_kept_small_and_goes_when_its_time_is_over(

@@ -229,6 +229,10 @@ def test_rows_of_either_version_are_gated_explained_followed_and_made_again(serv
             for each in impact(f"{MODEL}@{version}").predictions
             if each["table"] == TABLE and each["rows_visible"]
         ] == [(version, counts[version], counts[version])]
+    unseen = impact(f"{MODEL}@2").tables
+    assert {(each["table"], each["step"], each["visible_days"], len(each["releases"])) for each in unseen} == {
+        (SHADOW, "shadow", "", 0)
+    }
 
 
 def test_a_challenger_that_fails_stops_nobody_and_is_told(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
