@@ -106,9 +106,10 @@ def of_predictions(table: str) -> ModelSpec | None:
     Raises:
         InvalidModelError: Its ``model.yaml`` is wrong.
     """
-    layer, _, name = table.partition(".")
-    model = name.removeprefix(PREDICTIONS)
-    return load(model) if layer == "ml" and model != name and model in models() else None
+    good, wrong = _all()
+    if error := wrong.get(table.removeprefix(f"ml.{PREDICTIONS}")):
+        raise error
+    return next((spec for spec in good if spec.predictions_table == table), None)
 
 
 def candidates(spec: ModelSpec) -> dict[str, Pipeline]:
