@@ -178,18 +178,18 @@ def _among(array: str, *names: str) -> Column:
 
 
 def _lost(rule: Rule) -> Column:
-    """The condition that is true for a judged row of which a rule about values has none to judge.
+    """The condition that is true for a judged row that does not keep a rule about values, though it was not asked.
 
-    The value cannot be read, or it is missing though required, which is nothing to a rule that lets nulls pass.
+    A value that cannot be read is there, and is none of those that the rule lets pass. One that is missing though
+    required, or in a record that could not be taken apart, is as a null, which is nothing to most rules.
     """
     from pyspark.sql import functions as F
 
     if not is_about_values(rule):
         return F.lit(False)
-    lost = _among("_unread", _WHOLE_ROW, *rule.columns)
     if rule.type == NOT_NULL:
-        lost = lost | _among("_missing", *rule.columns)
-    return domain(rule) & lost
+        return domain(rule) & (_among("_unread", _WHOLE_ROW, *rule.columns) | _among("_missing", *rule.columns))
+    return domain(rule) & _among("_unread", *rule.columns)
 
 
 def is_bad() -> Column:
@@ -259,7 +259,7 @@ def rejection(counts: dict[str, Any], suite: Suite, days: Collection[dt.date] | 
     """Why a batch is to be rejected whole, or None.
 
     Each day is judged by itself: what would be refused alone is not let in among many others. A value that cannot be
-    read keeps no rule about the values of its column; one that is missing though required does not keep not-null.
+    read keeps no rule about the values of its column.
 
     Args:
         counts: Outcome of :func:`count`.

@@ -71,7 +71,7 @@ def test_readers_see_what_the_contract_says_of_each(new_source: Any, suffix: str
         for _, case in sorted(CASES.items())
         if case.get("suffix", "csv") == suffix and isinstance(case[policy], dict)
     ]
-    source = new_source(f"drift_all_{suffix}", suffix, policy)
+    source = new_source(f"drift_all_{suffix}_{policy}", suffix, policy)
     source.rules(BOUNDS)
     source.contract(policy, empty=True)
     wanted = {}
