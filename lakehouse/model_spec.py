@@ -130,6 +130,30 @@ class Promotion(_Part):
     segment_rows: int = Field(200, gt=0, description="Segments of fewer rows are not looked at.")
 
 
+class Costs(_Part):
+    """What decisions cost, in any unit: the threshold of the least expected cost follows from it."""
+
+    false_alarm: float = Field(description="A decision that is true where the outcome is false.")
+    missed: float = Field(description="A decision that is false where the outcome is true.")
+    hit: float = Field(0.0, description="A true decision that was right.")
+    quiet: float = Field(0.0, description="A false decision that was right.")
+
+    @property
+    def threshold(self) -> float:
+        """From this probability on, true is the cheaper decision.
+
+        Elkan, 2001, "The foundations of cost-sensitive learning".
+        """
+        alarm, silence = self.false_alarm - self.quiet, self.missed - self.hit
+        return alarm / (alarm + silence)
+
+    @model_validator(mode="after")
+    def _punishes_errors(self) -> Costs:
+        if self.false_alarm <= self.quiet or self.missed <= self.hit:
+            raise ValueError("a wrong decision has to cost more than the right one about the same outcome")
+        return self
+
+
 def _share(value: object) -> object:
     if not (isinstance(value, str) and value.endswith("%")):
         raise ValueError(f"{value!r} is not a share of the entities such as 10%")
@@ -224,6 +248,7 @@ class ModelSpec(_Part):
     decision_threshold: float | None = Field(
         None, description="From this score on the decision is true; without it, predictions have no decision."
     )
+    costs: Costs | None = Field(None, description="In place of `decision_threshold`, which follows from them.")
     training: Training
     promotion: Promotion = Field(Promotion(), description="Without it, a challenger that is better beyond doubt wins.")
     serving: Serving = Field(Serving(), description="Without it, challengers score in the shadow, and failures stop.")
@@ -264,6 +289,19 @@ class ModelSpec(_Part):
             return document
         return {**document, "metrics": {"optimize": LOSSES[task][0], "watch": list(WATCHED[task]), **given}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _threshold_of_the_costs(cls, document: object) -> object:
+        if not isinstance(document, dict) or document.get("costs") is None:
+            return document
+        if document.get("decision_threshold") is not None:
+            raise ValueError("costs: the decision_threshold follows from them: give one of the two")
+        try:
+            threshold = Costs.model_validate(document["costs"]).threshold
+        except ValidationError:
+            return document  # what is wrong with them is told with their line
+        return {**document, "decision_threshold": threshold}
+
     @model_validator(mode="after")
     def _is_sound(self) -> ModelSpec:
         inputs = self.features.inputs
@@ -285,6 +323,8 @@ class ModelSpec(_Part):
         threshold = self.decision_threshold
         if self.task == "classification" and threshold is not None and not 0 < threshold < 1:
             raise ValueError("decision_threshold: is a probability: more than 0 and less than 1")
+        if self.task == "regression" and self.costs is not None:
+            raise ValueError("costs: are weighed by probabilities; a regression takes a decision_threshold")
         unseen = sorted({*self.monitoring.segments} - {*self.features.kept})
         if unseen:
             raise ValueError(

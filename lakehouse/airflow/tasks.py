@@ -423,19 +423,23 @@ def train(model: str) -> dict[str, Any]:
 def score(model: str) -> dict[str, Any] | None:
     """Score the interval's features, each day with its champion, which is resolved once for the whole run.
 
-    A model that has never been trained is skipped. With the parameter `what_if`, that version scores, apart from the
-    predictions, and nothing is gated or released. By hand: `lake score MODEL --interval DAYS`.
+    A model that has no champion is skipped: it was never trained, or its first version waits for a person. With the
+    parameter `what_if`, that version scores, apart from the predictions, and nothing is gated or released. By hand:
+    `lake score MODEL --interval DAYS`.
     """
     context = get_current_context()
     interval = run_interval(context)
     from lakehouse import roles
     from lakehouse.steps import job
 
-    if not roles.events(model):
+    expected, what_if = context["params"]["model_version"], context["params"]["what_if"]
+    events = roles.events(model)
+    if not events:
         raise AirflowSkipException(f"{model} has not been trained: trigger train_{model} first.")
+    if what_if is None and roles.in_office(events) is None:
+        raise AirflowSkipException(f"{model} has no champion yet: `lake models {model}` says why.")
 
     with no_retry():
-        expected, what_if = context["params"]["model_version"], context["params"]["what_if"]
         if what_if is not None:
             if expected is not None:
                 raise AirflowFailException("what_if says which version scores: give no model_version beside it.")

@@ -153,6 +153,30 @@ def test_an_approval_can_be_assigned_to_a_role(roles: list[str], user_id: int, a
     assert LakeFabAuthManager().is_authorized_hitl_task(assigned_users=assigned, user=user) is may
 
 
+def test_a_model_without_a_champion_is_skipped_and_what_if_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from lakehouse import roles, steps
+    from lakehouse.airflow import tasks
+
+    about: dict[str, Any] = context("2013-03-01") | {"ti": SimpleNamespace(xcom_push=lambda *_: None)}
+    monkeypatch.setattr(tasks, "get_current_context", lambda: about)
+    monkeypatch.setattr(steps, "job", lambda name: lambda *arguments: {"job": name})
+    registered = {"model_version": 1, "event": "registered", "serves_from": dt.date(2013, 3, 1)}
+    promoted = registered | {"event": "promoted"}
+    asked: list[Any] = []
+    for log, what_if in (([], None), ([registered], None), ([registered], 1), ([registered, promoted], None)):
+        monkeypatch.setattr(roles, "events", lambda _model, log=log: log)
+        about["params"] = {"model_version": None, "what_if": what_if}
+        try:
+            asked.append(tasks.score.function("flight_delay"))
+        except AirflowSkipException as skipped:
+            asked.append(str(skipped).partition(":")[0])
+    assert asked == [
+        "flight_delay has not been trained", "flight_delay has no champion yet", None, {"job": "score"},
+    ]  # fmt: skip
+
+
 def test_steps_hang_below_the_runs_that_the_openlineage_provider_names(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.providers.openlineage.plugins.adapter import OpenLineageAdapter
 

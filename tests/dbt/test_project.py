@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lakehouse import suites, warehouse
+from lakehouse import ops, registry, suites, tables, warehouse
 from lakehouse.interval import Interval
 
 GOLD = {
@@ -78,6 +80,28 @@ def test_every_stored_model_has_a_suite_for_its_columns(models: list[dict[str, A
             for expectation in suite.expectations:
                 if expectation.type == "expect_table_columns_to_match_set":
                     assert set(expectation.kwargs["column_set"]) == set(columns), model["name"]
+
+
+def test_a_red_gate_of_any_table_that_a_models_input_is_made_from_is_found(
+    manifest: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spark_jobs.retrain import red_gates
+
+    monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
+    spec, noon = registry.load("flight_delay"), dt.datetime(2013, 3, 1, 12, tzinfo=dt.UTC)
+
+    def judge(minute: int, **verdicts: str) -> None:
+        at = noon + dt.timedelta(minutes=minute)
+        rows = [{"table_name": name.replace("__", "."), "verdict": verdict, "checked_at": at}
+                for name, verdict in verdicts.items()]  # fmt: skip
+        ops.append("ops.gate_results", rows)
+
+    assert red_gates(spec) == []
+    judge(0, bronze__weather="passed", gold__fct_flights="failed", gold__on_time_league="failed")
+    judge(5, bronze__weather="failed", gold__dim_planes="failed")
+    judge(9, gold__fct_flights="passed")
+    # The weather is read by the features through a view of silver; the league is made from the flights, and not read.
+    assert red_gates(spec) == ["bronze.weather", "gold.dim_planes"]
 
 
 def test_an_unchanged_project_is_not_parsed_again(manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

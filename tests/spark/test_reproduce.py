@@ -24,7 +24,7 @@ from lakehouse.steps import job
 from lakehouse.tables import VersionGoneError
 from lakehouse.verify import DamagedError, verify
 from tests.made_up_flights import SPEC, WINDOW, flights
-from tests.spark.made_up import forget, put
+from tests.spark.made_up import forget, give_suites, put
 
 train, score = job("train"), job("score")
 train_again, score_again = job("reproduce_training"), job("reproduce_predictions")
@@ -48,6 +48,7 @@ def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "load", lambda _name: spec)
         patch.setattr(ModelSpec, "predictions_table", TABLE)
+        give_suites(patch, path, {TABLE: f"ml.predictions_{MODEL}"})
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{path}/mlflow.sqlite")
         registry.connect.cache_clear()
         forget(MODEL)

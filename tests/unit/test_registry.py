@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -79,6 +80,15 @@ def test_every_folder_declares_a_model_and_has_a_card() -> None:
         ({"label": None}, r"model\.yaml, line 1: label: Field required"),
         ({"training__folds": "three"}, r"model\.yaml, line LINE: training\.folds: .*valid integer"),
         ({"decision_threshold": 30}, r"model\.yaml, line LINE: decision_threshold: .*less than 1"),
+        ({"costs": {"false_alarm": 1, "missed": 2}}, r"model\.yaml, line LINE: costs: .*give one of the two"),
+        (
+            {"decision_threshold": None, "costs": {"false_alarm": 1}},
+            r"model\.yaml, line \d+: costs\.missed: Field required",
+        ),
+        (
+            {"decision_threshold": None, "costs": {"false_alarm": 1, "missed": 0}},
+            r"model\.yaml, line \d+: costs: a wrong decision has to cost more",
+        ),
         ({"name": "other"}, r"model\.yaml, line LINE: name: is 'other', but the folder is 'flight_delay'"),
         ({"task": "clustering"}, r"model\.yaml, line LINE: task: .*'classification' or 'regression'"),
         ({"metrics__optimize": "auc"}, r"model\.yaml, line LINE: metrics\.optimize: .*log_loss or brier"),
@@ -103,6 +113,25 @@ def test_a_wrong_model_yaml_is_refused_by_file_and_field(
         number for number, line in enumerate(file.read_text().splitlines(), 1) if line.strip().startswith(f"{key}:")
     ]
     with pytest.raises(InvalidModelError, match=message.replace("LINE", str(lines[-1]) if lines else "")):
+        read_spec(file)
+
+
+def test_the_threshold_that_follows_from_costs_is_that_of_the_least_expected_cost(tmp_path: Path) -> None:
+    costs = {"false_alarm": 3.0, "missed": 8.0, "hit": 1.0, "quiet": -1.0}
+    spec = read_spec(edited(tmp_path, decision_threshold=None, costs=costs))
+    assert spec.decision_threshold == pytest.approx(4 / 11)
+    for p in np.linspace(0.01, 0.99, 99):
+        says_true = p * costs["hit"] + (1 - p) * costs["false_alarm"]
+        says_false = p * costs["missed"] + (1 - p) * costs["quiet"]
+        assert (p >= spec.decision_threshold) == (says_true <= says_false), p
+
+
+def test_costs_are_weighed_by_probabilities(tmp_path: Path) -> None:
+    file = tmp_path / "flight_delay_minutes" / "model.yaml"
+    file.parent.mkdir()
+    text = (registry.MODELS_DIR / "flight_delay_minutes" / "model.yaml").read_text()
+    file.write_text(text + "\ncosts: {false_alarm: 1, missed: 2}\n")
+    with pytest.raises(InvalidModelError, match=r"line \d+: costs: are weighed by probabilities"):
         read_spec(file)
 
 
