@@ -46,6 +46,26 @@ def test_a_run_that_is_not_clear_fails_at_once(key: str | None, conf: dict[str, 
         run_interval(context(key, conf))
 
 
+def test_the_first_task_of_every_dag_refuses_a_conf_that_the_dag_does_not_know(
+    bag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from lakehouse.airflow import promotion_tasks, tasks
+
+    for dag in bag.dags.values():
+        [first] = dag.roots
+        run = SimpleNamespace(conf={"kepe_days": 7}, triggering_user_name="ada")
+        about = {"dag": dag, "dag_run": run, "params": dag.params.dump(), "partition_key": "2013-03-01", "ti": None}
+        for module in (tasks, promotion_tasks):
+            monkeypatch.setattr(module, "get_current_context", lambda about=about: about)
+        with pytest.raises(AirflowFailException, match=f"kepe_days, which {dag.dag_id} does not know"):
+            if hasattr(first, "python_callable"):
+                first.python_callable(*first.op_args, **first.op_kwargs)
+            else:
+                first.execute(about)
+
+
 def test_what_a_person_must_put_right_is_not_tried_again() -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
