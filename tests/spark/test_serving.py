@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import lakehouse
-from lakehouse import alerts, explain, graphs, ops, registry, roles, routing, scoring, suites, tables, training, trees
+from lakehouse import alerts, explain, graphs, ops, registry, roles, routing, scoring, tables, training, trees
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.impact import impact
