@@ -183,11 +183,3 @@ def test_the_lineage_of_tables_joins_with_the_releases(platform: Platform) -> No
         "select count(*) from ops.lineage_columns where table_name = 'gold.flight_delay_features'"
     )
     assert edges > 60
-
-
-def test_what_the_demo_has_trained_and_scored_comes_out_equal(platform: Platform) -> None:
-    assert json.loads(platform.lake("reproduce", "flight_delay@1").stdout)["equal"]
-    done = json.loads(
-        platform.lake("reproduce", "flight_delay", "--predictions", "--interval", "2013-03-01/2013-03-03").stdout
-    )
-    assert done["equal"] and len(done["batches"]) == len(DAYS)
