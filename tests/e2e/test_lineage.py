@@ -198,14 +198,6 @@ def test_the_lineage_of_tables_joins_with_the_releases(platform: Platform) -> No
     assert edges > 60
 
 
-def test_what_the_demo_has_trained_and_scored_comes_out_equal(platform: Platform) -> None:
-    assert json.loads(platform.lake("reproduce", "flight_delay@1").stdout)["equal"]
-    done = json.loads(
-        platform.lake("reproduce", "flight_delay", "--predictions", "--interval", "2013-03-01/2013-03-03").stdout
-    )
-    assert done["equal"] and len(done["batches"]) == len(DAYS)
-
-
 def test_damages_to_the_tables_of_the_demo_are_each_found_and_named(platform: Platform, tmp_path: Path) -> None:
     copy = shutil.copytree(platform.home / "warehouse", tmp_path / "warehouse")
     done = subprocess.run(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,30 +12,48 @@ from pathlib import Path
 
 import pytest
 
+from tests import reference
 from tests.docs.blocks import runnable_blocks, script
+from tests.e2e.test_platform import SCORED
 from tests.openlineage_schema import faults
 from tests.platforms import PROJECT, Platform
 
-PAGES = (
-    "README.md",
-    "docs/explanation/how-data-becomes-visible.md",
-    "docs/explanation/lineage.md",
-    "docs/how-to/backfill.md",
-    "docs/how-to/maintain.md",
-    "docs/how-to/monitor.md",
-    "docs/how-to/promote.md",
-    "docs/how-to/query.md",
-    "docs/how-to/reproduce.md",
-    "docs/how-to/score.md",
-    "docs/how-to/trigger-by-rest.md",
-    "docs/how-to/verify.md",
-    "docs/tutorial.md",
-    "docs/reference/ops-tables.md",
-)
-
-
 # Their commands add files to the checkout, so they are run in a copy of it.
 PAGES_OF_A_COPY = ("docs/how-to/add-a-model.md",)
+# Its answers are looked at.
+QUERIES = "docs/how-to/query.md"
+EVERYWHERE = [
+    str(page.relative_to(PROJECT)) for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md")))
+]
+PAGES = [page for page in EVERYWHERE if page not in (*PAGES_OF_A_COPY, QUERIES) and runnable_blocks(PROJECT / page)]
+
+
+def test_every_way_to_query_answers_as_the_original_files_do(platform: Platform) -> None:
+    def newest(table: str) -> dt.date:
+        [(day,)] = platform.sql(f"select max(flight_date) from {table}")
+        return dt.date.fromisoformat(day)
+
+    planned, flown = newest("gold.fct_flights"), newest("gold.daily_delays_by_route")
+    answered = run(QUERIES, PROJECT, platform.environment)
+    lines = set(answered.splitlines())
+    flights = reference.flights()
+    late = flights[flights["arr_delay"].notna()].assign(late=flights["arr_delay"] >= reference.LATE_MINUTES)
+
+    day = late[late["date"] == dt.date(2013, 3, 1)].groupby("carrier")["late"].sum()
+    assert len(day) > 10
+    assert {f"{carrier},{count}" for carrier, count in day.items()} <= lines  # beeline
+    scheduled = flights["date"].value_counts()
+    assert {f"{each} {scheduled[each]}" for each in SCORED} <= lines  # PyHive
+    february = late[[each.month == 2 for each in late["date"]]].groupby("origin")["late"].mean()
+    for origin, rate in february.items():  # Spark Connect
+        [said] = [line.split("|")[2] for line in lines if line.startswith(f"|   {origin}|")]
+        assert float(said) == pytest.approx(rate, abs=1e-12)
+    known = flights[flights["date"] <= planned]
+    assert f"{((known['carrier'] == 'UA') & (known['origin'] == 'EWR')).sum()} flights" in lines  # pandas
+    boxes = {tuple(re.findall(r"[\w.]+", line)) for line in lines if line.startswith("│")}
+    late_by_route = late[late["date"] <= flown].groupby("dest")["late"].sum().nlargest(5)
+    assert {(place, str(count)) for place, count in late_by_route.items()} <= boxes  # DuckDB
+    assert {(origin, str(count)) for origin, count in known["origin"].value_counts().items()} <= boxes  # delta-rs
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -157,7 +177,7 @@ def is_another(path: Path, original: Path) -> bool:
     return not generated and not (original.is_file() and original.read_bytes() == path.read_bytes())
 
 
-def run(page: str, checkout: Path, environment: dict[str, str]) -> None:
+def run(page: str, checkout: Path, environment: dict[str, str]) -> str:
     done = subprocess.run(
         # Not by standard input: a program of the page that reads it would swallow the rest of the script.
         ["bash", "-c", script(runnable_blocks(PROJECT / page))],
@@ -170,3 +190,4 @@ def run(page: str, checkout: Path, environment: dict[str, str]) -> None:
         timeout=900,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
