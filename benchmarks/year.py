@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import platform
 from lakehouse.interval import Interval
 
 if TYPE_CHECKING:
@@ -232,23 +231,16 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "lakehouse-year")
     parser.add_argument("--weeks", type=int, help="only the first weeks that are scored")
     arguments = parser.parse_args()
-    from tests.conftest import free_ports
-
-    os.environ.update({"LAKE_HOME": str(arguments.home), **free_ports()})
+    platform.isolate(arguments.home)
     arguments.home.mkdir(parents=True, exist_ok=True)
     loaded = arguments.home / "loaded"
     if not loaded.exists():
-        command = [sys.executable, "-m", "lakehouse.platform"]
         try:
-            subprocess.run([*command, "up", "engine"], check=True, stdout=sys.stderr)
+            platform.start("engine")
             load()
             loaded.touch()
         finally:
-            from lakehouse.engine import spark
-
-            if spark.cache_info().currsize:
-                spark().stop()  # it would wait for the engine to come back
-            subprocess.run([*command, "down"], check=True, stdout=sys.stderr)
+            platform.stop()
     replay(arguments.home, arguments.weeks)
 
 

@@ -4,7 +4,7 @@ from airflow.sdk import DAG, AssetAll, Param, PartitionedAssetTimetable, chain
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
-from lakehouse import contracts, warehouse
+from lakehouse import warehouse
 from lakehouse.airflow import tasks, watching
 from lakehouse.airflow.partitions import IntervalMapper
 from lakehouse.interval import Interval
@@ -12,10 +12,13 @@ from lakehouse.interval import Interval
 LAG_DAYS = {"identity": 0, "next_day": 1}
 
 gold = warehouse.stored_models()  # also sees to it that the manifest is up to date
+triggers = {
+    source: declared["config"]["meta"]["warehouse_trigger"] for source, declared in warehouse.declared_sources().items()
+}
 mappers = {
-    tasks.table_asset(contract.table): IntervalMapper(LAG_DAYS[contract.warehouse_trigger])
-    for contract in map(contracts.load, contracts.sources())
-    if contract.warehouse_trigger != "none"
+    tasks.table_asset(f"bronze.{source}"): IntervalMapper(LAG_DAYS[trigger])
+    for source, trigger in triggers.items()
+    if trigger != "none"
 }
 
 env = {
@@ -23,6 +26,7 @@ env = {
     "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
     "DBT_PARTIAL_PARSE_FILE_PATH": str(warehouse.parsed_path()),
     "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
+    "DBT_SOURCE_STATE": "{{ source_state(sources()) }}",
 }
 
 with DAG(
@@ -48,7 +52,11 @@ together.
             description="Creates the tables anew, with the run's days only: for a change of their columns.",
         )
     },
-    user_defined_macros={"interval": Interval.parse, "unchanged": warehouse.unchanged},
+    user_defined_macros={
+        "interval": Interval.parse,
+        "source_state": warehouse.source_state,
+        "sources": warehouse.sources,
+    },
     default_args={"owner": "analytics", **tasks.RETRIES},
     tags=["warehouse", "silver", "gold", "dbt"],
 ):
@@ -68,12 +76,10 @@ together.
             invocation_mode=InvocationMode.DBT_RUNNER,
             # Of the task that runs dbt; the tasks of the models only follow it.
             setup_operator_args={
+                "doc_md": "Runs dbt once, for all models of the run's days. The task of each model follows it: its log "
+                "says when the model was built, or why it was not.",
                 "pool": tasks.ENGINE_POOL,
                 "pre_execute": tasks.hold_warehouse_at_first,
-                "env": {
-                    **env,
-                    **{name: f"{{{{ unchanged()['{name}'] }}}}" for name in ("DBT_MADE_FROM", "DBT_UNCHANGED")},
-                },
             },
         ),
         render_config=RenderConfig(
@@ -86,13 +92,14 @@ together.
             "post_execute": tasks.free_warehouse,
             "env": env,
             "full_refresh": "{{ params.full_refresh }}",
+            "dbt_runner_callbacks": [warehouse.fence],
             # The models' tasks are told by events; nobody reads what dbt would write beside.
             "dbt_cmd_global_flags": ["--no-write-json", "--log-level-file", "none"],
         },
     )
-    watching.start_in_triggerer(dbt)
-    gated = tasks.gate_warehouse(prepared)
-    # After the gate, which has dbt build once more when a source was released meanwhile.
+    watching.start_in_triggerer(dbt, warehouse.descriptions())
+    gated = tasks.gate_warehouse()
+    # After the gate, which has dbt build once more when a model was built by itself, from later releases.
     tested = tasks.test_warehouse()
     released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
     chain(prepared, dbt, gated, tested, released)

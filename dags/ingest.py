@@ -6,8 +6,8 @@ from lakehouse import contracts
 from lakehouse.airflow import tasks
 from lakehouse.airflow.partitions import IntervalTimetable
 
-for source in contracts.sources():
-    contract = contracts.load(source)
+for contract in contracts.readable():
+    source = contract.name
     with DAG(
         dag_id=f"ingest_{source}",
         description=f"Lands {contract.table}, gates and releases it.",

@@ -6,8 +6,8 @@ from lakehouse import registry
 from lakehouse.airflow import tasks
 from lakehouse.airflow.partitions import IntervalMapper
 
-for model in registry.models():
-    spec = registry.load(model)
+for spec in registry.readable():
+    model = spec.name
     predictions, warehouse = tasks.table_asset(spec.predictions_table), tasks.table_asset("gold")
     with DAG(
         dag_id=f"monitor_{model}",

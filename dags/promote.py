@@ -5,8 +5,8 @@ from airflow.sdk import DAG, Asset, Param
 from lakehouse import registry
 from lakehouse.airflow import promotion_tasks, tasks
 
-for model in registry.models():
-    spec = registry.load(model)
+for spec in registry.readable():
+    model = spec.name
     asked = spec.promotion.policy == "approve"
     with DAG(
         dag_id=f"promote_{model}",

@@ -6,8 +6,8 @@ from lakehouse import contracts
 from lakehouse.airflow import tasks
 from lakehouse.airflow.partitions import ManualTimetable
 
-for source in contracts.sources():
-    contract = contracts.load(source)
+for contract in contracts.readable():
+    source = contract.name
     with DAG(
         dag_id=f"replay_{source}",
         description=f"Takes quarantined rows of {contract.table} through its contract and suite as they are now.",

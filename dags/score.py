@@ -6,8 +6,8 @@ from lakehouse import registry
 from lakehouse.airflow import tasks
 from lakehouse.airflow.partitions import IntervalMapper
 
-for model in registry.models():
-    spec = registry.load(model)
+for spec in registry.readable():
+    model = spec.name
     table = spec.predictions_table
     with DAG(
         dag_id=f"score_{model}",

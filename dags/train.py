@@ -5,8 +5,8 @@ from airflow.sdk import DAG, Asset, Param
 from lakehouse import registry
 from lakehouse.airflow import tasks
 
-for model in registry.models():
-    spec = registry.load(model)
+for spec in registry.readable():
+    model = spec.name
     with DAG(
         dag_id=f"train_{model}",
         description=f"Trains and registers {model}.",

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import completeness, data_docs, history, ops, tables
 from lakehouse.errors import LakeError
-from lakehouse.locks import writer
-from lakehouse.release import NotReleasedError, pending, refuse_withdrawn, released, withdraw
+from lakehouse.release import NotReleasedError, pending, refuse_withdrawn, released, withdraw, writers
 from lakehouse.steps import step
 
 if TYPE_CHECKING:
@@ -79,8 +78,9 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
         if rows:
             ops.append("ops.gate_results", rows)
         if failures:
-            for table in sorted(names):
-                with writer(tables.next_table(table)) as run.lock:
+            with writers(names) as held:
+                for table in sorted(names):
+                    run.lock = held[tables.next_table(table)]
                     withdraw(table, run)
             raise GateFailedError(
                 "The gate is shut. " + " ".join(failures) + " Readers still see the last release. "

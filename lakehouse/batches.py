@@ -5,16 +5,19 @@ Landing and replay share this, so that a row is judged the same way whenever it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import datetime as dt
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.contracts.parts import Column as Declared
 from lakehouse.errors import LakeError
-from lakehouse.rules import applies, broken_rules
+from lakehouse.rules import NOT_NULL, applies, broken_rules, domain, is_about_values
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, Row
 
     from lakehouse.contracts import Contract
     from lakehouse.rules import Rule
@@ -32,10 +35,30 @@ QUARANTINE = {
 }
 RULE = "rule"
 """Code of a reason that is a broken rule of the suite."""
+REQUIRED = "required"
+"""Code of a reason that is a value which is missing though the contract requires it."""
+
+MORE_DAYS = 5
+"""How many further days are named that a batch is rejected for."""
 
 MASK = "***"
 _FAULTS = "array<struct<code:string,text:string,column:string>>"
 _WHOLE_ROW = "*"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a batch is rejected whole.
+
+    Attributes:
+        code: ``all_rows_bad`` or ``below_mostly``.
+        why: Which rule, how many rows.
+        days: The days whose rows are the cause.
+    """
+
+    code: str
+    why: str
+    days: tuple[dt.date, ...]
 
 
 class RejectedBatchError(LakeError):
@@ -94,7 +117,7 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
                 infinite, because("not_finite", F.lit(f"{name}: '"), shown, F.lit("' is not a finite number"))
             )
         if column.required:
-            why = why.when(value.isNull(), because("required", F.lit(f"{name}: is required and missing")))
+            why = why.when(value.isNull(), because(REQUIRED, F.lit(f"{name}: is required and missing")))
         return why
 
     malformed = F.array(
@@ -116,7 +139,8 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
 def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
     """Say of every row all that is wrong with it, in ``_reasons`` and ``_codes``.
 
-    A value that could not be read is null by now; rules about its column are not asked, all others are.
+    A value that could not be read is null by now; rules about its column are not asked, all others are. ``_unread``
+    and ``_missing`` name the columns whose value could not be read, or is missing though it is required.
 
     Args:
         parsed: Outcome of :func:`parse`.
@@ -124,19 +148,48 @@ def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
     """
     from pyspark.sql import functions as F
 
-    unread = parsed.withColumn("_unread", F.transform("_faults", lambda fault: fault["column"]))
+    def columns(condition: Callable[[Column], Column]) -> Column:
+        return F.transform(F.filter("_faults", condition), lambda fault: fault["column"])
+
+    faulty = parsed.withColumns(
+        {
+            "_unread": columns(lambda fault: fault["code"] != REQUIRED),
+            "_missing": columns(lambda fault: fault["code"] == REQUIRED),
+        }
+    )
 
     def known(rule: Rule) -> Column:
-        return ~F.arrays_overlap("_unread", F.array(*map(F.lit, (_WHOLE_ROW, *rule.columns))))
+        return ~(_among("_unread", _WHOLE_ROW, *rule.columns) | _among("_missing", *rule.columns))
 
-    judged = broken_rules(unread, rules, known=known)
+    judged = broken_rules(faulty, rules, known=known)
     return judged.select(
-        *(name for name in parsed.columns if name != "_faults"),
+        *(name for name in faulty.columns if name != "_faults"),
         F.concat(F.transform("_faults", lambda fault: fault["text"]), F.col("_broken")).alias("_reasons"),
         F.concat(
             F.transform("_faults", lambda fault: fault["code"]), F.transform("_broken", lambda _: F.lit(RULE))
         ).alias("_codes"),
     )
+
+
+def _among(array: str, *names: str) -> Column:
+    from pyspark.sql import functions as F
+
+    return F.arrays_overlap(array, F.array(*map(F.lit, names)))
+
+
+def _lost(rule: Rule) -> Column:
+    """The condition that is true for a judged row that does not keep a rule about values, though it was not asked.
+
+    A value that cannot be read is there, and is none of those that the rule lets pass. One that is missing though
+    required, or in a record that could not be taken apart, is as a null, which is nothing to most rules.
+    """
+    from pyspark.sql import functions as F
+
+    if not is_about_values(rule):
+        return F.lit(False)
+    if rule.type == NOT_NULL:
+        return domain(rule) & (_among("_unread", _WHOLE_ROW, *rule.columns) | _among("_missing", *rule.columns))
+    return domain(rule) & _among("_unread", *rule.columns)
 
 
 def is_bad() -> Column:
@@ -148,6 +201,8 @@ def is_bad() -> Column:
 
 def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
     """Count a judged batch in one pass: rows, bad rows, bad rows per critical rule, and rows per file.
+
+    Rows, bad rows and those of each rule are there for each of the ``days``, too.
 
     Args:
         judged: Outcome of :func:`judge`.
@@ -163,72 +218,112 @@ def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
         return F.coalesce(F.sum(condition.cast("long")), F.lit(0))
 
     groups = (
-        judged.groupBy("_source_file")
+        judged.groupBy("_interval", "_source_file")
         .agg(
             F.count("*").alias("rows"),
             total(is_bad()).alias("bad"),
             total(F.size(F.array_remove("_codes", RULE)) > 0).alias("unreadable"),
             *(total(F.array_contains("_reasons", label)).alias(f"broken_{i}") for i, label in enumerate(labels)),
-            *(total(applies(rule)).alias(f"applies_{i}") for i, rule in enumerate(rules)),
+            *(total(applies(rule) | _lost(rule)).alias(f"applies_{i}") for i, rule in enumerate(rules)),
+            *(total(_lost(rule)).alias(f"lost_{i}") for i, rule in enumerate(rules)),
             *(total(condition).alias(f"more_{name}") for name, condition in more.items()),
         )
         .collect()
     )
 
-    def sum_of(name: str) -> int:
-        return sum(int(group[name]) for group in groups)
+    def sums(groups: Collection[Row]) -> dict[str, Any]:
+        def sum_of(name: str) -> int:
+            return sum(int(group[name]) for group in groups)
 
-    broken = {label: rows for i, label in enumerate(labels) if (rows := sum_of(f"broken_{i}"))}
-    if rows := sum_of("unreadable"):
-        broken["the types of the contract"] = rows
-    counts = {
-        "rows": sum_of("rows"),
-        "bad": sum_of("bad"),
-        "broken": broken,
-        "considered": {label: sum_of(f"applies_{i}") for i, label in enumerate(labels)},
-        "files": {group["_source_file"]: int(group["rows"]) for group in groups},
-    }
-    return counts | {name: sum_of(f"more_{name}") for name in more}
+        broken = {label: rows for i, label in enumerate(labels) if (rows := sum_of(f"broken_{i}"))}
+        if rows := sum_of("unreadable"):
+            broken["the types of the contract"] = rows
+        return {
+            "rows": sum_of("rows"),
+            "bad": sum_of("bad"),
+            "broken": broken,
+            "considered": {label: sum_of(f"applies_{i}") for i, label in enumerate(labels)},
+            "lost": {label: sum_of(f"lost_{i}") for i, label in enumerate(labels)},
+            **{name: sum_of(f"more_{name}") for name in more},
+        }
+
+    files: Counter[str] = Counter()
+    days: defaultdict[dt.date, list[Row]] = defaultdict(list)
+    for group in groups:
+        files[group["_source_file"]] += int(group["rows"])
+        days[group["_interval"]].append(group)
+    return sums(groups) | {"files": dict(files), "days": {day: sums(days[day]) for day in sorted(days)}}
 
 
-def rejection(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:
-    """Code and text of why a batch is to be rejected whole, or None.
+def rejection(counts: dict[str, Any], suite: Suite, days: Collection[dt.date] | None = None) -> Rejection | None:
+    """Why a batch is to be rejected whole, or None.
+
+    Each day is judged by itself: what would be refused alone is not let in among many others. A value that cannot be
+    read keeps no rule about the values of its column.
 
     Args:
         counts: Outcome of :func:`count`.
         suite: The table's suite; a rule's ``mostly`` is the least share that must keep it of the rows that
             it applies to, which for most rules are those with a value.
+        days: The days that are judged; all without it.
     """
+    found = {
+        day: verdict
+        for day, of_day in counts["days"].items()
+        if (days is None or day in days) and (verdict := _verdict(of_day, suite))
+    }
+    if not found:
+        return None
+    (code, why), *_ = found.values()
+    if len(counts["days"]) > 1:
+        first, *more = found
+        why = f"of {first}, {why}"
+        if more:
+            shown = ", ".join(map(str, more[:MORE_DAYS])) + (", …" if len(more) > MORE_DAYS else ".")
+            why += f" {len(more)} more of its days are to be rejected: {shown}"
+    return Rejection(code, why, tuple(found))
+
+
+def _verdict(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:
+    """Code and text of why the rows of a day are not to be taken, or None."""
     rows = counts["rows"]
     if rows and counts["bad"] == rows:
         return "all_rows_bad", "not one row keeps the contract."
     for rule in suite.row_rules():
-        broken, considered = counts["broken"].get(rule.label, 0), counts["considered"][rule.label]
+        considered, lost = counts["considered"][rule.label], counts["lost"][rule.label]
+        broken = counts["broken"].get(rule.label, 0) + lost
         if broken and (considered - broken) / considered < rule.mostly:
+            unread = f", {lost} of them because there is no value that can be read" if lost else ""
             return (
                 "below_mostly",
-                f"{broken} of {considered} rows break {rule.label}; at least {rule.mostly:.4%} must keep it.",
+                f"{broken} of {considered} rows break {rule.label}{unread}; at least {rule.mostly:.4%} must keep it.",
             )
     return None
 
 
-def examples(judged: DataFrame, contract: Contract, suite: Suite, limit: int = 5) -> str:
+def examples(
+    judged: DataFrame, contract: Contract, suite: Suite, days: Collection[dt.date] | None = None, limit: int = 5
+) -> str:
     """The first bad rows of a batch, in words: file, row, reasons, values; those of personal columns masked.
 
     Args:
         judged: Outcome of :func:`judge`.
         contract: Says which columns are personal.
         suite: The table's suite.
+        days: Those whose rows are shown; all without it.
         limit: How many.
     """
+    from pyspark.sql import functions as F
+
     # What the contract does not know nobody has classified.
     personal = {name for name in judged.columns if not name.startswith("_")} - {
         column.name for column in contract.columns if not column.hidden
     }
     about = {rule.label: rule.columns for rule in suite.row_rules()}
     shown = list(dict.fromkeys(name for names in about.values() for name in names if name in judged.columns))
+    chosen = is_bad() if days is None else is_bad() & F.col("_interval").isin(*days)
     rows = (
-        judged.where(is_bad()).orderBy("_interval", "_source_file", "_source_row")
+        judged.where(chosen).orderBy("_interval", "_source_file", "_source_row")
         .select("_source_file", "_source_row", "_reasons", *shown).limit(limit).collect()
     )  # fmt: skip
     texts = []

@@ -241,7 +241,7 @@ def _digest() -> str:
     digest = hashlib.sha256(f"{warehouse.project_digest()} {sqlglot.__version__}".encode())
     for path in (Path(__file__), Path(sql_lineage.__file__)):
         digest.update(path.read_bytes())
-    for spec in map(registry.load, registry.models()):
+    for spec in registry.readable():
         digest.update(spec.model_dump_json().encode())
     return digest.hexdigest()
 
@@ -279,11 +279,11 @@ def _read() -> Project:
     known: dict[str, tuple[str, ...]] = {}
     found: set[Edge] = set()
     decisive: set[Condition] = set()
-    for contract in map(contracts.load, contracts.sources()):
-        names = tuple(column.name for column in contract.columns)
-        known[f"source.{contract.name}"] = names
-        known[contract.table] = (*names, *contracts.TECHNICAL_COLUMNS)
-        found.update(of_landing(contract))
+    for source, declared in warehouse.declared_sources().items():
+        names = tuple(name for name in declared["columns"] if name not in contracts.TECHNICAL_COLUMNS)
+        known[f"source.{source}"] = names
+        known[f"bronze.{source}"] = (*names, *contracts.TECHNICAL_COLUMNS)
+        found.update(_copies(f"bronze.{source}", f"source.{source}", names))
     for compiled in warehouse.compiled_models():
         try:
             lineage = lineage_of_query(compiled.query, compiled.table, known)
@@ -292,7 +292,7 @@ def _read() -> Project:
         known[compiled.table] = lineage.columns
         found.update(lineage.edges)
         decisive.update(lineage.conditions)
-    specs = list(map(registry.load, registry.models()))
+    specs = registry.readable()
     for spec in specs:
         known |= _columns_of_model(spec)
     for spec in specs:

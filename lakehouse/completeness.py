@@ -23,7 +23,7 @@ def rules(table: str) -> tuple[Expectation, ...]:
     Args:
         table: The table, as readers name it.
     """
-    spec = next((spec for spec in map(registry.load, registry.models()) if spec.predictions_table == table), None)
+    spec = registry.of_predictions(table)
     if spec is None:
         return ()
     state = released().get(table)

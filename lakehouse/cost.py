@@ -237,16 +237,16 @@ def owned(charged: Iterable[Charge]) -> list[Charge]:
 
 
 def owner(table: str) -> str | None:
-    """Who answers for a table; None when nobody says so, or it is no longer there.
+    """Who answers for a table; None when nobody says so, what says it cannot be read, or it is no longer there.
 
     Args:
         table: As readers name it; ``models.<name>`` for a model.
     """
     layer, _, name = table.partition(".")
     if model := _MODEL.match(table):
-        return registry.load(model[1]).owner if model[1] in registry.models() else None
+        return next((spec.owner for spec in registry.readable() if spec.name == model[1]), None)
     if layer in ("bronze", "quarantine"):
-        return contracts.load(name).owner if name in contracts.sources() else None
+        return next((contract.owner for contract in contracts.readable() if contract.name == name), None)
     return (warehouse.meta(table) or {}).get("owner") if layer in ("silver", "gold") else None
 
 

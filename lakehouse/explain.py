@@ -22,6 +22,8 @@ from lakehouse.settings import settings
 
 RUN = ("run_id", "step", "dataset", "started_at", "ended_at", "code_version", "airflow_dag_id", "airflow_run_id")
 
+DECISION = ("at", "event", "serves_from", "reason", "decided_by")
+
 
 class PredictionNotFoundError(LakeError, LookupError):
     """There is no such prediction."""
@@ -50,8 +52,7 @@ def find(
     """
     state = released(release_id)
     looked = []
-    for name in [model] if model else registry.models():
-        spec = registry.load(name)
+    for spec in [registry.load(model)] if model else registry.readable():
         if (seen := state.get(spec.predictions_table)) is None:
             continue
         looked.append(seen.table)
@@ -210,6 +211,11 @@ class Explainer:
             "reason": recorded["reason"],
             "decided_by": recorded["decided_by"],
             "registered_at": recorded["registered_at"],
+            "decisions": [
+                {key: event[key] for key in DECISION}
+                for event in self._events
+                if (event["model_name"], event["model_version"]) == (name, number)
+            ],
             "candidate": recorded["candidate"],
             "card": registry.card(version),
             "description": spec.description,
@@ -235,6 +241,11 @@ class Explainer:
     @cached_property
     def _models(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = ops.read("ops.models").to_pylist()
+        return rows
+
+    @cached_property
+    def _events(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = ops.read("ops.model_events").sort_by("at").to_pylist()
         return rows
 
     def _inputs(self, write: Write, days: Days) -> list[dict[str, Any]]:

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import anomalies, masking, suites, tables
 from lakehouse.anomalies import Figure, Watch
+from lakehouse.scoring import DECISION, SCORE
 from lakehouse.suites import Expectation, Suite
 
 if TYPE_CHECKING:
+    import pandas as pd
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from pyspark.sql import SparkSession
 
@@ -217,6 +219,29 @@ def check_all(requests: Iterable[Request], *, spark: SparkSession | None = None)
     # The setting is the session's: one thread must not take it back while another asks.
     with gx_engine.one_job_per_query(spark), ThreadPoolExecutor(min(SIDE_BY_SIDE, len(planned) or 1)) as pool:
         return list(pool.map(lambda plan: _check(spark, *plan), planned))
+
+
+def of_scores(table: str, rows: pd.DataFrame) -> list[RuleResult]:
+    """What the suite of a table of predictions says of scores before they are predictions.
+
+    Args:
+        table: The table, as readers name it.
+        rows: With ``score``, ``decision`` if there is one, and what rules may have as a condition.
+
+    Returns:
+        What was found of the rules that are about these two columns alone.
+
+    Raises:
+        suites.SuiteNotFoundError: The table has no suite.
+    """
+    suite = suites.load(table)
+    said = tuple(e for e in suite.expectations if e.columns and set(e.columns) <= {SCORE, DECISION})
+    asked = replace(suite, expectations=said)
+    if not said:
+        return []
+    from lakehouse import gx_engine
+
+    return list(_results(asked, gx_engine.validate_in_memory(rows, asked, EXAMPLES)))
 
 
 def _check(spark: SparkSession, request: Request, suite: Suite) -> GateResult:

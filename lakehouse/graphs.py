@@ -10,7 +10,7 @@ import networkx as nx
 
 from lakehouse import pages
 from lakehouse.explain import files_of
-from lakehouse.trees import TECHNICAL
+from lakehouse.trees import TECHNICAL, visibility
 
 if TYPE_CHECKING:
     from lakehouse.impact import Impact
@@ -88,10 +88,9 @@ def of_impact(found: Impact) -> nx.DiGraph:
         graph.add_node(column, kind="table", note="column")
     for landing in found.landings:
         graph.add_node(landing["file"].rpartition("/")[2], kind="file", note=f"{landing['sha256'][:12]}")
-    for each in found.tables:
+    for each in found.tables if found.kind != "column" else ():
         node = f"{each['table']}@{each['version']}"
-        seen = f"visible: {each['visible_days']}" if each["visible_days"] else "no longer visible"
-        graph.add_node(node, kind="table", note=f"{each['days']}; {seen}")
+        graph.add_node(node, kind="table", note=f"{each['days']}; {visibility(each)}")
         if each["step"] in ("land", "replay"):
             for landing in found.landings:
                 if landing["run_id"] == each["run_id"]:

@@ -35,7 +35,8 @@ from great_expectations.compatibility.pydantic import ValidationError
 from great_expectations.core import ExpectationSuiteValidationResult
 from great_expectations.core.batch import Batch, LegacyBatchDefinition
 from great_expectations.core.id_dict import IDDict
-from great_expectations.execution_engine import SparkDFExecutionEngine
+from great_expectations.execution_engine import ExecutionEngine, PandasExecutionEngine, SparkDFExecutionEngine
+from great_expectations.execution_engine.pandas_batch_data import PandasBatchData
 from great_expectations.execution_engine.sparkdf_batch_data import SparkDFBatchData
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 from great_expectations.expectations.metadata_types import FailureSeverity
@@ -52,6 +53,8 @@ from lakehouse import gx_expectations as gx_expectations  # importing them is wh
 from lakehouse import uniqueness
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lakehouse.suites import Expectation, Suite
 
 Metrics = dict[Any, Any]
@@ -146,13 +149,34 @@ def validate(
         GX's own result, with the expectations in the suite's order.
     """
     engine = OneQueryEngine(df.sparkSession, figures, expected)
-    data: Any = SparkDFBatchData(engine, df)
+    validator = _validator(engine, SparkDFBatchData(engine, df), suite)
+    validator._metrics_calculator = OneQueryCalculator(engine)
+    return _validate(validator, suite, examples)
+
+
+def validate_in_memory(frame: pd.DataFrame, suite: Suite, examples: int) -> ExpectationSuiteValidationResult:
+    """Validate rows that are here, with GX's own engine for pandas.
+
+    Args:
+        frame: The rows.
+        suite: A suite of expectations that GX has for pandas.
+        examples: How many values that break a rule are shown.
+    """
+    engine = PandasExecutionEngine()
+    validator = _validator(engine, PandasBatchData(engine, frame), suite)
+    validator._metrics_calculator.show_progress_bars = False
+    return _validate(validator, suite, examples)
+
+
+def _validator(engine: ExecutionEngine, data: Any, suite: Suite) -> Validator:
     definition = LegacyBatchDefinition(
-        datasource_name="lakehouse", data_connector_name="spark", data_asset_name=suite.name, batch_identifiers=IDDict()
+        datasource_name="lakehouse", data_connector_name="rows", data_asset_name=suite.name, batch_identifiers=IDDict()
     )
     batch = Batch(data=data, batch_definition=definition)
-    validator = Validator(execution_engine=engine, data_context=context(), batches=[batch])
-    validator._metrics_calculator = OneQueryCalculator(engine)
+    return Validator(execution_engine=engine, data_context=context(), batches=[batch])
+
+
+def _validate(validator: Validator, suite: Suite, examples: int) -> ExpectationSuiteValidationResult:
     identifiers = [f"expectation-{index}" for index in range(len(suite.expectations))]
     found = validator.graph_validate(
         configurations=[
@@ -177,7 +201,7 @@ def validate(
             "success_percent": statistics.success_percent,
         },
         meta={"great_expectations_version": gx.__version__},
-        batch_id=batch.id,
+        batch_id=validator.active_batch_id,
     )
 
 

@@ -33,7 +33,9 @@ class Impact:
         kind: file, days, version, column or model.
         landings: The runs that have landed it, the failed ones too.
         columns: For a column: the columns made from it, as ``layer.table.column``.
-        tables: Per write: ``table``, ``version``, ``days``, ``step``, ``run_id``, ``visible_days``, ``releases``.
+        tables: Per write: ``table``, ``version``, ``days``, ``step``, ``run_id``, ``visible_days``, ``releases``. What
+            a model has said in the shadow, or when it was asked what if, is among them: readers never see it. For a
+            column: per table, with the version and days that readers see, and all releases.
         models: Versions trained on it: ``name``, ``version``, ``roles_now``, ``trained_on``.
         predictions: Per scoring: ``table``, ``version``, ``run_id``, ``model_version``, ``days``, ``because``,
             ``rows_written``, ``rows_visible``, ``query``, ``releases``.
@@ -161,19 +163,20 @@ def _of_writes(ledger: Ledger, result: Impact, origin: Origin) -> Impact:
         result.models.append(_model(*trained, sources))
         result.edges += [(_node(table, version), _node(*trained)) for table, version in sources]
     for write in ledger.writes():
-        if write.step != "score":
-            continue
-        if write in affected:
+        if write in affected and write.step == "score":
             result.edges += _edges_into(ledger, write, found)
-        for model in _models_of(ledger, write):
+        spoilt = [model for model in _models_of(ledger, write) if model in models]
+        result.edges += [(_node(*model), _node(write.table, write.version)) for model in spoilt]
+        if spoilt and write.step != "score" and write not in affected:
+            result.tables.append(_table(ledger, write, ledger.written(write)))
+        for model in _models_of(ledger, write) if write.step == "score" else ():
             because = []
             days = affected.get(write)
             if write in affected:
                 because.append("its features")
-            if model in models:
+            if model in spoilt:
                 because.append(f"its model {_node(*model)}")
                 days = ledger.written(write)
-                result.edges.append((_node(*model), _node(write.table, write.version)))
             if because:
                 result.predictions.append(_predictions(ledger, write, model, days, " and ".join(because)))
     result.edges = list(dict.fromkeys(result.edges))
@@ -197,9 +200,13 @@ def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:
         {"name": name, "version": number, "roles_now": list(version.aliases), "trained_on": [], "itself": True}
     )
     for write in ledger.writes():
-        if write.step == "score" and (name, number) in _models_of(ledger, write):
+        if (name, number) not in _models_of(ledger, write):
+            continue
+        result.edges.append((_node(name, number), _node(write.table, write.version)))
+        if write.step == "score":
             result.predictions.append(_predictions(ledger, write, (name, number), ledger.written(write), "its model"))
-            result.edges.append((_node(name, number), _node(write.table, write.version)))
+        else:
+            result.tables.append(_table(ledger, write, ledger.written(write)))
     return result
 
 
@@ -222,13 +229,39 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
         if seen := [each for each in served.inputs if f"{features}.{each}" in inputs]:
             used[name, number] = seen
             result.models.append({**_model(name, number, []), "inputs": seen})
+    of_table: dict[str, list[Write]] = {}
     for write in ledger.writes():
-        for model in _models_of(ledger, write) if write.step == "score" else []:
-            if model in used:
-                result.predictions.append(
-                    _predictions(ledger, write, model, ledger.written(write), "an input of its model")
-                )
+        using = [model for model in _models_of(ledger, write) if model in used]
+        if write.step == "score":
+            days = ledger.written(write)
+            result.predictions += [_predictions(ledger, write, one, days, "an input of its model") for one in using]
+        elif using or any(name.rpartition(".")[0] == write.table for name in (what, *result.columns)):
+            of_table.setdefault(write.table, []).append(write)
+    result.tables = [_whole(ledger, table, writes) for table, writes in sorted(of_table.items())]
     return result
+
+
+def _whole(ledger: Ledger, table: str, writes: list[Write]) -> dict[str, Any]:
+    """A table of which every write counts."""
+    seen = ledger.released_version(table)
+    return {
+        "table": table,
+        "version": writes[-1].version if seen is None else seen,
+        "days": ranges(_together(map(ledger.written, writes))),
+        "step": "every write",
+        "run_id": None,
+        "visible_days": ranges(
+            frozenset() if seen is None else _together(own for _, own in ledger.owners(table, seen, None))
+        ),
+        "releases": [row["release_id"] for row in ledger.releases if row["table_name"] == table],
+    }
+
+
+def _together(parts: Iterable[Days]) -> Days:
+    found: Days = frozenset()
+    for days in parts:
+        found = None if found is None or days is None else found | days
+    return found
 
 
 def _trained_on(ledger: Ledger, found: Origin) -> dict[tuple[str, int], list[tuple[str, int]]]:

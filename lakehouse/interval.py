@@ -13,6 +13,21 @@ class InvalidIntervalError(LakeError, ValueError):
     """The text is neither a day nor a range of days."""
 
 
+def day(text: str) -> dt.date:
+    """Read a day as it is written everywhere: ``2013-03-01``.
+
+    Args:
+        text: The day.
+
+    Raises:
+        ValueError: It is written in another way, also in one that ISO 8601 knows; or there is no such day.
+    """
+    found = dt.date.fromisoformat(text)
+    if found.isoformat() != text:
+        raise ValueError(f"{text} is another way to write {found}")
+    return found
+
+
 @dataclass(frozen=True, order=True)
 class Interval:
     """One day or a range of days; both ends are included.
@@ -41,8 +56,8 @@ class Interval:
         """
         start, separator, end = text.strip().partition("/")
         try:
-            first = dt.date.fromisoformat(start)
-            last = dt.date.fromisoformat(end) if separator else first
+            first = day(start)
+            last = day(end) if separator else first
         except ValueError as error:
             raise InvalidIntervalError(
                 f"{text!r} is not an interval ({error}). Write a day as 2013-03-01, a range as 2013-01-01/2013-02-28."

@@ -60,6 +60,25 @@ class WriterLock:
             )
 
 
+_held: list[WriterLock] = []
+
+
+def check_held(table: str) -> None:
+    """Make sure that this process still holds what it has taken of a table; nothing when it has taken nothing.
+
+    For what no lock can be handed to: dbt only tells by events what it is about to do.
+
+    Args:
+        table: The stored table, or layer that is written whole.
+
+    Raises:
+        StaleWriterError: It does not.
+    """
+    for lock in tuple(_held):
+        if lock.table == table:
+            lock.check()
+
+
 @contextmanager
 def writer(table: str, timeout_seconds: int = LOCK_TIMEOUT_SECONDS) -> Iterator[WriterLock]:
     """Hold the right to write one table.
@@ -86,4 +105,9 @@ def writer(table: str, timeout_seconds: int = LOCK_TIMEOUT_SECONDS) -> Iterator[
             [table],
         ).fetchone()
         assert token is not None
-        yield WriterLock(table, token[0], connection)
+        lock = WriterLock(table, token[0], connection)
+        _held.append(lock)
+        try:
+            yield lock
+        finally:
+            _held.remove(lock)

@@ -1,7 +1,8 @@
 """Maintain: delete rows whose time is over, put small files together, and remove the files that nothing needs any more.
 
 A version of a table is needed as long as readers see it or may go back to it, a registered model was trained on it, or
-predictions that are kept were made from it. Its files are kept, all others go.
+predictions that are kept were made from it. Its files are kept, all others go. What models say beside their
+predictions, in the shadow or when they are asked what if, is never released: of it only the newest version is needed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import fsspec
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from lakehouse import compaction, contracts, ops, registry, retention, tables
+from lakehouse import compaction, contracts, ops, provenance, registry, retention, tables
 from lakehouse import release as releases
 from lakehouse.errors import LakeError
+from lakehouse.model_spec import ModelSpec
 from lakehouse.settings import settings
 from lakehouse.steps import Run, step
 
@@ -102,24 +104,26 @@ def maintain(
         keep_days: How long a version that is no longer released can be gone back to; the setting ``keep_days``
             without it.
         grace_hours: How old a file must be to be removed.
-        today: The day that the retention of the contracts is counted from; that of the clock without it.
+        today: The day that retention is counted from; that of the clock without it.
 
     Returns:
-        ``expired`` and ``compacted``: table to the days; ``files`` and ``bytes`` removed; ``ops_files``: files that the
-        platform's own tables had before and after.
+        ``expired`` and ``compacted``: table to the days of the rows; ``files`` and ``bytes`` removed; ``ops_files``:
+        files that the platform's own tables had before and after.
 
     Raises:
         MaintenanceError: It is not certain what is needed. Nothing has been removed.
         lakehouse.compaction.ChangedRowsError: Rows would have changed. Nothing of it is visible.
     """
-    names = sorted({row["table_name"] for row in releases.history()})
+    names, beside = sorted({row["table_name"] for row in releases.history()}), unreleased()
+    day = today or dt.datetime.now(dt.UTC).date()
     with ExitStack() as stack:
         # Nobody writes, releases or rolls back meanwhile: what a plan leaves out stays unneeded until it is gone.
-        stack.enter_context(releases.writers(names))
+        stack.enter_context(releases.writers([*names, *beside]))
         run = stack.enter_context(step("maintain", "the lake", None, writes=releases.LOG))
         for table in releases.catch_up():
             run.say("%s: the release had been killed before readers saw it; they do now", table)
-        done = {table: _renew(table, today or dt.datetime.now(dt.UTC).date(), run) for table in names}
+        done = {table: _renew(table, day, run) for table in names}
+        done |= {table: _renew_unreleased(table, spec, day, run) for table, spec in beside.items()}
         plans = plan(keep_days, grace_hours)
         run.details |= {"removed": {each.table: {"files": len(each.files), "bytes": each.bytes} for each in plans}}
         for each in plans:
@@ -157,6 +161,27 @@ def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
     return done
 
 
+def unreleased() -> dict[str, ModelSpec]:
+    """The tables of what models say beside their predictions, as far as there are any: table to its model."""
+    return {
+        table: spec
+        for table, spec in sorted(provenance.specs().items(), key=lambda each: each[0])
+        if tables.split(table)[0] not in tables.GATED_LAYERS and tables.head(table) is not None
+    }
+
+
+def _renew_unreleased(table: str, spec: ModelSpec, today: dt.date, run: Run) -> dict[str, str]:
+    """The same for a table that is never released: what is written is there."""
+    done = {}
+    if old := retention.outdated(table, spec, today):
+        retention.forget(table, old, run)
+        done["expired"] = str(old.days)
+    if (chosen := compaction.planned(table)) and compaction.compact(table, run) is not None:
+        done["compacted"] = str(chosen.days)
+    checkpoint(table)
+    return done
+
+
 def _show(table: str, version: int, run: Run, reason: str) -> None:
     stored = tables.next_table(table)
     run.versions_in.setdefault(stored, releases.released()[table].version)
@@ -191,15 +216,19 @@ def upcoming(today: dt.date | None = None) -> list[Work]:
     """What rows would be deleted, and what files be put together, now; nothing is changed.
 
     Args:
-        today: The day that the retention of the contracts is counted from; that of the clock without it.
+        today: The day that retention is counted from; that of the clock without it.
     """
     found = []
-    for table in sorted({row["table_name"] for row in releases.history()}):
+    day, beside = today or dt.datetime.now(dt.UTC).date(), unreleased()
+    for table in [*sorted({row["table_name"] for row in releases.history()}), *beside]:
         layer, name = tables.split(table)
         if layer == "bronze" and name in contracts.sources():
-            for stored, old in retention.planned(name, today or dt.datetime.now(dt.UTC).date()).items():
+            for stored, old in retention.planned(name, day).items():
                 size = sum(file.bytes for file in old.files)
                 found.append(Work(tables.reader_name(stored), "delete rows", str(old.days), len(old.files), size))
+        if table in beside and (gone := retention.outdated(table, beside[table], day)):
+            what, sizes = f"delete {gone.rows} rows that were scored before {gone.since.date()}", _sizes(table, None)
+            found.append(Work(table, what, str(gone.days), len(sizes), sum(sizes.values())))
         if chosen := compaction.planned(table):
             files = f"{len(chosen.files)} → {chosen.parts}"
             found.append(Work(table, f"put files together, {files}", str(chosen.days), len(chosen.files), chosen.bytes))
@@ -219,6 +248,10 @@ def plan(keep_days: int | None = None, grace_hours: int = GRACE_HOURS) -> list[P
     days = settings().keep_days if keep_days is None else keep_days
     log = releases.history()
     found = needed_by_releases(log, dt.datetime.now(dt.UTC) - dt.timedelta(days=days))
+    for table in unreleased():
+        newest = tables.head(table)
+        assert newest is not None
+        found[table] = {newest: ["the newest version, which is never released"]}
     pins = (*needed_by_models(registry.registered()), *_needed_by_predictions(log, found), *_needed_by_landings(found))
     for pin in pins:
         table, version, why = pin
@@ -261,20 +294,29 @@ def needed_by_models(versions: Iterable[registry.ModelVersion]) -> list[tuple[st
 def _needed_by_predictions(
     log: Sequence[dict[str, Any]], seen: dict[str, dict[int, list[str]]]
 ) -> list[tuple[str, int, str]]:
-    """The versions of features that the predictions were made from which readers see, or can go back to."""
+    """The versions of features that the predictions were made from which are there, or can be gone back to."""
     found = []
+    runs = ops.read("ops.runs", ["run_id", "step", "versions_in"]).to_pylist()
+    read = {run["run_id"]: run["versions_in"] for run in runs if run["step"] in ("score", "shadow", "what_if")}
+    beside = unreleased()
     for table, versions in seen.items():
-        if tables.split(table)[0] != "ml":
+        if tables.split(table)[0] != "ml" and table not in beside:
             continue
-        made: set[tuple[str, int]] = set()
+        made: set[tuple[str, int, str]] = set()
         for version in versions:
             made |= _scored_on(tables.next_table(table), version)
-        for model, release_id in sorted(made):
-            state = {row["table_name"]: row["version"] for row in log if row["release_id"] <= release_id}
-            # Of a model that is no longer there it is not known what it read: everything that it may have read.
-            inputs = [registry.load(model).features.table] if model in registry.models() else sorted(state)
-            found += [(name, state[name], f"{table}, scored on release {release_id}") for name in inputs]
+        for model, release_id, run_id in sorted(made):
+            why = f"{table}, scored on release {release_id}"
+            inputs = read.get(run_id) or _may_have_read(model, release_id, log)
+            found += [(tables.reader_name(stored), number, why) for stored, number in inputs]
     return found
+
+
+def _may_have_read(model: str, release_id: int, log: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
+    """What a scoring that has left no record can have read: the features, or everything when they are not known."""
+    state = {row["table_name"]: row["version"] for row in log if row["release_id"] <= release_id}
+    features = registry.load(model).features.table if model in registry.models() else None
+    return [(features, state[features])] if features and features in state else sorted(state.items())
 
 
 def _needed_by_landings(seen: Iterable[str]) -> list[tuple[str, int, str]]:
@@ -293,9 +335,9 @@ def _needed_by_landings(seen: Iterable[str]) -> list[tuple[str, int, str]]:
     return found
 
 
-def _scored_on(stored: str, version: int) -> set[tuple[str, int]]:
-    """Model and release of the features, of all rows of a version of a predictions table."""
-    columns = ["model_name", "release_id"]
+def _scored_on(stored: str, version: int) -> set[tuple[str, int, str]]:
+    """Model, release of the features and run, of all rows of a version of a predictions table."""
+    columns = ["model_name", "release_id", "run_id"]
     try:
         log = tables.delta(stored, version)
         assert log is not None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from lakehouse import contracts, ops
+from lakehouse import contracts, ops, registry
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
@@ -42,7 +42,8 @@ def hidden_columns(table: str, columns: Iterable[str] = ()) -> frozenset[str]:
 
     Those that a contract classifies as personal, confidential or restricted; of a source also those that its contract
     does not know, because nobody has classified them; and elsewhere those that have the name of such a column, or are
-    made from one, as far as the lineage of columns tells.
+    made from one, as far as the lineage of columns tells. Of a contract or model that cannot be read now nobody knows:
+    then all columns are hidden.
 
     Args:
         table: ``layer.table``, as readers name it.
@@ -51,8 +52,13 @@ def hidden_columns(table: str, columns: Iterable[str] = ()) -> frozenset[str]:
     layer, _, name = table.partition(".")
     hidden = contracts.personal_columns(table)
     if layer == "bronze" and name in contracts.sources():
-        known = {column.name for column in contracts.load(name).columns} | contracts.TECHNICAL_COLUMNS.keys()
-        return hidden | {column for column in columns if column not in known}
+        try:
+            declared = {column.name for column in contracts.load(name).columns}
+        except contracts.ContractError:
+            declared = set()
+        return hidden | set(columns) - declared - contracts.TECHNICAL_COLUMNS.keys()
+    if layer == "ml" and name.removeprefix(registry.PREDICTIONS) in registry.problems():
+        return hidden | set(columns)
     return hidden | _made_from_hidden(table)
 
 

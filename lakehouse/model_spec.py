@@ -27,6 +27,9 @@ WATCHED = {
 }
 """Kind of model to the other metrics that are measured when ``model.yaml`` names none."""
 
+PREDICTIONS = "predictions_"
+"""What the name of a table of predictions begins with; that of the model follows."""
+
 _METRICS = {kind: sorted({*LOSSES[kind], *WATCHED[kind]}) for kind in LOSSES}
 
 
@@ -127,6 +130,30 @@ class Promotion(_Part):
     segment_rows: int = Field(200, gt=0, description="Segments of fewer rows are not looked at.")
 
 
+class Costs(_Part):
+    """What decisions cost, in any unit: the threshold of the least expected cost follows from it."""
+
+    false_alarm: float = Field(description="A decision that is true where the outcome is false.")
+    missed: float = Field(description="A decision that is false where the outcome is true.")
+    hit: float = Field(0.0, description="A true decision that was right.")
+    quiet: float = Field(0.0, description="A false decision that was right.")
+
+    @property
+    def threshold(self) -> float:
+        """From this probability on, true is the cheaper decision.
+
+        Elkan, 2001, "The foundations of cost-sensitive learning".
+        """
+        alarm, silence = self.false_alarm - self.quiet, self.missed - self.hit
+        return alarm / (alarm + silence)
+
+    @model_validator(mode="after")
+    def _punishes_errors(self) -> Costs:
+        if self.false_alarm <= self.quiet or self.missed <= self.hit:
+            raise ValueError("a wrong decision has to cost more than the right one about the same outcome")
+        return self
+
+
 def _share(value: object) -> object:
     if not (isinstance(value, str) and value.endswith("%")):
         raise ValueError(f"{value!r} is not a share of the entities such as 10%")
@@ -154,6 +181,9 @@ class Serving(_Part):
     ab: Experiment | None = Field(None, description="The same for an experiment with a name; not beside `canary`.")
     fallback: Literal["stop", "previous_version", "baseline"] = Field(
         "stop", description="What scores when the champion cannot be loaded, or fails."
+    )
+    unreleased_days: int | None = Field(
+        None, gt=0, description="Days after which maintenance deletes rows of the shadow and of what-if; never without."
     )
 
     @model_validator(mode="after")
@@ -218,6 +248,7 @@ class ModelSpec(_Part):
     decision_threshold: float | None = Field(
         None, description="From this score on the decision is true; without it, predictions have no decision."
     )
+    costs: Costs | None = Field(None, description="In place of `decision_threshold`, which follows from them.")
     training: Training
     promotion: Promotion = Field(Promotion(), description="Without it, a challenger that is better beyond doubt wins.")
     serving: Serving = Field(Serving(), description="Without it, challengers score in the shadow, and failures stop.")
@@ -227,17 +258,17 @@ class ModelSpec(_Part):
     @property
     def predictions_table(self) -> str:
         """Released table of the model's predictions."""
-        return f"ml.predictions_{self.name}"
+        return f"ml.{PREDICTIONS}{self.name}"
 
     @property
     def shadow_table(self) -> str:
         """Table of what challengers would have predicted; it has no gate and no release."""
-        return f"ml_shadow.predictions_{self.name}"
+        return f"ml_shadow.{PREDICTIONS}{self.name}"
 
     @property
     def what_if_table(self) -> str:
         """Table of what any version would have predicted; it has no gate and no release."""
-        return f"ml_what_if.predictions_{self.name}"
+        return f"ml_what_if.{PREDICTIONS}{self.name}"
 
     def serves_from(self, window_end: dt.date) -> dt.date:
         """The first day that a version may score without knowing of its future.
@@ -257,6 +288,19 @@ class ModelSpec(_Part):
         if not isinstance(given, dict):
             return document
         return {**document, "metrics": {"optimize": LOSSES[task][0], "watch": list(WATCHED[task]), **given}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _threshold_of_the_costs(cls, document: object) -> object:
+        if not isinstance(document, dict) or document.get("costs") is None:
+            return document
+        if document.get("decision_threshold") is not None:
+            raise ValueError("costs: the decision_threshold follows from them: give one of the two")
+        try:
+            threshold = Costs.model_validate(document["costs"]).threshold
+        except ValidationError:
+            return document  # what is wrong with them is told with their line
+        return {**document, "decision_threshold": threshold}
 
     @model_validator(mode="after")
     def _is_sound(self) -> ModelSpec:
@@ -279,6 +323,8 @@ class ModelSpec(_Part):
         threshold = self.decision_threshold
         if self.task == "classification" and threshold is not None and not 0 < threshold < 1:
             raise ValueError("decision_threshold: is a probability: more than 0 and less than 1")
+        if self.task == "regression" and self.costs is not None:
+            raise ValueError("costs: are weighed by probabilities; a regression takes a decision_threshold")
         unseen = sorted({*self.monitoring.segments} - {*self.features.kept})
         if unseen:
             raise ValueError(
@@ -301,11 +347,11 @@ def read_spec(path: Path) -> ModelSpec:
         InvalidModelError: The file is not YAML, a key is unknown, missing or of the wrong type; the message names
             the line.
     """
-    text = path.read_text()
     try:
+        text = path.read_text("utf-8")
         document = yaml.safe_load(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter of what is no UTF-8, or a day that does not exist
         mark = getattr(error, "problem_mark", None)
         raise InvalidModelError(f"{path}, line {mark.line + 1 if mark else 1}: is not YAML: {error}") from error
     try:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ALL = "all"
 SCORE = "score"
+SEGMENTS = 50
+"""So many segments of a model are measured at most: those with most outcomes."""
 DEFECTS = ("rows", "stale_days", "changed_columns", "null_share")
 """Metrics that are red when the data is broken, and not when the world has changed."""
 
@@ -121,7 +123,7 @@ def of_performance(
         for name, value in figures.items():
             if name == "skill":
                 yield Measure(name, segment, value, before, _of_skill(value, before, segment, rules))
-            elif segment == ALL or name in (optimize, "mean_score", "mean_outcome"):
+            else:
                 yield Measure(name, segment, value, tested.get(name) if segment == ALL else None)
 
 

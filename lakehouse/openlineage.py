@@ -12,6 +12,7 @@ import datetime as dt
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any
@@ -285,10 +286,14 @@ def _column_lineage(table: str, step: str) -> dict[str, Any]:
 def _edges(table: str, step: str) -> list[Edge]:
     from lakehouse import column_lineage, contracts
 
-    if step == "land":
+    layer, name = tables.split(table)
+    if step in ("land", "replay"):
         # Of the contract alone: for the whole project, dbt has to compile it first.
-        return column_lineage.of_landing(contracts.load(tables.split(table)[1]))
-    if step in ("build", "score"):
+        return column_lineage.of_landing(contracts.load(name)) if layer == "bronze" else []
+    if step in ("shadow", "what_if"):
+        # Made like the predictions that readers see, of the same columns.
+        return [replace(edge, table=table) for edge in column_lineage.edges() if edge.table == f"ml.{name}"]
+    if step in ("build", "train", "score"):
         return [edge for edge in column_lineage.edges() if edge.table == table]
     return []
 

@@ -6,13 +6,18 @@ pairs (Efron and Tibshirani, 1993, "An introduction to the bootstrap"), and whol
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lakehouse.errors import LakeError
 from lakehouse.metrics import interval_of_mean, metric
 from lakehouse.model_spec import ModelSpec
+
+if TYPE_CHECKING:
+    from lakehouse.gate import RuleResult
 
 
 class ComparisonError(LakeError, ValueError):
@@ -60,6 +65,7 @@ class Decision:
         difference: On all rows.
         guards: Metric to the champion's and the challenger's value.
         segments: ``column=value`` to the difference there.
+        gate: Rule of the suite of the predictions to whether the challenger's scores keep it.
     """
 
     promote: bool
@@ -67,6 +73,7 @@ class Decision:
     difference: Difference
     guards: dict[str, tuple[float, float]]
     segments: dict[str, Difference]
+    gate: dict[str, bool] = field(default_factory=dict)
 
 
 def decide(rows: pd.DataFrame, spec: ModelSpec) -> Decision:
@@ -120,8 +127,26 @@ def also_beats(decision: Decision, against: Difference, rival: str) -> Decision:
     """
     if against.value < 0:
         return decision
+    return _kept_out(decision, f"its loss is not below that of {rival}: {against}")
+
+
+def gated(decision: Decision, found: Sequence[RuleResult]) -> Decision:
+    """A decision that keeps a challenger out whose scores would not pass the gate of the predictions.
+
+    Args:
+        decision: Against the champion.
+        found: What the gate says of the scores on the same rows.
+    """
+    decision = replace(decision, gate={each.expectation.label: each.success for each in found})
+    broken = [str(each) for each in found if not each.success and each.expectation.severity == "critical"]
+    return (
+        _kept_out(decision, f"the gate of its predictions would be shut: {'; '.join(broken)}") if broken else decision
+    )
+
+
+def _kept_out(decision: Decision, reason: str) -> Decision:
     reasons = () if decision.promote else decision.reasons
-    return replace(decision, promote=False, reasons=(*reasons, f"its loss is not below that of {rival}: {against}"))
+    return replace(decision, promote=False, reasons=(*reasons, reason))
 
 
 def difference(rows: pd.DataFrame, spec: ModelSpec) -> Difference:

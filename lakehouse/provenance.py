@@ -1,8 +1,9 @@
 """Provenance: which writes the rows of a table's version come from, and what those writes have read.
 
-A write is a commit of a step that landed, built or scored. Of a version of a table, each day's rows come from one of
-the writes before it: the newest that wrote that day and was not taken back. So days are followed from table to table,
-backward to the source files and forward to the predictions, without a word in the rows themselves.
+A write is a commit of a step that landed, built or scored, for readers or beside them. Of a version of a table, each
+day's rows come from one of the writes before it: the newest that wrote that day and was not taken back. So days are
+followed from table to table, backward to the source files and forward to the predictions, without a word in the rows
+themselves.
 
 How the days of a table hang together with those of its inputs is declared in the properties of its dbt model:
 ``writes_days`` are the first and last day that a build replaces, relative to the first and last day of the build, and
@@ -25,7 +26,7 @@ from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.release import history
 
-WRITING = ("land", "replay", "build", "score")
+WRITING = ("land", "replay", "build", "score", "shadow", "what_if")
 """Steps whose commits hold rows."""
 
 Days = frozenset[dt.date] | None
@@ -394,8 +395,12 @@ def shape(table: str) -> Shape:
 
 
 def specs() -> dict[str, ModelSpec]:
-    """Table of predictions to the model that makes them."""
-    return {spec.predictions_table: spec for spec in map(registry.load, registry.models())}
+    """Table of predictions to the model that makes them, those that readers do not see among them."""
+    return {
+        table: spec
+        for spec in registry.readable()
+        for table in (spec.predictions_table, spec.shadow_table, spec.what_if_table)
+    }
 
 
 def days_of(first: dt.date, last: dt.date) -> frozenset[dt.date]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ARTIFACT = "monitoring/reference.json"
 """Where the run that trained a version keeps it."""
 
+SPARK_NAMES = {"tinyint": "byte", "smallint": "short", "int": "integer", "bigint": "long"}
+"""What Spark's SQL calls types of Delta's log: snapshots that were kept before the log was asked have these names."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -101,6 +104,7 @@ class Reference:
             **kept
             | {
                 "window": Interval.parse(kept["window"]),
+                "types": {name: SPARK_NAMES.get(type_, type_) for name, type_ in kept["types"].items()},
                 "features": {name: Bins.from_dict(bins) for name, bins in kept["features"].items()},
                 "score": Bins.from_dict(kept["score"]),
                 "score_edges": tuple(kept["score_edges"]),

@@ -24,7 +24,7 @@ import yaml
 from lakehouse import linear
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.model_spec import InvalidModelError, ModelSpec, read_spec
+from lakehouse.model_spec import PREDICTIONS, InvalidModelError, ModelSpec, read_spec
 from lakehouse.scoring import TRUSTED, ServedModel, UntrustedModelError, check
 from lakehouse.settings import PROJECT_DIR, settings
 
@@ -75,6 +75,41 @@ def load(name: str) -> ModelSpec:
     if not path.is_file():
         raise InvalidModelError(f"There is no model {name!r}. Models: {', '.join(models()) or 'none yet'}.")
     return read_spec(path)
+
+
+def readable() -> list[ModelSpec]:
+    """The models whose ``model.yaml`` can be read, sorted: one that is wrong is in the way of its model alone."""
+    return _all()[0]
+
+
+def problems() -> dict[str, InvalidModelError]:
+    """The models whose ``model.yaml`` is wrong, each with what is wrong with it."""
+    return _all()[1]
+
+
+def _all() -> tuple[list[ModelSpec], dict[str, InvalidModelError]]:
+    good, wrong = [], {}
+    for name in models():
+        try:
+            good.append(load(name))
+        except InvalidModelError as error:
+            wrong[name] = error
+    return good, wrong
+
+
+def of_predictions(table: str) -> ModelSpec | None:
+    """The model that makes a table of predictions; None for any other table.
+
+    Args:
+        table: The table, as readers name it.
+
+    Raises:
+        InvalidModelError: Its ``model.yaml`` is wrong.
+    """
+    good, wrong = _all()
+    if error := wrong.get(table.removeprefix(f"ml.{PREDICTIONS}")):
+        raise error
+    return next((spec for spec in good if spec.predictions_table == table), None)
 
 
 def candidates(spec: ModelSpec) -> dict[str, Pipeline]:

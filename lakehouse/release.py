@@ -385,18 +385,19 @@ def user() -> str:
 
 
 @contextmanager
-def writers(names: Iterable[str]) -> Iterator[None]:
+def writers(names: Iterable[str]) -> Iterator[dict[str, locks.WriterLock]]:
     """Keep every writer of some tables out: those of single tables, and those that write a whole layer.
 
     Args:
         names: Tables by the name that readers use.
+
+    Yields:
+        Stored table, and layer that is written whole, to its lock.
     """
     stored = {tables.next_table(name) for name in names}
     whole = {tables.split(name)[0] for name in stored} & WRITTEN_WHOLE
     with ExitStack() as stack:
-        for name in sorted(stored | whole):
-            stack.enter_context(locks.writer(name))
-        yield
+        yield {name: stack.enter_context(locks.writer(name)) for name in sorted(stored | whole)}
 
 
 def _record(

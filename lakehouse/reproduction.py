@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,24 @@ PINNED = {
 
 class NotReproducedError(LakeError):
     """What was made again differs from what was made before."""
+
+
+def require_known(table: str, state: Container[str], made: str) -> None:
+    """Make sure that what was made then can have been made from a table.
+
+    Args:
+        table: A table that ``model.yaml`` names now.
+        state: The tables that were released then.
+        made: What was made, and from which release.
+
+    Raises:
+        NotReproducedError: It had not been released then.
+    """
+    if table not in state:
+        raise NotReproducedError(
+            f"{made}, by which {table} had not been released: model.yaml did not name it then. Check out the commit "
+            "that it was made by (code_version of its run in ops.runs)."
+        )
 
 
 @dataclass(frozen=True)

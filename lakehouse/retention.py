@@ -1,4 +1,8 @@
-"""Retention: rows of a source that are older than its contract allows are deleted, by whole days."""
+"""Retention: what is older than allowed is deleted.
+
+Of a source it is whole days, as its contract says; of what a model has said beside its predictions, which no reader
+sees, it is the rows that were scored too long ago, as ``model.yaml`` says.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import datetime as dt
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
 
 from lakehouse import contracts, tables
 from lakehouse.compaction import require_same
@@ -15,6 +21,7 @@ from lakehouse.interval import Interval
 
 if TYPE_CHECKING:
     from lakehouse.contracts import Contract
+    from lakehouse.model_spec import ModelSpec
     from lakehouse.steps import Run
 
 COLUMN = "_interval"
@@ -91,18 +98,7 @@ def expire(stored: str, first: dt.date, run: Run) -> int | None:
     found = expired(stored, first)
     if found is None:
         return None
-    before = tables.head(stored)
-    assert before is not None
-    run.check_lock()
-    (
-        spark().sql(f"select * from {stored} limit 0")
-        .write.format("delta").mode("overwrite")
-        .option("replaceWhere", found.days.sql(COLUMN))
-        .option("userMetadata", json.dumps(run.commit() | {"interval": str(found.days), "expired": before}))
-        .saveAsTable(stored)
-    )  # fmt: skip
-    version = tables.head(stored)
-    assert version is not None
+    before, version = _delete(stored, found.days.sql(COLUMN), run, {"interval": str(found.days)}, "expired")
     if any(file.last is None or file.last >= first for file in found.files):
         # Only a file that holds both was written anew; of the others nothing was touched.
         last = max(file.last for file in found.files if file.last)
@@ -111,3 +107,73 @@ def expire(stored: str, first: dt.date, run: Run) -> int | None:
     rows = sql(f"select count(*) from {stored} version as of {before} where {condition}").collect()[0][0]
     run.say("%s %s: %d rows are older than the contract keeps them, and deleted", stored, found.days, rows)
     return version
+
+
+@dataclass(frozen=True)
+class Outdated:
+    """Rows beside the predictions of a model that were scored too long ago.
+
+    Attributes:
+        since: Start of the first day of scoring whose rows are kept.
+        days: From the first to the last day that the rows are about.
+        rows: How many.
+    """
+
+    since: dt.datetime
+    days: Interval
+    rows: int
+
+
+def outdated(stored: str, spec: ModelSpec, today: dt.date) -> Outdated | None:
+    """The rows of a table that no reader sees which were scored too long ago, or None when it has none.
+
+    Args:
+        stored: Name of a table of what a model has said in the shadow, or when it was asked what if.
+        spec: The model.
+        today: The day.
+    """
+    log, kept_days = tables.delta(stored), spec.serving.unreleased_days
+    if log is None or kept_days is None:
+        return None
+    since = dt.datetime.combine(today - dt.timedelta(kept_days), dt.time(), dt.UTC)
+    day = spec.features.interval_column
+    dataset = log.to_pyarrow_dataset(filesystem=tables.filesystem(log))
+    rows = dataset.to_table(columns=[day], filter=pc.field("scored_at") < since)
+    if not len(rows):
+        return None
+    ends = pc.min_max(rows[day]).as_py()
+    return Outdated(since, Interval(ends["min"], ends["max"]), len(rows))
+
+
+def forget(stored: str, found: Outdated, run: Run) -> None:
+    """Delete rows that were scored too long ago, in one commit.
+
+    Args:
+        stored: Name of their table; nobody else writes it.
+        found: Outcome of :func:`outdated`.
+        run: The step that does it.
+
+    Raises:
+        lakehouse.compaction.ChangedRowsError: Rows that are kept would have changed. The table is as it was.
+    """
+    condition = f"scored_at < timestamp'{found.since:%Y-%m-%d %H:%M:%S}Z'"
+    before, version = _delete(stored, condition, run, {}, "outdated")
+    require_same(stored, f"not ({condition})", before, version, run)
+    run.say("%s: %d rows were scored before %s, and deleted", stored, found.rows, found.since.date())
+
+
+def _delete(stored: str, condition: str, run: Run, facts: dict[str, str], why: str) -> tuple[int, int]:
+    """Delete rows; the versions before and after it, the first of which the commit names."""
+    before = tables.head(stored)
+    assert before is not None
+    run.check_lock()
+    (
+        spark().sql(f"select * from {stored} limit 0")
+        .write.format("delta").mode("overwrite")
+        .option("replaceWhere", condition)
+        .option("userMetadata", json.dumps(run.commit() | facts | {why: before}))
+        .saveAsTable(stored)
+    )  # fmt: skip
+    version = tables.head(stored)
+    assert version is not None
+    return before, version

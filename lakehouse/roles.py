@@ -17,6 +17,7 @@ from lakehouse import ops, registry
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.registry import CHALLENGER, CHAMPION, ModelVersion
+from lakehouse.scoring import DECISION, SCORE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +33,6 @@ Event = dict[str, Any]
 
 APPOINTMENTS = (PROMOTED, ROLLED_BACK)
 """Events after which the version of the event is champion."""
-
-CANDIDACIES = (REGISTERED, KEPT)
-"""Events after which the version of the event is challenger."""
 
 
 class NoChampionError(LakeError, LookupError):
@@ -86,20 +84,33 @@ def succession(log: Sequence[Event], day: dt.date) -> list[int]:
 
 
 def challenging(log: Sequence[Event], day: dt.date | None = None) -> int | None:
-    """The version that challenges the champion of a day: the last that was decided about, if it is not champion.
+    """The version that challenges the champion of a day.
+
+    The newest that waits for a person; without one, the last that was decided about, if it was kept out.
 
     Args:
         log: Outcome of :func:`events`.
         day: The day that is scored; the present without it.
     """
-    decided = [
-        row
-        for row in log
-        if row["event"] in (*APPOINTMENTS, *CANDIDACIES, REJECTED) and (day is None or row["serves_from"] <= day)
-    ]
-    if not decided or decided[-1]["event"] not in CANDIDACIES:
+    decided = [row for row in log if day is None or row["serves_from"] <= day]
+    if (number := waiting(decided)) is not None:
+        return number
+    if not decided or decided[-1]["event"] != KEPT:
         return None
     return None if _number(decided[-1]) == _number(in_office(log, day)) else _number(decided[-1])
+
+
+def waiting(log: Sequence[Event]) -> int | None:
+    """The newest version that waits for a person, whatever has been decided about others meanwhile.
+
+    One that is older than the champion waits no longer.
+
+    Args:
+        log: Outcome of :func:`events`.
+    """
+    last = {row["model_version"]: row["event"] for row in log}
+    champion = _number(in_office(log)) or 0
+    return max((each for each, event in last.items() if event == REGISTERED and each > champion), default=None)
 
 
 def champion(name: str, day: dt.date | None = None, expected: int | None = None) -> ModelVersion:
@@ -222,9 +233,9 @@ def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Co
     Raises:
         RoleError: The version is the champion.
         lakehouse.promotion.ComparisonError: There are no days that neither of the two was fitted on, or the champion
-            needs a column that the rows do not have.
+            needs a column that the rows do not have; or the model's predictions have no suite, so no gate to pass.
     """
-    from lakehouse import promotion, training
+    from lakehouse import gate, promotion, suites, training
     from lakehouse.scoring import score
 
     before = _number(in_office(events(spec.name)))
@@ -260,6 +271,13 @@ def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Co
     if before is not None:
         baseline = compared.assign(champion=score(rows, registry.fetch(challenger, baseline=True)))
         decision = promotion.also_beats(decision, promotion.difference(baseline, spec), "the baseline beside it")
+    said = compared.assign(**{SCORE: compared["challenger"]})
+    if spec.decision_threshold is not None:
+        said = said.assign(**{DECISION: said[SCORE] >= spec.decision_threshold})
+    try:
+        decision = promotion.gated(decision, gate.of_scores(spec.predictions_table, said))
+    except suites.SuiteNotFoundError as error:
+        raise promotion.ComparisonError(f"Its predictions could not be released: {error}") from error
     days = compared["day"]
     return Comparison(before, decision, Interval(days.min(), days.max()), digest)
 

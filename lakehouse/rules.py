@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LABEL_LENGTH = 120
 """Longest text of a rule's arguments in a reason; a long set of values is cut there."""
 
+NOT_NULL = "expect_column_values_to_not_be_null"
+UNIQUE = "expect_column_values_to_be_unique"
 INCREASING = "expect_column_values_to_be_increasing_within_tolerance"
 OWN_TYPES = {
     INCREASING: frozenset(
@@ -100,6 +102,27 @@ def label(rule: Rule) -> str:
     return f"{rule.type}({text})" + (f" where {condition}" if condition else "")
 
 
+def is_about_values(rule: Rule) -> bool:
+    """Whether a rule is about the values of one column, each by itself, and not in comparison with others.
+
+    Args:
+        rule: A row-level expectation.
+    """
+    return "column" in rule.kwargs and rule.type not in (INCREASING, UNIQUE)
+
+
+def domain(rule: Rule) -> Column:
+    """The condition that is true, and never null, for the rows that a rule's own condition selects.
+
+    Args:
+        rule: A row-level expectation.
+    """
+    from pyspark.sql import functions as F
+
+    condition = _condition_text(rule)
+    return F.lit(True) if condition is None else F.coalesce(F.expr(condition), F.lit(False))
+
+
 def breaks(rule: Rule, known: Column | None = None) -> Column:
     """The condition that is true, and never null, for the rows that break a rule.
 
@@ -114,11 +137,8 @@ def breaks(rule: Rule, known: Column | None = None) -> Column:
 
     if not is_row_rule(rule):
         raise UnsupportedRuleError(f"{label(rule)} cannot be decided row by row.")
-    condition = _condition_text(rule)
-    domain = F.lit(True) if condition is None else F.coalesce(F.expr(condition), F.lit(False))
-    if known is not None:
-        domain = domain & known
-    return F.coalesce(domain & _BREAKS[rule.type](rule.kwargs, domain), F.lit(False))
+    rows = domain(rule) if known is None else domain(rule) & known
+    return F.coalesce(rows & _BREAKS[rule.type](rule.kwargs, rows), F.lit(False))
 
 
 def applies(rule: Rule) -> Column:
@@ -127,15 +147,11 @@ def applies(rule: Rule) -> Column:
     Args:
         rule: A row-level expectation.
     """
-    from pyspark.sql import functions as F
-
-    condition = _condition_text(rule)
-    domain = F.lit(True) if condition is None else F.coalesce(F.expr(condition), F.lit(False))
     kwargs = rule.kwargs
     if "column" in kwargs:
-        everything = rule.type in ("expect_column_values_to_not_be_null", "expect_column_values_to_be_null")
-        return domain if everything else domain & _column(kwargs["column"]).isNotNull()
-    return domain & _considered(kwargs)
+        everything = rule.type in (NOT_NULL, "expect_column_values_to_be_null")
+        return domain(rule) if everything else domain(rule) & _column(kwargs["column"]).isNotNull()
+    return domain(rule) & _considered(kwargs)
 
 
 def broken_rules(
@@ -341,7 +357,7 @@ def _not_unique_within_record(kwargs: Mapping[str, Any], _: Column) -> Column:
 
 
 _BREAKS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
-    "expect_column_values_to_not_be_null": lambda kwargs, _: _column(kwargs["column"]).isNull(),
+    NOT_NULL: lambda kwargs, _: _column(kwargs["column"]).isNull(),
     "expect_column_values_to_be_null": lambda kwargs, _: _column(kwargs["column"]).isNotNull(),
     "expect_column_values_to_be_between": _value_rule(_within),
     "expect_column_values_to_be_in_set": _value_rule(lambda value, kwargs: value.isin(kwargs["value_set"])),
@@ -353,7 +369,7 @@ _BREAKS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
     "expect_column_values_to_match_strftime_format": _value_rule(_is_time),
     "expect_column_values_to_be_json_parseable": _value_rule(_is_json),
     INCREASING: _not_increasing,
-    "expect_column_values_to_be_unique": _not_unique,
+    UNIQUE: _not_unique,
     "expect_compound_columns_to_be_unique": _compound_not_unique,
     "expect_column_pair_values_a_to_be_greater_than_b": _not_greater,
     "expect_column_pair_values_to_be_equal": _not_equal,

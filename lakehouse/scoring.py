@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sklearn.pipeline import Pipeline
 
-SCORE = "score"
+SCORE, DECISION = "score", "decision"
 LINEAGE = {
     "model_name": "string",
     "model_version": "int",

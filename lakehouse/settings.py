@@ -242,13 +242,19 @@ class Settings(BaseSettings):
 
         Args:
             name: What the secret is for, such as ``airflow_admin_password``.
+
+        Raises:
+            SecretsError: The file cannot be read as what it is.
         """
         path = self.home / "secrets.json"
         self.home.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             text = file.read()
-            known: dict[str, str] = json.loads(text) if text else {}
+            try:
+                known: dict[str, str] = json.loads(text) if text else {}
+            except json.JSONDecodeError as error:
+                raise SecretsError(f"{path} is broken: {error}. Take it from a backup, or `lake reset`.") from error
             if name not in known:
                 known[name] = secrets.token_urlsafe(24)
                 file.seek(0)
@@ -274,6 +280,10 @@ def setting_variables() -> set[str]:
 
 class UnknownSettingError(LakeError, ValueError):
     """A ``LAKE_…`` variable that no setting declares."""
+
+
+class SecretsError(LakeError):
+    """The file of the generated passwords is broken."""
 
 
 @cache

@@ -152,6 +152,16 @@ def types(stored: str, version: int) -> dict[str, str]:
     }
 
 
+def columns(stored: str) -> frozenset[str]:
+    """The names of the columns of a stored table; none while it does not exist.
+
+    Args:
+        stored: Name of the stored table.
+    """
+    log = delta(stored)
+    return frozenset() if log is None else frozenset(field.name for field in log.schema().fields)
+
+
 def last_commit(stored: str) -> dict[str, Any]:
     """What the newest commit says of itself: ``version``, ``operation``, ``userMetadata``, metrics.
 

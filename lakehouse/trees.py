@@ -33,9 +33,9 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
         f"model {model['name']} version {model['version']} ({model['candidate']}), {model['role'] or 'no role'} then, "
         f"{', '.join(model['roles_now']) or 'no role'} now"
     )
-    branch.add(
-        escape(f"{model['reason']}; decided by {model['decided_by']} at {model['registered_at']:%Y-%m-%d %H:%M} UTC")
-    )
+    for each in model["decisions"]:
+        told = f"{each['event']} by {each['decided_by']} at {each['at']:%Y-%m-%d %H:%M} UTC: {each['reason']}"
+        branch.add(escape(told))
     branch.add(", ".join(f"{name} {value:.4f}" for name, value in model["metrics"].items()))
     branch.add(f"card: card.md of run {model['mlflow_run_id']} in MLflow; --json and --html have it whole")
     training = model["training"]
@@ -131,12 +131,11 @@ def of_impact(found: Impact) -> Tree:
         for column in found.columns:
             branch.add(column)
     if found.tables:
-        branch = tree.add(f"{len(found.tables)} writes of tables")
+        branch = tree.add(f"{len(found.tables)} {'tables' if found.kind == 'column' else 'writes of tables'}")
         for each in found.tables:
-            seen = f"visible: {each['visible_days']}" if each["visible_days"] else "no longer visible"
             branch.add(
-                f"[cyan]{each['table']}[/] version {each['version']} ({each['step']}), days {each['days']}; {seen}; "
-                f"shown by {_releases(each['releases'])}"
+                f"[cyan]{each['table']}[/] version {each['version']} ({each['step']}), days {each['days']}; "
+                f"{visibility(each)}; shown by {_releases(each['releases'])}"
             )
     branch = tree.add(f"{len(found.models)} model versions")
     for each in found.models:
@@ -156,6 +155,17 @@ def of_impact(found: Impact) -> Tree:
         )
         below.add(escape(each["query"]))
     return tree
+
+
+def visibility(each: dict[str, Any]) -> str:
+    """Whether readers still see something of a table, in words.
+
+    Args:
+        each: One of the ``tables`` of an impact.
+    """
+    if each["visible_days"]:
+        return f"visible: {each['visible_days']}"
+    return "no longer visible" if each["releases"] else "never visible"
 
 
 def _releases(ids: list[int]) -> str:

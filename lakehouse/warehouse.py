@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lakehouse import locks
 from lakehouse.errors import LakeError
 from lakehouse.settings import PROJECT_DIR, settings
 
@@ -34,7 +35,6 @@ SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
 PROFILE, TARGET = "lakehouse", "lake"
 FAILED = ("error", "fail", "runtime error")
-BUILDS = 3
 # What a model is made from does not depend on the day, but its SQL names one.
 ANY_DAY = "2000-01-01"
 
@@ -174,6 +174,24 @@ def meta(table: str) -> dict[str, Any] | None:
     return None if node is None else dict(node["config"]["meta"])
 
 
+def declared_sources() -> dict[str, dict[str, Any]]:
+    """What the project knows of each source, as dbt's manifest has it: what its contract says, or said when last read.
+
+    Returns:
+        Source to its properties, ``columns`` and ``config`` among them.
+    """
+    return {node["name"]: node for node in _manifest()["sources"].values()}
+
+
+def descriptions() -> dict[str, str]:
+    """What the properties of each model say that it is, and the file of its query, by dbt's id of the model."""
+    return {
+        name: f"{node['description'].strip()}\n\nIts query: `{PROJECT.name}/{node['original_file_path']}`.".strip()
+        for name, node in _manifest()["nodes"].items()
+        if node["resource_type"] == "model"
+    }
+
+
 def inputs(table: str) -> list[str]:
     """The released tables that a model's query reads, directly or through the silver views.
 
@@ -199,43 +217,66 @@ def stored_inputs(name: str) -> list[str]:
     return sorted({each for parent in node["depends_on"]["nodes"] for each in stored_inputs(parent.rpartition(".")[2])})
 
 
-def repeatable() -> dict[str, str]:
-    """What decides about the rows of each table that is made whole from released sources, whatever the day.
+def sources() -> dict[str, int]:
+    """The released sources, by the name that readers use, with their versions: one state of all of them.
 
-    Returns:
-        Model to a hash of the project and of the released versions that its query reads.
+    ``ops.releases`` is asked, and not the views, which follow a release one after the other.
     """
     from lakehouse.release import released
 
-    state, project = released(), project_digest()
-    found = {}
+    return {table: each.version for table, each in released().items() if table.startswith("bronze.")}
+
+
+def source_state(reads: Mapping[str, int]) -> str:
+    """What a build is told of the sources (``DBT_SOURCE_STATE``), as JSON.
+
+    ``reads``: the version of each source that it is to read, whatever is released meanwhile; without any, it reads what
+    the views show. ``made_from``: model to what its commit is to say that decides about its rows. ``unchanged``: the
+    models that are left alone, since they would be made again as they are.
+
+    Args:
+        reads: Source to version.
+    """
+    made_from = repeatable(reads)
+    return json.dumps({"reads": dict(reads), "made_from": made_from, "unchanged": unchanged(made_from)})
+
+
+def repeatable(reads: Mapping[str, int]) -> dict[str, str]:
+    """What decides about the rows of each table that is made whole from released sources, whatever the day.
+
+    Args:
+        reads: Source to the version that is read.
+
+    Returns:
+        Model to a hash of the project and of the versions that its query reads.
+    """
+    project, found = project_digest(), {}
     for table in stored_models():
         read = inputs(table)
         name = table.partition(".")[2]
-        if not _names_days(f"model.lakehouse.{name}") and all(
-            each.startswith("bronze.") and each in state for each in read
-        ):
-            versions = {each: state[each].version for each in read}
+        if not _names_days(f"model.lakehouse.{name}") and all(each in reads for each in read):
+            versions = {each: reads[each] for each in read}
             found[name] = hashlib.sha256(json.dumps([project, versions]).encode()).hexdigest()
     return found
 
 
-def unchanged() -> dict[str, str]:
-    """The environment variables by which a build leaves those tables alone that it would make again as they are.
+def unchanged(made_from: Mapping[str, str]) -> list[str]:
+    """The models whose released rows were made from the same as a build would make them from.
 
-    Such are the tables of :func:`repeatable` whose released rows were made from the same.
+    Args:
+        made_from: Outcome of :func:`repeatable`.
     """
     from lakehouse import tables
     from lakehouse.release import pending
 
-    made_from, same = repeatable(), []
+    same = []
     for table in stored_models():
         name, stored = table.partition(".")[2], tables.next_table(table)
         if name in made_from and tables.head(stored) and not pending(table):
             written = next(tables.lineage(stored, since=0), {})
             if written.get("made_from") == made_from[name]:
                 same.append(name)
-    return {"DBT_MADE_FROM": json.dumps(made_from), "DBT_UNCHANGED": " ".join(same)}
+    return same
 
 
 def _names_days(unique_id: str) -> bool:
@@ -261,6 +302,7 @@ def run_dbt(
     interval: Interval,
     select: Sequence[str] | None = None,
     *,
+    reads: Mapping[str, int] | None = None,
     commit: dict[str, Any] | None = None,
     full_refresh: bool = False,
 ) -> dict[str, float]:
@@ -269,6 +311,7 @@ def run_dbt(
     Args:
         interval: The days that the build is about.
         select: dbt selectors; all models without it.
+        reads: Source to the version that the stored tables are made from; without it, what its view shows meanwhile.
         commit: What the Delta commits say of themselves.
         full_refresh: Create the tables anew, for a model whose columns have changed: the interval has to cover
             the whole history then.
@@ -286,7 +329,9 @@ def run_dbt(
         command += ["--select", *select]
     if full_refresh:
         command.append("--full-refresh")
-    results = list(_invoke(command, build_environment(interval, commit) | unchanged()))
+    results = list(
+        _invoke(command, build_environment(interval, commit) | {"DBT_SOURCE_STATE": source_state(reads or {})})
+    )
     if not results:
         raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
     _refuse_failures(results)
@@ -346,8 +391,7 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
     prepare(interval)
     with step("build", "warehouse", interval, writes="gold_next") as run:
         selected, reads = select.split() if select else None, sources()
-        seconds = run_dbt(interval, selected, commit=run.commit(), full_refresh=full_refresh)
-        reads = _settle(reads, interval, run, selected)
+        seconds = run_dbt(interval, selected, reads=reads, commit=run.commit(), full_refresh=full_refresh)
         run.details["models"] = seconds
         _describe(run, seconds, reads)
         column_lineage.record()
@@ -384,9 +428,12 @@ def prepare(interval: Interval) -> list[str]:
     Returns:
         The tables that were brought back.
     """
+    from lakehouse import contracts
     from lakehouse.release import pending, withdraw
     from lakehouse.steps import step
 
+    for problem in contracts.problems().values():
+        log.warning("the warehouse is built with what this contract said before: %s", problem)
     stale = [table for table in stored_models() if pending(table)]
     if stale:
         with step("withdraw", ", ".join(stale), interval, writes="gold_next") as run:
@@ -395,79 +442,73 @@ def prepare(interval: Interval) -> list[str]:
     return stale
 
 
-def sources() -> dict[str, list[int]]:
-    """What a build would read now: table, by the name that readers use, to the version of its view and its release.
-
-    The views are asked, and not ``ops.releases``: while a release is under way, they are what a query sees.
-    """
-    from lakehouse.release import released, visible
-
-    state = released()
-    return {
-        table: [version, state[table].release_id] for table, version in visible(("bronze",)).items() if table in state
-    }
-
-
-def record(interval: Interval, reads: dict[str, list[int]]) -> None:
+def record(interval: Interval) -> None:
     """Leave the row of a build in ``ops.runs`` when dbt was run by Airflow, model by model.
 
     Args:
         interval: The days that the build was about.
-        reads: Outcome of :func:`sources` before dbt was run.
     """
     from lakehouse import column_lineage
     from lakehouse.steps import step
 
     with step("build", "warehouse", interval, writes="gold_next") as run:
-        _describe(run, {}, _settle(reads, interval, run, None))
+        _describe(run, {}, _settle(interval, run))
         column_lineage.record()
 
 
-def _settle(
-    reads: dict[str, list[int]], interval: Interval, run: Run, select: Sequence[str] | None
-) -> dict[str, list[int]]:
-    """Make sure that all models were built from one state of the sources; build again when a release came between.
+def _settle(interval: Interval, run: Run) -> dict[str, int]:
+    """The one state of the sources that all models were built from; they are built again when there are several.
+
+    One dbt reads one state. A model that has failed is built by a dbt of its own, which reads what is released then.
 
     Args:
-        reads: Outcome of :func:`sources` before dbt was run.
         interval: The days that the build is about.
-        run: The step that builds.
-        select: dbt selectors; all models without it.
+        run: The step that records it.
 
     Returns:
-        What was read.
-
-    Raises:
-        BuildFailedError: Sources are released too often for a build to fit in between.
+        Source to version.
     """
-    for _ in range(BUILDS):
-        now = sources()
-        if now == reads:
-            return reads
-        moved = sorted(table for table in reads.keys() | now.keys() if reads.get(table) != now.get(table))
-        run.say("%s: released while the warehouse was built from it; it is built again", ", ".join(moved))
-        reads = now
-        run_dbt(interval, select, commit=run.commit())
-    raise BuildFailedError(
-        f"{', '.join(moved)}: released again and again while the warehouse was built from it, {BUILDS} times. Build "
-        "again when the landings are done."
-    )
+    states: list[dict[str, int]] = []
+    for said in _built(run).values():
+        if (one := said.get("reads", {})) not in states:
+            states.append(one)
+    if len(states) == 1:
+        return states[0]
+    reads = sources()
+    if states:
+        moved = sorted({table for one in states for table in reads if one.get(table) != states[0].get(table)})
+        run.say("%s: released before some models were built by themselves; it is built again", ", ".join(moved))
+        run_dbt(interval, reads=reads, commit=run.commit())
+    return reads
 
 
-def _describe(run: Run, seconds: dict[str, float], reads: dict[str, list[int]]) -> None:
+def _built(run: Run) -> dict[str, dict[str, Any]]:
+    """The tables that a build has written and nobody has released yet, with what their commits say of themselves.
+
+    Args:
+        run: The step that builds, or that records what the tasks of the same run of a DAG have built.
+    """
+    from lakehouse import tables
+    from lakehouse.release import pending
+
+    ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")}
+    found = {
+        table: tables.last_commit(tables.next_table(table))["userMetadata"]
+        for table in stored_models()
+        if pending(table)
+    }
+    return {table: said for table, said in found.items() if said.get("run_id") in ours}
+
+
+def _describe(run: Run, seconds: dict[str, float], reads: Mapping[str, int]) -> None:
     """Say what a build has read and written: as a whole, and each of its models."""
     from lakehouse import tables
 
-    run.versions_in = {tables.next_table(table): version for table, (version, _) in reads.items()}
+    run.versions_in = {tables.next_table(table): version for table, version in reads.items()}
     run.versions_out = _heads()
-    ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")}
     known = run.versions_in | run.versions_out
-    for table in stored_models():
+    for table in _built(run):
         stored = tables.next_table(table)
-        if stored not in run.versions_out:
-            continue
-        if tables.last_commit(stored)["userMetadata"].get("run_id") not in ours:  # not built this time
-            continue
         read = {name: known[name] for each in inputs(table) if (name := tables.next_table(each)) in known}
         run.parts.append(
             {
@@ -514,10 +555,12 @@ def _write_sources() -> None:
 
 
 def sources_yaml() -> str:
-    """The properties file of the dbt sources, generated from the contracts."""
+    """The properties file of the dbt sources, generated from the contracts; of one that cannot be read, it stays."""
+    from lakehouse import contracts
     from lakehouse.contracts.for_dbt import dbt_sources
 
-    properties = dbt_sources()
+    before = yaml.load(SOURCES.read_text(), yaml.CSafeLoader) if contracts.problems() and SOURCES.exists() else None
+    properties = dbt_sources(before)
     for source in properties["sources"]:
         source["schema"] = "{{ env_var('DBT_SCHEMA_PREFIX', '') }}" + source["schema"]
         for table in source["tables"]:
@@ -553,12 +596,28 @@ def _invoke(command: list[str], variables: dict[str, str] | None = None, *, say:
     from dbt.cli.main import dbtRunner
 
     with _environment(variables or {}):
-        outcome = dbtRunner(callbacks=[_say] if say else []).invoke(
+        outcome = dbtRunner(callbacks=[fence, *([_say] if say else [])]).invoke(
             ["--log-level", "none", *command, "--profile", PROFILE, "--target", TARGET]
         )
+    locks.check_held("gold_next")  # says in its own words what dbt has failed with
     if outcome.exception is not None:
         raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
     return outcome.result
+
+
+def fence(event: Any) -> None:
+    """Send no statement to the engine any more when another writer has taken over the gold tables.
+
+    dbt calls this with each of its events. Right before a statement, in the thread that sends it, there is one.
+
+    Args:
+        event: What dbt does.
+
+    Raises:
+        lakehouse.locks.StaleWriterError: This process has held the lock of the gold tables, and has lost it.
+    """
+    if event.info.name == "SQLQuery":
+        locks.check_held("gold_next")
 
 
 def _say(event: Any) -> None:

@@ -66,22 +66,21 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
             this.rows_in, this.bytes_in = counts["rows"], sum(int(f["bytes"]) for f in batch.files.values())
             files = {path: {**facts, "rows": counts["files"].get(path, 0)} for path, facts in batch.files.items()}
             this.details = {"files": files, "broken": counts["broken"]}
-            if counts["rows"] == 0 and not contract.allow_empty:
+            empty = [path for path, facts in files.items() if not facts["rows"]]
+            if (empty or counts["rows"] == 0) and not contract.allow_empty:
                 raise SourceError(
-                    f"{source} {interval}: {', '.join(batch.files) or 'the query'} has no rows, and the contract does "
+                    f"{source} {interval}: {', '.join(empty) or 'the query'} has no rows, and the contract does "
                     "not allow an empty batch. Nothing was replaced.",
                     "no_rows",
                 )
-            verdict = rejection(counts, suite)
-            if verdict:
-                code, why = verdict
+            if verdict := rejection(counts, suite):
                 this.rows_out, this.rows_quarantined = 0, counts["rows"]
                 _quarantine(judged, quarantine, interval, this, rejected=True)
                 raise RejectedBatchError(
-                    f"{source} {interval}: {why} {examples(judged, contract, suite)} "
+                    f"{source} {interval}: {verdict.why} {examples(judged, contract, suite, verdict.days)} "
                     f"All {counts['rows']} rows are in {quarantine}, none became visible. Correct the source and land "
                     f"it again, or the suite and `lake replay {source} --interval {interval}`.",
-                    code,
+                    verdict.code,
                 )
             good = judged.where(~is_bad()).select(*(c.name for c in contract.columns), *batch.added, *TYPES)
             # Should the gate shut, bronze and its quarantine go back together.

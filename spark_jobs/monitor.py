@@ -121,8 +121,9 @@ def measure(
     # Of the interval itself only what is missing is asked.
     nulls = {name: Bins(each.kind) for name, each in bins.items()}
     of_interval = histograms.count(features.where(interval.sql(day)), nulls)
-    newest = features.where(f"{day} <= date'{interval.end}'").agg({day: "max"}).collect()[0][0]
-    stale = (interval.end - newest).days if newest else (interval.end - reference.window.end).days
+    since = Interval(min(reference.window.end, interval.end), interval.end)
+    newest = features.where(since.sql(day)).agg({day: "max"}).collect()[0][0] or reference.window.end
+    stale = (interval.end - newest).days
 
     scored = _scored(spec, version, role, window, views)
     of_score = histograms.count(scored, {SCORE: reference.score})[SCORE]
@@ -180,8 +181,8 @@ def _of_outcomes(
 ) -> list[Measure]:
     day, label, plan = spec.features.interval_column, views[spec.label.table], spec.retrain
     until, new = sql(
-        f"select max({day}), count_if({day} > date'{reference.window.end}') from {label} "
-        f"where {spec.label.column} is not null and {day} <= date'{interval.end}'"
+        f"select max({day}), count(*) from {label} where {spec.label.column} is not null "
+        f"and {day} > date'{reference.window.end}' and {day} <= date'{interval.end}'"
     ).collect()[0]
     counted = scored.selectExpr(
         f"count_if({interval.sql(day)} and outcome is not null) as known",
@@ -197,9 +198,8 @@ def _of_outcomes(
     found, rows = {}, {}
     groups = _groups(spec, reference, scored)
     for segment, part in groups.groupby("segment", sort=False):
-        if segment == ALL or part["rows"].sum() >= spec.monitoring.segment_rows:
-            found[str(segment)] = performance.figures(part.drop(columns="segment"), spec)
-            rows[str(segment)] = int(part["rows"].sum())
+        found[str(segment)] = performance.figures(part.drop(columns="segment"), spec)
+        rows[str(segment)] = int(part["rows"].sum())
     ordered = {name: found[name] for name in sorted(found, key=lambda name: (name != ALL, name))}
     optimize = spec.metrics.optimize
     logged = registry.logged(version).metrics
@@ -210,13 +210,13 @@ def _of_outcomes(
 
 
 def _groups(spec: ModelSpec, reference: Reference, scored: DataFrame) -> pd.DataFrame:
-    """Sums by segment, bin of the score, decision and outcome, on the engine."""
+    """Sums by segment, bin of the score, decision and outcome, on the engine; of the greatest segments alone."""
     from pyspark.sql import functions as F
 
     named = [F.lit(ALL)] + [F.concat(F.lit(f"{c}="), F.col(c).cast("string")) for c in spec.monitoring.segments]
     sums = performance.sums(spec, reference.mean_outcome)
     decision = "decision" if spec.decision_threshold is not None else "false"
-    groups: pd.DataFrame = (
+    groups = (
         scored.where("outcome is not null")
         .withColumn("bin", F.expr(performance.bin_of(reference.score_edges)))
         .withColumn("decision", F.expr(decision))
@@ -225,9 +225,17 @@ def _groups(spec: ModelSpec, reference: Reference, scored: DataFrame) -> pd.Data
         .groupBy("segment", "bin", "decision", "positive")
         .agg(*[F.expr(expression).alias(name) for name, expression in sums.items()])
         .where("segment is not null")
-        .toPandas()
     )
-    return groups
+    # Chosen where the rows are: a column of many values costs no more than one of few.
+    chosen = (
+        groups.groupBy("segment")
+        .agg(F.sum("rows").alias("size"))
+        .where(f"segment = '{ALL}' or size >= {spec.monitoring.segment_rows}")
+        .orderBy(F.col("segment") != ALL, F.desc("size"), "segment")
+        .limit(1 + monitoring.SEGMENTS)
+    )
+    found: pd.DataFrame = groups.join(chosen, "segment", "left_semi").toPandas()
+    return found
 
 
 def _scorings(spec: ModelSpec, interval: Interval) -> list[dict[str, Any]]:

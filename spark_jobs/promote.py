@@ -8,7 +8,7 @@ from lakehouse import registry, roles, tables
 from lakehouse.interval import Interval
 from lakehouse.release import released, user
 from lakehouse.steps import step
-from spark_jobs.train import read_frame, read_outcomes
+from spark_jobs.train import read_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def frozen_rows(spec: ModelSpec, version: registry.ModelVersion, this: Run) -> p
         tables.check_kept(tables.next_table(table), number)
     this.versions_in = {tables.next_table(table): number for table, number in read.items()}
     days = Interval.parse(registry.logged(version).parameters["test_days"])
-    return read_frame(spec, release_id, days, read_outcomes(spec, release_id))
+    return read_frame(spec, release_id, days)
 
 
 def outcome(event: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def run(model: str, version: int | None = None, by: str | None = None) -> dict[s
 
     Args:
         model: Name of a model folder.
-        version: Number in the registry; without it the newest, if nothing has been decided about it.
+        version: Number in the registry; without it the newest that nothing has been decided about.
         by: Who wants it; the user of the process without it.
 
     Returns:
@@ -28,10 +28,9 @@ def run(model: str, version: int | None = None, by: str | None = None) -> dict[s
         lakehouse.roles.RoleError: It is the champion.
     """
     spec = registry.load(model)
-    log = roles.events(model)
-    if version is None and (not log or log[-1]["event"] != roles.REGISTERED):
+    number = version or roles.waiting(roles.events(model))
+    if number is None:
         return None
-    number = version or int(log[-1]["model_version"])
     with step("propose", f"{model}@{number}", None, writes=f"models.{model}") as this:
         challenger, by = registry.version(model, number), by or user()
         try:
@@ -63,6 +62,7 @@ def text(comparison: roles.Comparison, model: str, number: int) -> str:
     decision, rival = comparison.decision, "the baseline"
     if comparison.champion is not None:
         rival = f"version {comparison.champion}"
+    broken = [rule for rule, kept in decision.gate.items() if not kept]
     lines = [
         f"Version {number} of `{model}` {comparison}.",
         "",
@@ -77,6 +77,9 @@ def text(comparison: roles.Comparison, model: str, number: int) -> str:
             f"| {name} | {theirs:.4f} | {ours:.4f} | {ours - theirs:+.4f} | |"
             for name, (theirs, ours) in decision.guards.items()
         ),
+        "",
+        f"Of {len(decision.gate)} rules of the gate about its scores, {len(decision.gate) - len(broken)} hold"
+        + (f", and not {', '.join(broken)}." if broken else "."),
         "",
         f"Both were measured on the same rows of {comparison.days} (`{comparison.sha256[:12]}`).",
     ]

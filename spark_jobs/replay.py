@@ -87,7 +87,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
         try:
             with readers.reading(contract, interval):
                 counts = _count(judged, suite)
-            verdict = rejection(counts, suite) if whole else None
+            verdict = rejection(counts, suite, whole)
             passing = 0 if verdict else counts["passing"]
             this.rows_in, this.rows_out = counts["rows"], counts["landed"]
             this.rows_quarantined = counts["quarantined"] - passing
@@ -96,7 +96,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
             if dry_run:
                 this.rows_out += passing
                 this.details["dry_run"] = True
-                said = verdict[1] if verdict else examples(judged.where(~_landed()), contract, suite)
+                said = verdict.why if verdict else examples(judged.where(~_landed()), contract, suite)
                 this.say(
                     "%s %s: %d quarantined rows would be replayed, %d would stay%s",
                     source, interval, passing, this.rows_quarantined, f": {said}" if this.rows_quarantined else "",
@@ -110,10 +110,10 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
                 rest = rest.withColumn("_rejected", F.lit(verdict is not None)).select(*QUARANTINE)
                 tables.replace_interval(rest, quarantine, "_interval", interval, this)
             if verdict:
-                code, why = verdict
                 raise RejectedBatchError(
-                    f"{source} {interval}: {why} {examples(judged, contract, suite)} All rows stay in {quarantine}.",
-                    code,
+                    f"{source} {interval}: {verdict.why} {examples(judged, contract, suite, verdict.days)} "
+                    f"All rows stay in {quarantine}.",
+                    verdict.code,
                 )
         finally:
             judged.unpersist()

@@ -53,7 +53,10 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
         outcomes, found = [], []
         shared = Counter(facts["run_id"] for facts, _ in batches)
         for facts, days in batches:
-            source = released(facts["release_id"])[spec.features.table]
+            state = released(facts["release_id"])
+            made = f"The predictions of run {facts['run_id']} were made from release {facts['release_id']}"
+            reproduction.require_known(spec.features.table, state, made)
+            source = state[spec.features.table]
             tables.check_kept(tables.next_table(source.table), source.version)
             this.versions_in[tables.next_table(source.table)] = source.version
             served = serving.served(model, facts)

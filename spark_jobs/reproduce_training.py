@@ -9,7 +9,7 @@ from lakehouse.interval import Interval
 from lakehouse.release import released
 from lakehouse.reproduction import Difference, differences
 from lakehouse.steps import code_version, step
-from spark_jobs.train import read_frame, read_outcomes
+from spark_jobs.train import read_frame
 
 
 def run(model: str, version: int) -> dict[str, Any]:
@@ -32,13 +32,15 @@ def run(model: str, version: int) -> dict[str, Any]:
         then = registry.version(model, version)
         release_id = int(then.tags["release_id"])
         state = released(release_id)
+        for table in (spec.features.table, spec.label.table):
+            reproduction.require_known(table, state, f"{model} version {version} was trained on release {release_id}")
         versions = {table: state[table].version for table in (spec.features.table, spec.label.table)}
         for table, number in versions.items():
             tables.check_kept(tables.next_table(table), number)
         this.versions_in = {tables.next_table(table): number for table, number in versions.items()}
 
         window = Interval.parse(then.tags["training_window"])
-        frame = read_frame(spec, release_id, window, read_outcomes(spec, release_id))
+        frame = read_frame(spec, release_id, window)
         this.rows_in = len(frame)
         input_sha256 = training.content_sha256(frame)
         logged = registry.logged(then)

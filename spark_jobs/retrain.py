@@ -6,12 +6,14 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import ops, registry, retraining, roles, tables, training, warehouse
-from lakehouse.engine import sql
+import pyarrow.compute as pc
+
+from lakehouse import ops, registry, retraining, roles, training, warehouse
 from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, released, user
 from lakehouse.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
 from lakehouse.steps import step
+from spark_jobs.train import last_labelled
 
 if TYPE_CHECKING:
     from lakehouse.model_spec import ModelSpec
@@ -94,12 +96,12 @@ def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Ev
     Raises:
         lakehouse.retraining.NotMonitoredError: There is none.
     """
-    rows = [
-        row
-        for row in ops.read("ops.model_metrics").to_pylist()
-        if row["model_name"] == spec.name and row["model_version"] == version and row["role"] == registry.CHAMPION
-        and (interval is None or (row["interval_start"], row["interval_end"]) == (interval.start, interval.end))
-    ]  # fmt: skip
+    field = pc.field
+    wanted = (field("model_name") == spec.name) & (field("model_version") == version)
+    wanted &= field("role") == registry.CHAMPION
+    if interval is not None:
+        wanted &= (field("interval_start") == interval.start) & (field("interval_end") == interval.end)
+    rows = ops.read("ops.model_metrics").filter(wanted).to_pylist()
     if not rows:
         where = f" for {interval}" if interval else ""
         raise NotMonitoredError(
@@ -119,8 +121,6 @@ def red_gates(spec: ModelSpec) -> list[str]:
     Args:
         spec: The model.
     """
-    verdicts = ops.read("ops.gate_results", ["checked_at", "table_name", "verdict"]).sort_by("checked_at").to_pylist()
-    newest = {row["table_name"]: row["verdict"] for row in verdicts}
     built = set(warehouse.stored_models())
     found: list[str] = []
     queue = [spec.features.table, spec.label.table]
@@ -129,6 +129,9 @@ def red_gates(spec: ModelSpec) -> list[str]:
         if table not in found:
             found.append(table)
             queue += warehouse.inputs(table) if table in built else []
+    verdicts = ops.read("ops.gate_results", ["checked_at", "table_name", "verdict"])
+    verdicts = verdicts.filter(pc.field("table_name").isin(found)).sort_by("checked_at")
+    newest = {row["table_name"]: row["verdict"] for row in verdicts.to_pylist()}
     return sorted(table for table in found if newest.get(table) == "failed")
 
 
@@ -146,14 +149,7 @@ def window_of(spec: ModelSpec, day: dt.date) -> Interval:
     state = released().get(spec.label.table)
     if state is None:
         raise NotReleasedError(f"{spec.label.table} has no released version.")
-    column = spec.features.interval_column
-    last = sql(
-        f"select max({column}) from {tables.next_table(state.table)} version as of {state.version} "
-        f"where {column} <= date'{day}' and {spec.label.column} is not null"
-    ).collect()[0][0]
-    if last is None:
-        raise training.NotEnoughDataError(f"{spec.label.table} has no outcome up to {day}.")
-    return training.default_window(spec.training, last)
+    return training.default_window(spec.training, last_labelled(spec, state, day))
 
 
 def _last_training(name: str, measured: Interval) -> dt.date | None:

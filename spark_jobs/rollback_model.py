@@ -65,8 +65,8 @@ def _unfinished(model: str, table: str, column: str) -> dict[str, Any] | None:
 
 
 def _scored_by(table: str, column: str, event: dict[str, Any]) -> list[Interval]:
-    if table not in released():
+    if table not in released() or event["champion_before"] is None:
         return []
-    rows = lakehouse.read(table, columns=[column, "model_version"])
-    withdrawn = (rows["model_version"] == event["champion_before"]) & (rows[column] >= event["serves_from"])
-    return [Interval(day, day) for day in sorted(set(rows.loc[withdrawn, column]))]
+    withdrawn = [("model_version", "=", event["champion_before"]), (column, ">=", event["serves_from"])]
+    rows = lakehouse.read(table, columns=[column], where=withdrawn)
+    return [Interval(day, day) for day in sorted(set(rows[column]))]

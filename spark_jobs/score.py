@@ -371,7 +371,8 @@ def _shadow(
 
 def _alert(spec: ModelSpec, interval: Interval, failures: list[Failure], unseen: list[str], this: Run) -> None:
     """Raise what has failed, and end what was raised before and has gone well now."""
-    name = f"models.{spec.name}"
+    # Not `models.<name>`, about which monitoring judges the same days: each would end what the other has found.
+    name = f"serving.{spec.name}"
     causes = [
         alerts.Cause(name, interval, serving.FALLBACK, "critical", "; ".join(map(str, failures)), run_id=this.run_id)
         for _ in failures[:1]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import lakehouse
 from lakehouse import column_lineage, ops, registry, roles, tables, training
+from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.promotion import ComparisonError
 from lakehouse.reference import ARTIFACT, Reference
-from lakehouse.release import NotReleasedError, released, user
+from lakehouse.release import NotReleasedError, Released, released, user
 from lakehouse.steps import code_version, step
 
 if TYPE_CHECKING:
@@ -51,9 +52,8 @@ def run(
         release_id = max(state[table].release_id for table in versions)
         this.versions_in = {tables.next_table(table): version for table, version in versions.items()}
 
-        outcomes = read_outcomes(spec, release_id)
-        window = interval or training.default_window(spec.training, last_labelled(outcomes, spec))
-        frame = read_frame(spec, release_id, window, outcomes)
+        window = interval or training.default_window(spec.training, last_labelled(spec, state[label.table]))
+        frame = read_frame(spec, release_id, window)
         this.rows_in = len(frame)
         trained = training.train(frame, registry.candidates(spec), spec, window, registry.search_spaces(spec))
         for name, figures in trained.candidates.items():
@@ -152,47 +152,42 @@ def record(version: registry.ModelVersion, pins: registry.Pins, metrics: dict[st
     )
 
 
-def read_outcomes(spec: ModelSpec, release_id: int) -> pd.DataFrame:
-    """The label table as it was right after a release.
+def read_frame(spec: ModelSpec, release_id: int, window: Interval) -> pd.DataFrame:
+    """The features of some days with their outcomes, as they were right after a release; no row of other days is read.
 
     Args:
         spec: The model.
         release_id: The release.
+        window: The days.
     """
-    columns = [*dict.fromkeys([*spec.features.entity_key, spec.features.interval_column, spec.label.column])]
-    return lakehouse.read(spec.label.table, release_id=release_id, columns=columns)
+    features, label = spec.features, spec.label
+    days = [(features.interval_column, ">=", window.start), (features.interval_column, "<=", window.end)]
+    columns = [*dict.fromkeys([*features.entity_key, features.interval_column, label.column])]
+    return training.training_frame(
+        lakehouse.read(features.table, release_id=release_id, where=days),
+        lakehouse.read(label.table, release_id=release_id, columns=columns, where=days),
+        spec,
+    )
 
 
-def read_frame(spec: ModelSpec, release_id: int, window: Interval, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """The rows to train on, as they were right after a release.
+def last_labelled(spec: ModelSpec, label: Released, until: dt.date | None = None) -> dt.date:
+    """The last day of which outcomes are known; the engine looks, so that no row comes here.
 
     Args:
         spec: The model.
-        release_id: The release.
-        window: The training window, test days included.
-        outcomes: Rows of the label table.
-    """
-    days = _days(spec.features.interval_column, window)
-    features = lakehouse.read(spec.features.table, release_id=release_id, where=days)
-    return training.training_frame(features, outcomes, spec)
-
-
-def last_labelled(outcomes: Any, spec: ModelSpec) -> dt.date:
-    """The last day of which outcomes are known.
-
-    Args:
-        outcomes: Rows of the label table.
-        spec: The model.
+        label: The released version of the label table.
+        until: Only up to this day.
 
     Raises:
         lakehouse.training.NotEnoughDataError: No outcome is known.
     """
-    known = outcomes.loc[outcomes[spec.label.column].notna(), spec.features.interval_column]
-    if known.empty:
-        raise training.NotEnoughDataError(f"{spec.label.table} has no rows where {spec.label.column} is known.")
-    last: dt.date = known.max()
+    day = spec.features.interval_column
+    bound = f"and {day} <= date'{until}'" if until else ""
+    last: dt.date | None = sql(
+        f"select max({day}) from {tables.next_table(label.table)} version as of {label.version} "
+        f"where {spec.label.column} is not null {bound}"
+    ).collect()[0][0]
+    if last is None:
+        upto = f" up to {until}" if until else ""
+        raise training.NotEnoughDataError(f"{label.table} has no rows where {spec.label.column} is known{upto}.")
     return last
-
-
-def _days(column: str, window: Interval) -> list[tuple[str, str, Any]]:
-    return [(column, ">=", window.start), (column, "<=", window.end)]

@@ -9,8 +9,7 @@
     table is replaced without it. The model filters by the same macro.
     config.meta.interval_column: the DATE column that the macro is given.
     DBT_COMMIT in the environment: what the Delta commit says of itself (userMetadata).
-    DBT_UNCHANGED: models that are left alone, since they would be made again as they are.
-    DBT_MADE_FROM: what decides about the rows of a model, which its commit is to say.
+    DBT_SOURCE_STATE: see source_state.
 -#}
 {% materialization replace_interval, adapter='spark', supported_languages=['sql'] %}
     {%- set target_relation = this.incorporate(type='table') -%}
@@ -23,7 +22,7 @@
     {%- endif -%}
     {%- set columns = model.columns.values() | map(attribute='name') | join(', ') -%}
 
-    {%- if model.name in env_var('DBT_UNCHANGED', '').split() and load_cached_relation(this) and not should_full_refresh() -%}
+    {%- if model.name in source_state().get('unchanged', []) and load_cached_relation(this) and not should_full_refresh() -%}
         {%- call noop_statement('main', 'UNCHANGED') -%}
             {{ compiled_code }}
         {%- endcall -%}
@@ -57,7 +56,7 @@
         {% if replaces %}replace where {{ context[replaces](interval_column) }}{% endif %}
         select {{ columns }}, * except ({{ columns }})
         from (
-            {{ compiled_code }}
+            {{ at_one_state(compiled_code, model) }}
         )
     {%- endcall -%}
 
@@ -69,7 +68,8 @@
 
 {% macro commit_metadata() -%}
     {%- set commit = fromjson(env_var('DBT_COMMIT', tojson({'step': 'build', 'dataset': model.name}))) -%}
-    {%- set made_from = fromjson(env_var('DBT_MADE_FROM', '{}')).get(model.name) -%}
-    {%- if made_from -%}{%- do commit.update({'made_from': made_from}) -%}{%- endif -%}
+    {%- set state = source_state() -%}
+    {%- do commit.update({'reads': state.get('reads', {})}) -%}
+    {%- if model.name in state.get('made_from', {}) -%}{%- do commit.update({'made_from': state.made_from[model.name]}) -%}{%- endif -%}
     {{ tojson(commit) }}
 {%- endmacro %}

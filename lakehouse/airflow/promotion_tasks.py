@@ -5,32 +5,19 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.hitl import HITLUser
 
-from lakehouse.airflow.tasks import ENGINE_POOL, check_conf, no_retry
+from lakehouse.airflow.tasks import ENGINE_POOL, AskedOnce, check_conf, no_retry
 from lakehouse.settings import settings
 
 APPROVE, REJECT = "Approve", "Reject"
 
 
-class Question(HITLOperator):
-    """A question that is asked once: where nobody has answered in time, a retry does not ask again."""
+class Question(AskedOnce):
+    """Whether a version becomes champion."""
 
-    def process_trigger_event_error(self, event: dict[str, Any]) -> None:
-        """Fail for good when the time is over.
-
-        Args:
-            event: What has ended the waiting.
-        """
-        if event["error_type"] == "timeout":
-            raise AirflowFailException(
-                f"Nobody has answered within {self.response_timeout}. The version goes on waiting for a decision: "
-                "trigger this DAG again."
-            )
-        super().process_trigger_event_error(event)
+    unanswered = "The version goes on waiting for a decision: trigger this DAG again."
 
 
 @task.short_circuit(pool=ENGINE_POOL)

@@ -7,6 +7,7 @@ the tasks, so that a DAG file is parsed in milliseconds.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import InvalidPartitionKeyError
-from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, BaseSensorOperator, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
@@ -313,31 +314,33 @@ def release(tables: Sequence[str]) -> int:
 
 
 @task(pool=ENGINE_POOL)
-def prepare() -> dict[str, list[int]]:
-    """Bring the gold tables back to their released versions, where a build before this one did not get that far.
-
-    Says which versions of the sources dbt is going to read.
-    """
+def prepare() -> None:
+    """Bring the gold tables back to their released versions, where a build before this one did not get that far."""
     interval = run_interval(get_current_context())
     from lakehouse import warehouse
 
     with no_retry():
         warehouse.prepare(interval)
-        return warehouse.sources()
 
 
 _warehouse = ExitStack()
 
 
-def hold_warehouse(_context: Context) -> None:
+def hold_warehouse(context: Context) -> None:
     """Keep every other writer of the gold tables out while dbt writes them; the lock ends with the process, too.
 
+    Commits then say which lock they were made under, and by which code.
+
     Args:
-        _context: The task's context.
+        context: The task's context.
     """
     from lakehouse import locks
+    from lakehouse.steps import code_version
 
-    _warehouse.enter_context(locks.writer("gold_next"))
+    lock = _warehouse.enter_context(locks.writer("gold_next"))
+    dbt: Any = context["task"]
+    commit = json.loads(dbt.env["DBT_COMMIT"]) | {"code_version": code_version(), "token": lock.token}
+    dbt.env = dbt.env | {"DBT_COMMIT": json.dumps(commit)}
 
 
 def hold_warehouse_at_first(context: Context) -> None:
@@ -377,10 +380,11 @@ def test_warehouse() -> dict[str, float]:
 
 @links_to_data_docs
 @task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
-def gate_warehouse(sources: dict[str, list[int]]) -> dict[str, int]:
+def gate_warehouse() -> dict[str, int]:
     """Record what dbt has built, and check all of it as one set.
 
-    When a source was released while dbt was reading it, dbt is run once more, so that all tables are of one state.
+    dbt reads one state of the sources. When a model had failed and was built by itself, from another state than the
+    rest, dbt is run once more for all of them.
 
     When a table does not pass, all go back to their released versions, and readers see no difference.
     By hand: `lake gate TABLE… --interval DAYS`.
@@ -390,7 +394,7 @@ def gate_warehouse(sources: dict[str, list[int]]) -> dict[str, int]:
     from lakehouse.audit import gate as run
 
     try:
-        warehouse.record(interval, sources)
+        warehouse.record(interval)
     except warehouse.DataTestFailedError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
     # Other errors are tried again: dbt, run once more here, does not tell a lost engine from them.
@@ -419,19 +423,23 @@ def train(model: str) -> dict[str, Any]:
 def score(model: str) -> dict[str, Any] | None:
     """Score the interval's features, each day with its champion, which is resolved once for the whole run.
 
-    A model that has never been trained is skipped. With the parameter `what_if`, that version scores, apart from the
-    predictions, and nothing is gated or released. By hand: `lake score MODEL --interval DAYS`.
+    A model that has no champion is skipped: it was never trained, or its first version waits for a person. With the
+    parameter `what_if`, that version scores, apart from the predictions, and nothing is gated or released. By hand:
+    `lake score MODEL --interval DAYS`.
     """
     context = get_current_context()
     interval = run_interval(context)
     from lakehouse import roles
     from lakehouse.steps import job
 
-    if not roles.events(model):
+    expected, what_if = context["params"]["model_version"], context["params"]["what_if"]
+    events = roles.events(model)
+    if not events:
         raise AirflowSkipException(f"{model} has not been trained: trigger train_{model} first.")
+    if what_if is None and roles.in_office(events) is None:
+        raise AirflowSkipException(f"{model} has no champion yet: `lake models {model}` says why.")
 
     with no_retry():
-        expected, what_if = context["params"]["model_version"], context["params"]["what_if"]
         if what_if is not None:
             if expected is not None:
                 raise AirflowFailException("what_if says which version scores: give no model_version beside it.")
@@ -552,9 +560,32 @@ def describe_override() -> str:
     )
 
 
-def approve_override() -> ApprovalOperator:
+class AskedOnce(HITLOperator):
+    """A question that is asked once: where nobody has answered in time, a retry does not ask again."""
+
+    unanswered: str
+    """What becomes of the matter then."""
+
+    def process_trigger_event_error(self, event: dict[str, Any]) -> None:
+        """Fail for good when the time is over.
+
+        Args:
+            event: What has ended the waiting.
+        """
+        if event["error_type"] == "timeout":
+            raise AirflowFailException(f"Nobody has answered within {self.response_timeout}. {self.unanswered}")
+        super().process_trigger_event_error(event)
+
+
+class Approval(AskedOnce, ApprovalOperator):
+    """The approval of an override."""
+
+    unanswered = "Nothing is published: trigger this DAG again."
+
+
+def approve_override() -> Approval:
     """Ask one of those who may decide it; without an approval nothing is published."""
-    return ApprovalOperator(
+    return Approval(
         task_id="approve",
         subject="Publish what the gate {{ params.gate_run }} has turned down?",
         body="{{ ti.xcom_pull(task_ids='describe_override') }}",

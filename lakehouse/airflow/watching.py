@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from airflow.sdk import TaskGroup
@@ -80,14 +80,16 @@ class ModelTrigger(WatcherTrigger):
             yield TaskSuccessEvent()
 
 
-def start_in_triggerer(group: TaskGroup) -> None:
-    """Let the tasks of models start in the triggerer.
+def start_in_triggerer(group: TaskGroup, descriptions: Mapping[str, str]) -> None:
+    """Let the tasks of models start in the triggerer, and say what their models are.
 
     Args:
         group: The task group of a dbt project that Cosmos has made in watcher mode.
+        descriptions: dbt's id of a model to what it is.
     """
     for task in group.iter_tasks():
         if isinstance(task, BaseConsumerSensor):
+            task.doc_md = descriptions[task.model_unique_id]
             task.start_from_trigger = True
             task.start_trigger_args = StartTriggerArgs(
                 trigger_cls=f"{ModelTrigger.__module__}.{ModelTrigger.__qualname__}",

@@ -64,10 +64,24 @@ def faults(context: typer.Context) -> None:
 
 
 def check() -> None:
-    """Lint, check the format, and check the types."""
+    """Lint, check the format and the types, and read all contracts, models and suites."""
     commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
     results = [subprocess.call([sys.executable, "-m", *command], cwd=PROJECT_DIR) for command in commands]
-    raise typer.Exit(max(results))
+    raise typer.Exit(max(*results, _check_declared()))
+
+
+def _check_declared() -> int:
+    """Print what is wrong with what is declared, and what an author should know of it; 1 if something is wrong."""
+    from lakehouse import contracts, registry, suites
+
+    found = [suites.lint(suites.suite_path(name)) for name in suites.names()]
+    for note in (note for lint in found for note in lint.notes):
+        print(f"note: {note}")
+    declared = [*contracts.problems().values(), *registry.problems().values()]
+    problems = [*declared, *(problem for lint in found for problem in lint.problems)]
+    for problem in problems:
+        print(problem)
+    return int(bool(problems))
 
 
 @new.command("source")

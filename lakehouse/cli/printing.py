@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import json
+import math
 import sys
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,11 @@ def print_rows(
     complete = as_csv or as_json or limit == 0
     rows = [dict(zip(names, row, strict=True)) for row in (result if complete else result.limit(limit + 1)).collect()]
     if as_json:
-        print(json.dumps(rows, default=_plain, indent=2))
+        print(_json(rows))
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows([_plain(value) for value in row.values()] for row in rows)
+        writer.writerows(map(_cell, row.values()) for row in rows)
     else:
         print_table(names, rows if limit == 0 else rows[:limit])
         if limit and len(rows) > limit:
@@ -71,7 +71,7 @@ def show(
         pages.write(html, page(facts))
         print(html)
     elif as_json:
-        print(json.dumps(facts, default=_plain, indent=2))
+        print(_json(facts))
     else:
         # Piped into another program, a line is not cut to the width of a terminal that is not there.
         console = Console() if sys.stdout.isatty() else Console(width=10_000)
@@ -83,11 +83,33 @@ def report(outcome: dict[str, Any]) -> None:
     print(json.dumps(outcome, default=str))
 
 
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value), indent=2, allow_nan=False)
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, dt.datetime | dt.date):
+    """A value of a query as JSON can have it: bytes as hexadecimal digits, NaN and infinity as null."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dt.date | dt.time):
         return value.isoformat()
-    if isinstance(value, Decimal):
-        return str(value)
-    if hasattr(value, "asDict"):
-        return value.asDict(recursive=True)
-    return value
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if hasattr(value, "asDict"):  # a row of Spark, which is a tuple too
+        value = value.asDict()
+    if isinstance(value, Mapping):
+        return {str(_plain(key)): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    # What numpy has for a number is one; decimals and intervals keep their digits as text.
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _cell(value: Any) -> Any:
+    """A value of a query in a cell of CSV, which can tell NaN from nothing."""
+    if isinstance(value, float):
+        return value
+    plain = _plain(value)
+    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else plain

@@ -322,15 +322,45 @@ def load(source: str) -> Contract:
     return read(SOURCES_DIR / f"{source}.yaml")
 
 
+def readable() -> list[Contract]:
+    """The contracts that can be read, in alphabetical order: one that is wrong is in the way of its source alone."""
+    return _all()[0]
+
+
+def problems() -> dict[str, ContractError]:
+    """The sources whose contract is wrong, each with what is wrong with it."""
+    return _all()[1]
+
+
+def _all() -> tuple[list[Contract], dict[str, ContractError]]:
+    good, wrong = [], {}
+    for source in sources():
+        try:
+            good.append(load(source))
+        except ContractError as error:
+            wrong[source] = error
+    return good, wrong
+
+
 def personal_columns(table: str) -> frozenset[str]:
     """Columns whose values are shown to nobody: on pages, in messages, in profiles.
 
-    Those of a source are the personal and confidential ones of its contract. What is built from sources carries
-    their columns on by name, so that elsewhere every name counts that is such a column of any source.
+    Those of a source are the personal and confidential ones of its contract; while that cannot be read, all that its
+    bronze table has. What is built from sources carries their columns on by name, so that elsewhere every name counts
+    that is such a column of any source.
 
     Args:
         table: ``layer.table``, as readers name it.
     """
     layer, _, name = table.partition(".")
     chosen = [name] if layer == "bronze" and name in sources() else sources()
-    return frozenset(column.name for source in chosen for column in load(source).columns if column.hidden)
+    return frozenset().union(*map(_personal, chosen))
+
+
+def _personal(source: str) -> frozenset[str]:
+    try:
+        return frozenset(column.name for column in load(source).columns if column.hidden)
+    except ContractError:
+        from lakehouse import tables
+
+        return tables.columns(f"bronze_next.{source}") - TECHNICAL_COLUMNS.keys()

@@ -14,6 +14,7 @@ from open_data_contract_standard.model import Server as ServerDocument
 from pydantic import ValidationError
 
 from lakehouse.errors import LakeError
+from lakehouse.interval import day
 from lakehouse.settings import PROJECT_DIR
 
 _FIELDS: dict[str, dict[str, Any]] = {
@@ -164,7 +165,7 @@ class Properties:
         if value is None:
             return None
         try:
-            return dt.date.fromisoformat(str(value))
+            return day(str(value))
         except ValueError:
             self._document.fail(self.place(name), f"{name} is {value!r}. Write a day as 2013-12-31.")
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from lakehouse.contracts import TECHNICAL_COLUMNS, load, sources
+from lakehouse.contracts import TECHNICAL_COLUMNS, problems, readable
 
 
-def dbt_sources() -> dict[str, Any]:
+def dbt_sources(before: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The dbt source ``bronze``, as the content of a properties file.
+
+    Args:
+        before: What this has returned before. A source whose contract cannot be read now is taken from there: what
+            has been released of it is still there, and the models that read it can be built.
 
     Returns:
         A mapping to be written as YAML or JSON.
     """
-    tables = []
-    for contract in map(load, sources()):
+    known = [table for source in (before or {}).get("sources", []) for table in source["tables"]]
+    wrong = problems()
+    tables = [table for table in known if table["name"] in wrong]
+    for contract in readable():
         columns: list[dict[str, Any]] = []
         for column in contract.columns:
             meta = {"classification": column.classification, "pii": column.pii}
@@ -41,6 +48,7 @@ def dbt_sources() -> dict[str, Any]:
                         "contract_version": contract.version,
                         "primary_key": list(contract.keys),
                         "delivery": contract.delivery,
+                        "warehouse_trigger": contract.warehouse_trigger,
                     }
                 },
                 "columns": columns,
@@ -53,7 +61,7 @@ def dbt_sources() -> dict[str, Any]:
                 "name": "bronze",
                 "schema": "bronze",
                 "description": "The released rows of every source, as its contract describes them.",
-                "tables": tables,
+                "tables": sorted(tables, key=lambda table: str(table["name"])),
             }
         ],
     }

@@ -19,7 +19,7 @@ from lakehouse.platform import engine, jars, lifecycle, processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.platform.parts import parts
 from lakehouse.platform.supervisor import Supervisor, socket_path
-from lakehouse.settings import settings
+from lakehouse.settings import SecretsError, settings
 
 PYTHON_VERSIONS = ((3, 11), (3, 13))
 # What the whole platform holds when it has just started, with room for one run.
@@ -50,7 +50,10 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Look at everything that a start depends on, one thing after the other."""
-    states = Supervisor().states()
+    try:
+        states = Supervisor().states()
+    except SecretsError:  # what is found about the state folder says so
+        states = {}
     running = {name for name, info in states.items() if info["pid"]}
     yield _python()
     yield _settings()

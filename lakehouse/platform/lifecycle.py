@@ -21,7 +21,7 @@ from lakehouse.platform import processes, supervisor
 from lakehouse.platform.errors import PlatformError
 from lakehouse.platform.parts import Part, environment, parts, select
 from lakehouse.platform.supervisor import Supervisor
-from lakehouse.settings import PROJECT_DIR, settings
+from lakehouse.settings import PROJECT_DIR, SecretsError, settings
 
 HOME_MARKER = "lake-home"
 SECONDS_BETWEEN_POLLS = 0.25
@@ -100,8 +100,10 @@ def down(say: Say = print) -> None:
     if not settings().home.exists():
         return
     with _alone(say):
-        if Supervisor().is_running():
-            supervisor.shut_down()
+        # Without its password the supervisor cannot be asked; it is ended below then, with all that it watches.
+        with contextlib.suppress(SecretsError):
+            if Supervisor().is_running():
+                supervisor.shut_down()
         for left in supervisor.recover():
             say(f"ended {left}, which no supervisor watched")
 

@@ -60,6 +60,8 @@ class Supervisor:
             OSError: No supervisor answers.
             xmlrpc.client.Fault: It refuses.
         """
+        if not socket_path().exists():  # nobody to give a password to, which would have to be made first
+            raise FileNotFoundError(f"There is no {socket_path()}.")
         transport = SupervisorTransport("lake", settings().secret("supervisor_password"), self._url)
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+
+from lakehouse import contracts, registry, warehouse
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -48,6 +51,14 @@ MODELS = {
     "flight_delay_features",
 }
 
+
+def spoilt(path: Path, old: str, new: str) -> int:
+    """Write something wrong into a file; its line."""
+    text = path.read_text()
+    path.write_text(text.replace(old, new, 1))
+    return text[: text.index(old)].count("\n") + 1
+
+
 PARSE = """
 import json, runpy, sys, time
 import airflow.dag_processing.dagbag, airflow.timetables.trigger  # what the DAG processor has in memory anyway
@@ -62,6 +73,48 @@ print(json.dumps({"seconds": seconds, "heavy": sorted(heavy)}))
 
 def test_the_dags_are_exactly_these(bag: Any) -> None:
     assert set(bag.dags) == DAG_IDS
+
+
+def test_a_wrong_contract_or_model_takes_its_own_dags_away_and_is_named(
+    bag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    sources, models = tmp_path / "sources", tmp_path / "models"
+    shutil.copytree(contracts.SOURCES_DIR, sources)
+    shutil.copytree(registry.MODELS_DIR, models)
+    lines = {
+        "sources/flight_schedule.yaml": spoilt(
+            sources / "flight_schedule.yaml", "logicalType: string", "logicalType: strnig"
+        ),
+        "models/flight_delay_minutes/model.yaml": spoilt(
+            models / "flight_delay_minutes" / "model.yaml", "task: regression", "task: guessing"
+        ),
+    }  # fmt: skip
+    monkeypatch.setattr(contracts, "SOURCES_DIR", sources)
+    monkeypatch.setattr(registry, "MODELS_DIR", models)
+    contracts.load.cache_clear()
+    generated = warehouse.SOURCES.read_text()
+    try:
+        found = DagBag(DAGS)
+    finally:
+        contracts.load.cache_clear()
+    stages = ("train", "score", "promote", "monitor")
+    lost = {"ingest_flight_schedule", "replay_flight_schedule", *(f"{stage}_flight_delay_minutes" for stage in stages)}
+    assert set(found.dags) == DAG_IDS - lost
+    [(file, error)] = found.import_errors.items()
+    assert Path(file).name == "declarations.py"
+    for path, line in lines.items():
+        assert f"{path}, line {line}: " in error
+    assert "strnig" in error and "'classification' or 'regression'" in error
+    # The build goes on waiting for the source, and knows its columns.
+    assert waits_for(found) == waits_for(bag) >= {"bronze.flight_schedule"}
+    assert warehouse.SOURCES.read_text() == generated
+
+
+def waits_for(bag: Any) -> set[str]:
+    """The assets that lead to a build of the warehouse."""
+    return {asset.name for asset in bag.dags["build_warehouse"].timetable.asset_condition.objects}
 
 
 def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest: Path) -> None:
@@ -96,8 +149,22 @@ def test_every_dag_and_task_says_what_it_is_and_who_owns_it(bag: Any) -> None:
         for task in dag.tasks:
             assert task.owner not in ("airflow", ""), task
             assert task.retries >= 1 and task.execution_timeout, task
-            if not task.task_id.startswith("dbt."):
-                assert task.doc_md, task
+            assert task.doc_md, task
+
+
+def test_the_task_of_a_model_says_what_the_model_is(bag: Any) -> None:
+    import yaml
+
+    described = {
+        model["name"]: model["description"]
+        for path in (DAGS.parent / "dbt" / "models").rglob("*.yml")
+        for model in yaml.safe_load(path.read_text()).get("models", [])
+    }
+    dag = bag.dags["build_warehouse"]
+    for model in MODELS:
+        said = " ".join(dag.get_task(f"dbt.{model}_run").doc_md.split())
+        assert " ".join(described[model].split()) in said, model
+        assert f"/{model}.sql`" in said
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -133,6 +200,21 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
     assert set(last.op_args[0]) == {f"gold.{model}" for model in MODELS if not model.startswith("stg_")}
 
 
+def test_every_dbt_of_a_build_is_told_which_state_of_the_sources_it_reads(
+    bag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lakehouse import release
+
+    state = {"bronze.weather": release.Released("bronze.weather", 17, 9)}
+    monkeypatch.setattr(release, "released", lambda: state)
+    dag = bag.dags["build_warehouse"]
+    tasks = [task for task in dag.tasks if "DBT_COMMIT" in (getattr(task, "env", None) or {})]
+    assert {task.task_id for task in tasks} >= {"dbt.dbt_producer_watcher", *(f"dbt.{model}_run" for model in MODELS)}
+    for task in tasks:
+        told = task.render_template(task.env["DBT_SOURCE_STATE"], {}, dag.get_template_env())
+        assert json.loads(told)["reads"] == {"bronze.weather": 17}, task
+
+
 def test_maintenance_waits_for_its_time_and_does_not_begin_with_a_new_platform(stored: dict[str, Any]) -> None:
     import datetime as dt
 
@@ -151,7 +233,9 @@ def test_an_override_waits_for_one_of_those_who_may_approve_it(bag: Any) -> None
     assert [task.task_id for task in dag.topological_sort()] == ["describe_override", "approve", "override"]
     approve = dag.get_task("approve")
     assert [user["id"] for user in approve.assigned_users] == ["role:Admin", "role:Op"]
-    assert approve.response_timeout and not approve.defaults
+    assert approve.response_timeout.days == 1 and not approve.defaults
+    with pytest.raises(AirflowFailException, match=r"within 1 day, .* Nothing is published"):  # and no retry asks again
+        approve.execute_complete({}, {"error": "the timeout has passed", "error_type": "timeout"})
 
 
 def test_a_promotion_waits_for_one_of_those_who_may_decide_it(bag: Any) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +44,26 @@ def test_a_run_that_is_not_clear_fails_at_once(key: str | None, conf: dict[str, 
 
     with pytest.raises(AirflowFailException, match=message):
         run_interval(context(key, conf))
+
+
+def test_the_first_task_of_every_dag_refuses_a_conf_that_the_dag_does_not_know(
+    bag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from lakehouse.airflow import promotion_tasks, tasks
+
+    for dag in bag.dags.values():
+        [first] = dag.roots
+        run = SimpleNamespace(conf={"kepe_days": 7}, triggering_user_name="ada")
+        about = {"dag": dag, "dag_run": run, "params": dag.params.dump(), "partition_key": "2013-03-01", "ti": None}
+        for module in (tasks, promotion_tasks):
+            monkeypatch.setattr(module, "get_current_context", lambda about=about: about)
+        with pytest.raises(AirflowFailException, match=f"kepe_days, which {dag.dag_id} does not know"):
+            if hasattr(first, "python_callable"):
+                first.python_callable(*first.op_args, **first.op_kwargs)
+            else:
+                first.execute(about)
 
 
 def test_what_a_person_must_put_right_is_not_tried_again() -> None:
@@ -86,6 +109,33 @@ def test_dbt_in_airflow_keeps_other_writers_of_gold_out(bag: Any) -> None:
     assert set(hooks.values()) == {(tasks.hold_warehouse, tasks.free_warehouse)}
 
 
+def test_dbt_in_airflow_writes_nothing_once_its_lock_is_lost_and_its_commits_name_the_lock(
+    bag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lakehouse import locks, warehouse
+    from lakehouse.airflow import tasks
+    from lakehouse.steps import code_version
+
+    @contextmanager
+    def writer(table: str) -> Iterator[locks.WriterLock]:
+        yield locks.WriterLock(table, 7, None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(locks, "writer", writer)
+    made = [task for task in bag.dags["build_warehouse"].tasks if hasattr(task, "_dbt_runner_callbacks")]
+    assert {f"dbt.{model}" for model in ("dbt_producer_watcher", "fct_flights_run", "stg_weather_run")} <= {
+        task.task_id for task in made
+    }
+    for task in made:
+        assert task._dbt_runner_callbacks == [warehouse.fence]
+        written = SimpleNamespace(env=task.env | {"DBT_COMMIT": '{"run_id": "r", "step": "build"}'})
+        task._pre_execute_hook({"task": written, "ti": SimpleNamespace(try_number=1)})
+        tasks.free_warehouse({})
+        assert json.loads(written.env["DBT_COMMIT"]) == {
+            "run_id": "r", "step": "build", "code_version": code_version(), "token": 7,
+        }  # fmt: skip
+        assert json.loads(task.env["DBT_COMMIT"]).keys() == {"run_id", "step", "interval"}
+
+
 def test_a_missing_file_is_named_when_the_run_is_not_to_wait(lake_home: Any) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -121,6 +171,30 @@ def test_an_approval_can_be_assigned_to_a_role(roles: list[str], user_id: int, a
 
     user = User(id=user_id, username="ada", roles=[Role(name=name) for name in roles])
     assert LakeFabAuthManager().is_authorized_hitl_task(assigned_users=assigned, user=user) is may
+
+
+def test_a_model_without_a_champion_is_skipped_and_what_if_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from lakehouse import roles, steps
+    from lakehouse.airflow import tasks
+
+    about: dict[str, Any] = context("2013-03-01") | {"ti": SimpleNamespace(xcom_push=lambda *_: None)}
+    monkeypatch.setattr(tasks, "get_current_context", lambda: about)
+    monkeypatch.setattr(steps, "job", lambda name: lambda *arguments: {"job": name})
+    registered = {"model_version": 1, "event": "registered", "serves_from": dt.date(2013, 3, 1)}
+    promoted = registered | {"event": "promoted"}
+    asked: list[Any] = []
+    for log, what_if in (([], None), ([registered], None), ([registered], 1), ([registered, promoted], None)):
+        monkeypatch.setattr(roles, "events", lambda _model, log=log: log)
+        about["params"] = {"model_version": None, "what_if": what_if}
+        try:
+            asked.append(tasks.score.function("flight_delay"))
+        except AirflowSkipException as skipped:
+            asked.append(str(skipped).partition(":")[0])
+    assert asked == [
+        "flight_delay has not been trained", "flight_delay has no champion yet", None, {"job": "score"},
+    ]  # fmt: skip
 
 
 def test_steps_hang_below_the_runs_that_the_openlineage_provider_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ The expected values come from the original files by other means (``tests/referen
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pytest
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import contracts, provenance, registry, training, warehouse
+from lakehouse import contracts, locks, provenance, registry, training, warehouse
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
 from tests import reference
@@ -59,6 +60,16 @@ def assert_same(left: pd.DataFrame, right: pd.DataFrame) -> None:
             assert (pd.isna(a) and pd.isna(b)) or a == b, f"row {row}: {column} is {a!r}, expected {b!r}"
 
 
+def project_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the dbt project, which builds use until the test ends, and where it is."""
+    project = folder / "project"
+    shutil.copytree(warehouse.PROJECT, project)
+    monkeypatch.setattr(warehouse, "PROJECT", project)
+    monkeypatch.setattr(warehouse, "SOURCES", project / "models" / "sources.yml")
+    monkeypatch.setattr(warehouse, "manifest_path", lambda: folder / "target" / "manifest.json")
+    return project
+
+
 class Bronze:
     """The released sources of the sandbox, as plain Delta tables whose rows a test can change."""
 
@@ -95,6 +106,10 @@ class Bronze:
         """Make these the rows of a source."""
         write_deltalake(folder(f"bronze.{source}"), frame.reset_index(drop=True), mode="overwrite")
 
+    def versions(self) -> dict[str, int]:
+        """The sources as they are now."""
+        return {f"bronze.{source}": DeltaTable(folder(f"bronze.{source}")).version() for source in self.original}
+
 
 @pytest.fixture(scope="module")
 def sql(engine: None) -> Iterator[Any]:
@@ -114,16 +129,18 @@ def bronze(sql: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bronz
     drop = tmp_path_factory.mktemp("drop")
     deliver(str(drop), until=LAST)
     bronze = Bronze(drop)
-    sql.execute(f"create schema if not exists {PREFIX}bronze")
+    for schema in ("bronze", "bronze_next"):
+        sql.execute(f"create schema if not exists {PREFIX}{schema}")
     for source, frame in bronze.original.items():
         bronze.put(source, frame)
-        sql.execute(f"create table {PREFIX}bronze.{source} using delta location '{folder(f'bronze.{source}')}'")
+        for schema in ("bronze", "bronze_next"):
+            sql.execute(f"create table {PREFIX}{schema}.{source} using delta location '{folder(f'bronze.{source}')}'")
     # The manifest that everybody uses is the one without the prefix.
     warehouse.ensure_manifest()
     os.environ["DBT_SCHEMA_PREFIX"] = PREFIX
     yield bronze
     del os.environ["DBT_SCHEMA_PREFIX"]
-    for schema in ("silver", "gold_next", "bronze"):
+    for schema in ("silver", "gold_next", "bronze", "bronze_next"):
         sql.execute(f"drop schema {PREFIX}{schema} cascade")
 
 
@@ -160,19 +177,33 @@ def test_flights(built: dict[str, pd.DataFrame]) -> None:
 
 def test_a_commit_says_who_made_it(built: dict[str, pd.DataFrame]) -> None:
     log = DeltaTable(folder("gold_next.fct_flights"))
-    assert log.history(1)[0]["userMetadata"] == '{"run_id": "the run", "step": "build"}'
+    assert log.history(1)[0]["userMetadata"] == '{"run_id": "the run", "step": "build", "reads": {}}'
     assert DeltaTable(folder("gold_next.fct_flights"), version=0).to_pandas().empty
+
+
+def test_a_build_whose_lock_has_passed_on_writes_nothing(built: dict[str, pd.DataFrame]) -> None:
+    version = DeltaTable(folder("gold_next.fct_flights")).version()
+    with locks.writer("gold_next") as lock:
+        warehouse.run_dbt(DAYS, ["fct_flights"])
+        assert DeltaTable(folder("gold_next.fct_flights")).version() == version + 1
+        # What another writer does that takes over.
+        lock.connection.execute("update writer_tokens set token = token + 1 where table_name = 'gold_next'")
+        with pytest.raises(locks.StaleWriterError, match="Another writer has taken over gold_next"):
+            warehouse.run_dbt(DAYS, ["fct_flights"])
+    assert DeltaTable(folder("gold_next.fct_flights")).version() == version + 1
+    warehouse.run_dbt(DAYS, ["fct_flights"])
 
 
 def test_a_table_that_would_be_made_again_as_it_is_is_left_alone(
     built: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    same = {"DBT_MADE_FROM": '{"dim_planes": "these"}', "DBT_UNCHANGED": ""}
-    monkeypatch.setattr(warehouse, "unchanged", lambda: same)
+    same: list[str] = []
+    monkeypatch.setattr(warehouse, "repeatable", lambda _reads: {"dim_planes": "these"})
+    monkeypatch.setattr(warehouse, "unchanged", lambda _made_from: same)
     warehouse.run_dbt(DAYS, ["dim_planes"], commit={"run_id": "the run"})
     log = DeltaTable(folder("gold_next.dim_planes"))
-    assert log.history(1)[0]["userMetadata"] == '{"run_id": "the run", "made_from": "these"}'
-    same["DBT_UNCHANGED"] = "dim_planes"
+    assert log.history(1)[0]["userMetadata"] == '{"run_id": "the run", "reads": {}, "made_from": "these"}'
+    same.append("dim_planes")
     assert warehouse.run_dbt(DAYS, ["dim_planes"]).keys() == {"dim_planes"}
     assert DeltaTable(folder("gold_next.dim_planes")).version() == log.version()
 
@@ -181,6 +212,82 @@ def test_building_again_and_out_of_order_leaves_the_same_rows(built: dict[str, p
     warehouse.run_dbt(Interval(dt.date(2013, 1, 2), dt.date(2013, 1, 4)))
     for name, rows in built.items():
         assert_same(stored(name), rows)
+
+
+def test_a_build_reads_the_versions_that_it_is_told_whatever_is_released_meanwhile(
+    bronze: Bronze, built: dict[str, pd.DataFrame]
+) -> None:
+    reads, whole = bronze.versions(), Interval(FIRST, TODAY)
+    try:
+        for source, frame in bronze.original.items():
+            bronze.put(source, frame.sample(frac=0.5, random_state=1))
+        warehouse.run_dbt(whole, reads=reads, commit={"run_id": "the run"})
+        for name, rows in built.items():
+            assert_same(stored(name), rows)
+            said = json.loads(DeltaTable(folder(f"gold_next.{name}")).history(1)[0]["userMetadata"])
+            assert said["run_id"] == "the run" and said["reads"] == reads
+        warehouse.run_dbt(whole, reads=bronze.versions())
+        assert not any(stored(name).equals(rows) for name, rows in built.items())
+    finally:
+        for source, frame in bronze.original.items():
+            bronze.put(source, frame)
+        warehouse.run_dbt(whole)
+
+
+WEATHER_SEEN = """
+with stg_weather as (select stg_weather.* from {{ ref('stg_weather') }}),
+
+counted as (
+    select 'view' as way, count(*) as observations from stg_weather
+    union all
+    select 'view of a view', count(*) from {{ ref('stg_observations') }} as observations
+    union all
+    select 'ephemeral model', count(*) from {{ ref('observations') }}
+    union all
+    select 'source', count(weather.origin) from {{ source('bronze', 'weather') }} as weather
+    union all
+    select 'source by its full name', count({{ source('bronze', 'weather') }}.origin)
+    from {{ source('bronze', 'weather') }}
+)
+
+select way, cast(observations as int) as observations from counted
+"""
+
+
+def test_a_build_reads_the_versions_that_it_is_told_in_whatever_way_a_model_names_them(
+    bronze: Bronze, built: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = project_of_its_own(tmp_path, monkeypatch) / "models"
+    (models / "staging" / "stg_observations.sql").write_text("select origin from {{ ref('stg_weather') }}")
+    (models / "marts" / "observations.sql").write_text(
+        "{{ config(materialized='ephemeral') }} select origin from {{ ref('stg_observations') }}"
+    )
+    (models / "marts" / "weather_seen.sql").write_text(WEATHER_SEEN)
+    model = {
+        "name": "weather_seen",
+        "description": "Observations.",
+        "config": {"meta": {"statistics": ["way"]}},
+        "columns": [
+            {"name": "way", "data_type": "string", "description": "How the weather is named."},
+            {"name": "observations", "data_type": "int", "description": "Observations."},
+        ],
+    }
+    (models / "marts" / "weather_seen.yml").write_text(yaml.safe_dump({"version": 2, "models": [model]}))
+    reads, weather = bronze.versions(), bronze.original["weather"]
+    try:
+        bronze.put("weather", weather.head(len(weather) // 2))
+        warehouse.run_dbt(DAYS, ["+weather_seen"], reads=reads)
+        seen = DeltaTable(folder("gold_next.weather_seen")).to_pandas()
+        assert len(seen) == 5 and set(seen["observations"]) == {len(weather)}, seen
+    finally:
+        bronze.put("weather", weather)
+
+
+def test_a_source_that_the_build_is_not_told_of_stops_it(bronze: Bronze, built: dict[str, pd.DataFrame]) -> None:
+    reads = bronze.versions()
+    del reads["bronze.planes"]
+    with pytest.raises(warehouse.BuildFailedError, match=r"bronze\.planes had not been released when the build began"):
+        warehouse.run_dbt(DAYS, ["dim_planes"], reads=reads)
 
 
 def test_features_do_not_know_their_own_day_or_the_future(bronze: Bronze, built: dict[str, pd.DataFrame]) -> None:
@@ -236,8 +343,7 @@ def test_data_tests_stop_what_does_not_add_up(built: dict[str, pd.DataFrame]) ->
 def test_the_days_of_a_model_are_in_the_column_that_it_names(
     built: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(warehouse.PROJECT, project)
+    project = project_of_its_own(tmp_path, monkeypatch)
     (project / "models" / "marts" / "days_seen.sql").write_text(
         "select seen_on, flights from (select flight_date as seen_on, cast(count(*) as int) as flights"
         " from {{ ref('fct_flights') }} group by flight_date) where {{ feature_days('seen_on') }}"
@@ -252,9 +358,6 @@ def test_the_days_of_a_model_are_in_the_column_that_it_names(
         ],
     }
     (project / "models" / "marts" / "days_seen.yml").write_text(yaml.safe_dump({"version": 2, "models": [model]}))
-    monkeypatch.setattr(warehouse, "PROJECT", project)
-    monkeypatch.setattr(warehouse, "SOURCES", project / "models" / "sources.yml")
-    monkeypatch.setattr(warehouse, "manifest_path", lambda: tmp_path / "target" / "manifest.json")
     for days in (BULK, DAYS, BULK):
         warehouse.run_dbt(days, ["days_seen"])
     expected = built["fct_flights"].groupby("flight_date").size()
@@ -339,6 +442,19 @@ def reached(table: str, source: str, day: dt.date) -> set[dt.date]:
     return found
 
 
+def altered(bronze: Bronze, source: str, day: dt.date) -> pd.DataFrame:
+    """The rows of a source, those of a day with other numbers and planes, as far as they are not its key."""
+    frame = bronze.original[source].copy()
+    of_day = frame["_interval"] == day
+    for column in contracts.load(source).columns:
+        if column.key_position is None and column.spark_type in ("INT", "DOUBLE"):
+            frame.loc[of_day, column.name] += 1000
+    if "tail_number" in frame:
+        frame.loc[of_day, "tail_number"] = np.roll(frame.loc[of_day, "tail_number"], 1)
+    assert not frame.equals(bronze.original[source])
+    return frame
+
+
 def changed(before: pd.DataFrame, after: pd.DataFrame) -> set[dt.date]:
     """The days of which two states of a table have other rows."""
     rows = [{day: part.to_csv(index=False) for day, part in each.groupby("flight_date")} for each in (before, after)]
@@ -351,13 +467,8 @@ def test_the_declared_days_are_those_that_the_rows_are_made_from(
     """Days of three sources are changed, so far apart that their consequences do not meet."""
     whole = Interval(FIRST, TODAY)
     weather, schedule, actuals, long_ago = (FIRST + dt.timedelta(by) for by in (0, 2, 3, -24))
-    frames = {name: bronze.original[name].copy() for name in ("weather", "flight_schedule", "flight_actuals")}
-    frames["weather"].loc[frames["weather"]["observation_date"] == weather, "temperature_f"] += 30
-    of_day = frames["flight_schedule"]["flight_date"] == schedule
-    frames["flight_schedule"].loc[of_day, "distance_miles"] += 1000
-    of_day = frames["flight_actuals"]["flight_date"] == actuals
-    frames["flight_actuals"].loc[of_day, "arrival_delay_minutes"] += 500
     origin = {"bronze.weather": weather, "bronze.flight_schedule": schedule, "bronze.flight_actuals": actuals}
+    frames = {table.partition(".")[2]: altered(bronze, table.partition(".")[2], day) for table, day in origin.items()}
     warehouse.run_dbt(whole, [*DAILY])
     before = {name: stored(name) for name in DAILY}
     try:
@@ -376,7 +487,7 @@ def test_the_declared_days_are_those_that_the_rows_are_made_from(
         for name in frames:
             bronze.put(name, bronze.original[name])
         bronze.put("flight_actuals", pd.concat([bronze.original["flight_actuals"], old]))
-        warehouse.run_dbt(whole, ["flight_delay_features"])
+        warehouse.run_dbt(whole, ["fct_flights", "flight_delay_features"])
         declared = reached("flight_delay_features", "bronze.flight_actuals", long_ago) & set(whole.days())
         assert changed(before["flight_delay_features"], stored("flight_delay_features")) == declared
         assert set() < declared < set(whole.days())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lakehouse import suites, warehouse
+from lakehouse import ops, registry, suites, tables, warehouse
 from lakehouse.interval import Interval
 
 GOLD = {
@@ -80,6 +82,28 @@ def test_every_stored_model_has_a_suite_for_its_columns(models: list[dict[str, A
                     assert set(expectation.kwargs["column_set"]) == set(columns), model["name"]
 
 
+def test_a_red_gate_of_any_table_that_a_models_input_is_made_from_is_found(
+    manifest: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spark_jobs.retrain import red_gates
+
+    monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
+    spec, noon = registry.load("flight_delay"), dt.datetime(2013, 3, 1, 12, tzinfo=dt.UTC)
+
+    def judge(minute: int, **verdicts: str) -> None:
+        at = noon + dt.timedelta(minutes=minute)
+        rows = [{"table_name": name.replace("__", "."), "verdict": verdict, "checked_at": at}
+                for name, verdict in verdicts.items()]  # fmt: skip
+        ops.append("ops.gate_results", rows)
+
+    assert red_gates(spec) == []
+    judge(0, bronze__weather="passed", gold__fct_flights="failed", gold__on_time_league="failed")
+    judge(5, bronze__weather="failed", gold__dim_planes="failed")
+    judge(9, gold__fct_flights="passed")
+    # The weather is read by the features through a view of silver; the league is made from the flights, and not read.
+    assert red_gates(spec) == ["bronze.weather", "gold.dim_planes"]
+
+
 def test_an_unchanged_project_is_not_parsed_again(manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(command: list[str]) -> None:
         raise AssertionError(f"dbt was run: {command}")
@@ -88,20 +112,24 @@ def test_an_unchanged_project_is_not_parsed_again(manifest: dict[str, Any], monk
     assert warehouse.ensure_manifest().is_file()
 
 
-def test_only_what_is_made_whole_from_released_sources_can_be_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_made_whole_from_released_sources_can_be_left_alone(manifest: dict[str, Any]) -> None:
+    reads = {"bronze.planes": 3, "bronze.airlines": 3, "bronze.flight_schedule": 3}
+    before = warehouse.repeatable(reads)
+    assert set(before) == {"dim_planes"}
+    assert warehouse.repeatable(reads | {"bronze.airlines": 4}) == before
+    later = warehouse.repeatable(reads | {"bronze.planes": 4})
+    assert later.keys() == before.keys() and later != before
+    del reads["bronze.planes"]
+    assert warehouse.repeatable(reads) == {}
+
+
+def test_a_build_reads_one_state_of_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     from lakehouse import release
     from lakehouse.release import Released
 
-    state = {f"bronze.{name}": Released(f"bronze.{name}", 3, 7) for name in ("planes", "airlines", "flight_schedule")}
+    state = {table: Released(table, 3, 7) for table in ("bronze.planes", "gold.fct_flights", "ml.predictions")}
     monkeypatch.setattr(release, "released", lambda: state)
-    before = warehouse.repeatable()
-    assert set(before) == {"dim_planes"}
-    state["bronze.airlines"] = Released("bronze.airlines", 4, 8)
-    assert warehouse.repeatable() == before
-    state["bronze.planes"] = Released("bronze.planes", 4, 9)
-    assert warehouse.repeatable().keys() == before.keys() and warehouse.repeatable() != before
-    del state["bronze.planes"]
-    assert warehouse.repeatable() == {}
+    assert warehouse.sources() == {"bronze.planes": 3}
 
 
 def test_variables() -> None:

@@ -249,7 +249,8 @@ def test_what_the_pages_let_one_make_is_valid(project: Path) -> None:
         if arguments[0] == "new"
     ]
     assert {arguments[1] for arguments in calls} == {"source", "table", "model"}
-    environment = os.environ | {"LAKE_PROJECT": str(project)}
+    # Its manifest is no other project's.
+    environment = os.environ | {"LAKE_PROJECT": str(project), "LAKE_HOME": str(project / "home")}
 
     def python(code: str, *arguments: str) -> None:
         done = subprocess.run(
@@ -268,7 +269,7 @@ def test_what_the_pages_let_one_make_is_valid(project: Path) -> None:
         check = {
             "source": "import sys; from lakehouse import contracts; contracts.load(sys.argv[1])",
             "model": "import sys; from lakehouse import registry; registry.candidates(registry.load(sys.argv[1]))",
-            "table": "",
+            "table": "import sys; from lakehouse.warehouse import meta; assert meta('gold.' + sys.argv[1])",
         }[arguments[1]]
         python(check, arguments[2])
         for path in made:  # the next page may make one of the same name

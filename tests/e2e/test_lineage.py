@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,18 @@ def test_a_file_of_the_training_days_finds_the_model_and_all_of_its_predictions(
     assert all("its model flight_delay@1" in each["because"] for each in found["predictions"])
 
 
+def test_a_column_finds_the_days_that_readers_see_of_it(platform: Platform) -> None:
+    found = json.loads(platform.lake("impact", "bronze.weather.temperature_f", "--json").stdout)
+    seen = {each["table"]: each["visible_days"] for each in found["tables"]}
+    assert seen.keys() == {"bronze.weather", "gold.fct_flights", "gold.flight_delay_features"}
+    assert (seen["bronze.weather"], found["visible"]) == ("2013-01-01/2013-03-02", True)
+    assert all(each["visible_days"] and each["releases"] for each in found["tables"])
+    [model] = found["models"]
+    assert (model["name"], model["version"], model["inputs"]) == ("flight_delay", 1, ["weather_temperature_f"])
+    assert {each["days"] for each in found["predictions"]} == {str(day) for day in DAYS}
+    assert all(each["rows_visible"] == each["rows_written"] for each in found["predictions"])
+
+
 def test_the_file_that_was_caught_has_had_no_impact(platform: Platform) -> None:
     found = json.loads(platform.lake("impact", "weather/weather_2013-03-02.jsonl", "--json").stdout)
     caught, landed = found["landings"]
@@ -185,9 +198,20 @@ def test_the_lineage_of_tables_joins_with_the_releases(platform: Platform) -> No
     assert edges > 60
 
 
-def test_what_the_demo_has_trained_and_scored_comes_out_equal(platform: Platform) -> None:
-    assert json.loads(platform.lake("reproduce", "flight_delay@1").stdout)["equal"]
-    done = json.loads(
-        platform.lake("reproduce", "flight_delay", "--predictions", "--interval", "2013-03-01/2013-03-03").stdout
+def test_damages_to_the_tables_of_the_demo_are_each_found_and_named(platform: Platform, tmp_path: Path) -> None:
+    copy = shutil.copytree(platform.home / "warehouse", tmp_path / "warehouse")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.damaged"],
+        env=platform.environment | {"LAKE_WAREHOUSE": str(copy)},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done["equal"] and len(done["batches"]) == len(DAYS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(outcomes) >= 200
+    for each in outcomes:
+        [(table, file, what)] = each["found"]
+        assert [table, file] == each["damaged"][:2] and each["damaged"][2] in what
+    assert len({each["damaged"][0] for each in outcomes}) >= 12  # of sources, warehouse and predictions

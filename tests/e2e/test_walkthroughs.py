@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,26 +12,48 @@ from pathlib import Path
 
 import pytest
 
+from tests import reference
 from tests.docs.blocks import runnable_blocks, script
+from tests.e2e.test_platform import SCORED
+from tests.openlineage_schema import faults
 from tests.platforms import PROJECT, Platform
-
-PAGES = (
-    "README.md",
-    "docs/explanation/how-data-becomes-visible.md",
-    "docs/explanation/lineage.md",
-    "docs/how-to/backfill.md",
-    "docs/how-to/monitor.md",
-    "docs/how-to/promote.md",
-    "docs/how-to/query.md",
-    "docs/how-to/score.md",
-    "docs/how-to/trigger-by-rest.md",
-    "docs/tutorial.md",
-    "docs/reference/ops-tables.md",
-)
-
 
 # Their commands add files to the checkout, so they are run in a copy of it.
 PAGES_OF_A_COPY = ("docs/how-to/add-a-model.md",)
+# Its answers are looked at.
+QUERIES = "docs/how-to/query.md"
+EVERYWHERE = [
+    str(page.relative_to(PROJECT)) for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md")))
+]
+PAGES = [page for page in EVERYWHERE if page not in (*PAGES_OF_A_COPY, QUERIES) and runnable_blocks(PROJECT / page)]
+
+
+def test_every_way_to_query_answers_as_the_original_files_do(platform: Platform) -> None:
+    def newest(table: str) -> dt.date:
+        [(day,)] = platform.sql(f"select max(flight_date) from {table}")
+        return dt.date.fromisoformat(day)
+
+    planned, flown = newest("gold.fct_flights"), newest("gold.daily_delays_by_route")
+    answered = run(QUERIES, PROJECT, platform.environment)
+    lines = set(answered.splitlines())
+    flights = reference.flights()
+    late = flights[flights["arr_delay"].notna()].assign(late=flights["arr_delay"] >= reference.LATE_MINUTES)
+
+    day = late[late["date"] == dt.date(2013, 3, 1)].groupby("carrier")["late"].sum()
+    assert len(day) > 10
+    assert {f"{carrier},{count}" for carrier, count in day.items()} <= lines  # beeline
+    scheduled = flights["date"].value_counts()
+    assert {f"{each} {scheduled[each]}" for each in SCORED} <= lines  # PyHive
+    february = late[[each.month == 2 for each in late["date"]]].groupby("origin")["late"].mean()
+    for origin, rate in february.items():  # Spark Connect
+        [said] = [line.split("|")[2] for line in lines if line.startswith(f"|   {origin}|")]
+        assert float(said) == pytest.approx(rate, abs=1e-12)
+    known = flights[flights["date"] <= planned]
+    assert f"{((known['carrier'] == 'UA') & (known['origin'] == 'EWR')).sum()} flights" in lines  # pandas
+    boxes = {tuple(re.findall(r"[\w.]+", line)) for line in lines if line.startswith("│")}
+    late_by_route = late[late["date"] <= flown].groupby("dest")["late"].sum().nlargest(5)
+    assert {(place, str(count)) for place, count in late_by_route.items()} <= boxes  # DuckDB
+    assert {(origin, str(count)) for origin, count in known["origin"].value_counts().items()} <= boxes  # delta-rs
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -38,21 +62,78 @@ def test_the_commands_of_a_page_work(platform: Platform, page: str) -> None:
 
 
 def test_all_trainings_and_scorings_of_the_history_are_made_again(platform: Platform) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.made_again"],
-        env=platform.environment,
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
-    print(f"\n{len(outcomes)} were made again")
+    # A day that the second model has not scored yet, and one that the first scores again.
+    for model, day in (("flight_delay_minutes", "2013-03-02"), ("flight_delay", "2013-03-01")):
+        for step, what in (
+            ("score", model),
+            ("gate", f"ml.predictions_{model}"),
+            ("release", f"ml.predictions_{model}"),
+        ):
+            platform.lake(step, what, "--interval", day)
+    outcomes = [json.loads(line) for line in python(platform, "-m", "tests.e2e.made_again").splitlines()]
+    trainings = sum("training" in each for each in outcomes)
+    print(f"\n{trainings} trainings and {len(outcomes) - trainings} scorings were made again")
     assert [each for each in outcomes if not each["equal"]] == []
-    assert sum("training" in each for each in outcomes) >= 1
-    assert len(outcomes) >= 8
+    assert trainings >= 2 and len(outcomes) >= 20
+
+
+def test_after_maintenance_with_the_shortest_retention_all_is_there_and_made_again(platform: Platform) -> None:
+    """Follows the test before it: what has been replaced, and nobody needs, is gone afterwards."""
+
+    def content() -> dict[str, str]:
+        released = [name for (name,) in platform.sql("select distinct table_name from ops.releases")]
+        row = "cast(conv(substr(sha2(to_json(struct(*)), 256), 1, 15), 16, 10) as decimal(38, 0))"
+        return {name: str(platform.sql(f"select count(*), sum({row}) from {name}")) for name in released}
+
+    def explained(prediction: str) -> object:
+        found = json.loads(platform.lake("explain", prediction, "--json").stdout)
+        return found["prediction"], found["reasons"]
+
+    before = content()
+    assert len(before) >= 12
+    models = [name for (name,) in platform.sql("select distinct model_name from ops.models")]
+    [[prediction]] = platform.sql("select min(prediction_id) from ml.predictions_flight_delay")
+    reasons = explained(prediction)
+    shortest = "import json; from lakehouse.maintain import maintain; print(json.dumps(maintain(0, grace_hours=0)))"
+    assert json.loads(python(platform, "-c", shortest).splitlines()[-1])["files"] > 20
+    assert content() == before
+    assert explained(prediction) == reasons
+    platform.lake("verify")
+    for model in models:
+        [[first, last]] = platform.sql(f"select min(flight_date), max(flight_date) from ml.predictions_{model}")
+        trainings = platform.lake("reproduce", model).stdout
+        scorings = platform.lake("reproduce", model, "--predictions", "--interval", f"{first}/{last}").stdout
+        assert '"equal": true' in trainings + scorings and '"equal": false' not in trainings + scorings
+
+
+def test_the_steps_of_the_history_have_sent_events_in_pairs_with_one_name_for_each_table(platform: Platform) -> None:
+    steps: dict[str, list[str]] = {}
+    names = set()
+    for line in (platform.home / "openlineage" / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        assert faults(event) == [], event
+        datasets = [*event.get("inputs", []), *event.get("outputs", [])]
+        names |= {each["name"] for each in datasets if each["namespace"] == "lake"}
+        assert {each["namespace"] for each in datasets} <= {"lake", "file"}, event
+        if event["producer"].startswith("urn:lakehouse"):
+            steps.setdefault(event["run"]["runId"], [event["job"]["name"].partition(".")[0]]).append(event["eventType"])
+    released = {name for (name,) in platform.sql("select distinct table_name from ops.releases")}
+    beside = {name.replace("ml.", layer) for name in released for layer in ("ml_shadow.", "ml_what_if.")}
+    made = {f"{layer}.{name.partition('.')[2]}" for name in released for layer in ("source", "quarantine")}
+    models = {f"models.{name}" for (name,) in platform.sql("select distinct model_name from ops.models")}
+    assert released <= names
+    assert names <= released | beside | made | models
+    sent = {kind for kind, *_ in steps.values()}
+    told = {step for (step,) in platform.sql("select distinct step from ops.runs where status = 'success'")}
+    assert sent >= told >= {
+        "land", "replay", "gate", "release", "rollback", "build", "train", "score", "shadow", "what_if", "monitor",
+        "retrain", "reproduce", "verify", "maintain",
+    }  # fmt: skip
+    # Whoever is killed, as the engine or the scheduler was, sends nothing more.
+    assert [
+        kinds for _, *kinds in steps.values() if kinds not in (["START", "COMPLETE"], ["START", "FAIL"], ["START"])
+    ] == []
+    assert sum(kinds == ["START"] for _, *kinds in steps.values()) <= 5
 
 
 # Last, as the platform knows tables afterwards that its own checkout does not.
@@ -71,6 +152,21 @@ def test_the_commands_of_a_page_work_in_a_copy(platform: Platform, page: str, tm
     assert changed == [], "the page edits central files"
 
 
+def python(platform: Platform, *arguments: str) -> str:
+    """What a Python process of the platform prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=platform.environment,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
 def added_files() -> list[Path]:
     root = PROJECT / "examples" / "rain" / "project"
     return [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
@@ -81,7 +177,7 @@ def is_another(path: Path, original: Path) -> bool:
     return not generated and not (original.is_file() and original.read_bytes() == path.read_bytes())
 
 
-def run(page: str, checkout: Path, environment: dict[str, str]) -> None:
+def run(page: str, checkout: Path, environment: dict[str, str]) -> str:
     done = subprocess.run(
         # Not by standard input: a program of the page that reads it would swallow the rest of the script.
         ["bash", "-c", script(runnable_blocks(PROJECT / page))],
@@ -94,3 +190,4 @@ def run(page: str, checkout: Path, environment: dict[str, str]) -> None:
         timeout=900,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout

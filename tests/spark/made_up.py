@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-from lakehouse import ops, tables
+from lakehouse import ops, suites, tables
 from lakehouse.engine import spark
 from lakehouse.release import release
 
@@ -25,6 +27,16 @@ def put(table: str, frame: pd.DataFrame, folder: Path, *, visible: bool = True) 
         ops.append("ops.gate_results", [verdict])
         release([table], None)
     return version
+
+
+def give_suites(patch: pytest.MonkeyPatch, folder: Path, like: dict[str, str]) -> None:
+    """Give tables of predictions the suites that others have; without one no version becomes champion."""
+    copied = folder / "expectations"
+    shutil.copytree(suites.SUITES_DIR, copied)
+    found = {table: suites.suite_path(other).read_text().replace(other, table) for table, other in like.items()}
+    patch.setattr(suites, "SUITES_DIR", copied)
+    for table, text in found.items():
+        suites.suite_path(table).write_text(text)
 
 
 def forget(model: str) -> None:

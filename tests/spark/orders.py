@@ -39,6 +39,16 @@ class Orders:
     def suite(self) -> Path:
         return suites.suite_path(self.table)
 
+    def create(self) -> None:
+        """Make it, empty, with two rules."""
+        tables.create(self.stored, COLUMNS, ["day"])
+        self.expect(RULES)
+
+    def drop(self) -> None:
+        """Take it away again."""
+        sql(f"drop view if exists {self.table}").collect()
+        sql(f"drop table if exists {self.stored}").collect()
+
     def expect(self, rules: list[dict[str, Any]], anomalies: list[dict[str, Any]] | None = None) -> None:
         """Write the suite."""
         content = {"name": self.table, "expectations": rules, "meta": {"anomalies": anomalies} if anomalies else {}}
@@ -75,8 +85,6 @@ def orders(engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     made = Orders(f"gold.orders_{tmp_path.name}", tmp_path)
     sql("create schema if not exists gold_next").collect()
     sql("create schema if not exists gold").collect()
-    tables.create(made.stored, COLUMNS, ["day"])
-    made.expect(RULES)
+    made.create()
     yield made
-    sql(f"drop view if exists {made.table}").collect()
-    sql(f"drop table if exists {made.stored}").collect()
+    made.drop()

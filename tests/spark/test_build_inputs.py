@@ -1,4 +1,4 @@
-"""A build names the versions of its sources that it has really read, whatever is released meanwhile."""
+"""A build reads one state of its sources, and names it, whatever is released meanwhile."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 
 from lakehouse import ops, release, tables, warehouse
 from lakehouse.audit import gate
+from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.provenance import Ledger
-from lakehouse.steps import job
+from lakehouse.steps import Run, job
 
 land = job("land")
 SOURCE, GOLD = "bronze.planes", "gold.dim_planes"
@@ -35,44 +36,88 @@ def _published(drop: Any) -> None:
     publish(DAYS[0])
 
 
-def test_a_release_that_readers_do_not_see_yet_was_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def build(interval: Interval) -> int:
+    """Build the table, and give the version of the source that the build says it has read."""
+    warehouse.build(interval, "+dim_planes")
+    head = tables.head(tables.next_table(GOLD))
+    assert head is not None
+    return read_by(head)
+
+
+def days_of_snapshots() -> set[str]:
+    """The days from which on the table has planes: each snapshot has new ones."""
+    return {str(row[0]) for row in sql(f"select distinct valid_from from {tables.next_table(GOLD)}").collect()}
+
+
+def test_a_build_reads_what_is_released_also_where_the_views_do_not_show_it_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = release.released()[SOURCE].version
     with monkeypatch.context() as patched:
         patched.setattr(release, "_point", lambda _table, _version: None)  # killed after it was recorded
         recorded = publish(DAYS[1])
     assert recorded > before
-    warehouse.build(DAYS[1], "+dim_planes")
-    head = tables.head(tables.next_table(GOLD))
-    assert head is not None and read_by(head) == before
+    assert build(DAYS[1]) == recorded
+    assert str(DAYS[1]) in days_of_snapshots()
     release.release([SOURCE], DAYS[1])
-    warehouse.build(DAYS[1], "+dim_planes")
-    head = tables.head(tables.next_table(GOLD))
-    assert head is not None and read_by(head) == recorded
+    assert release.visible(["bronze"])[SOURCE] == recorded
 
 
-def test_a_release_in_the_middle_of_a_build_makes_it_build_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    dbt, landings, built = warehouse.run_dbt, iter([lambda: publish(DAYS[2])]), []
+def test_a_release_in_the_middle_of_a_build_is_left_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = release.released()[SOURCE].version
+    dbt, built = warehouse.run_dbt, []
 
     def interrupted(*arguments: Any, **named: Any) -> Any:
-        seconds = dbt(*arguments, **named)
-        built.append(release.released()[SOURCE].version)
-        next(landings, lambda: None)()
-        return seconds
+        built.append(publish(DAYS[2]))
+        return dbt(*arguments, **named)
 
-    monkeypatch.setattr(warehouse, "run_dbt", interrupted)
-    warehouse.build(DAYS[2], "+dim_planes")
-    before, now = built
+    with monkeypatch.context() as patched:
+        patched.setattr(warehouse, "run_dbt", interrupted)
+        assert build(DAYS[2]) == before
+    [now] = built
     assert now == release.released()[SOURCE].version > before
-    head = tables.head(tables.next_table(GOLD))
-    assert head is not None and read_by(head) == now
+    assert str(DAYS[2]) not in days_of_snapshots()
     runs = ops.read("ops.runs").sort_by("ended_at").to_pylist()
     whole = next(run for run in reversed(runs) if run["dataset"] == "warehouse")
-    assert dict(whole["versions_in"])[tables.next_table(SOURCE)] == now
+    assert dict(whole["versions_in"])[tables.next_table(SOURCE)] == before
+    assert build(DAYS[2]) == now
+    assert str(DAYS[2]) in days_of_snapshots()
 
 
-def test_sources_that_do_not_come_to_rest_stop_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = iter(range(100))
-    monkeypatch.setattr(warehouse, "sources", lambda: {SOURCE: [next(numbers), 1]})
-    monkeypatch.setattr(warehouse, "run_dbt", lambda *_arguments, **_named: {})
-    with pytest.raises(warehouse.BuildFailedError, match=rf"{SOURCE}: released again and again .* 3 times"):
-        warehouse.build(DAYS[3])
+def recorded(run_id: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The row of a build that a run of the DAG has done, model by model."""
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_RUN_ID", run_id)
+    warehouse.record(DAYS[2])
+    runs = ops.read("ops.runs").sort_by("ended_at").to_pylist()
+    return next(run for run in reversed(runs) if run["dataset"] == "warehouse")
+
+
+def test_what_the_tasks_of_a_dag_have_built_is_recorded_with_what_it_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = warehouse.sources()
+    warehouse.prepare(DAYS[2])
+    warehouse.run_dbt(DAYS[2], ["+dim_planes"], reads=reads, commit={"run_id": "scheduled", "step": "build"})
+    publish(DAYS[3])
+    head = tables.head(tables.next_table(GOLD))
+    assert dict(recorded("scheduled", monkeypatch)["versions_in"])[tables.next_table(SOURCE)] == reads[SOURCE]
+    assert tables.head(tables.next_table(GOLD)) == head, "it was built again"
+    assert head is not None and read_by(head) == reads[SOURCE]
+
+
+def test_models_that_have_read_several_states_are_built_again_from_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    built = {
+        GOLD: {"reads": {SOURCE: 1, "bronze.weather": 5}},
+        "gold.fct_flights": {"reads": {SOURCE: 2, "bronze.weather": 5}},
+    }
+    builds: list[dict[str, int]] = []
+    monkeypatch.setattr(warehouse, "_built", lambda _run: built)
+    monkeypatch.setattr(warehouse, "run_dbt", lambda *_arguments, **named: builds.append(named["reads"]))
+    caplog.set_level("INFO", "lakehouse")
+    run = Run("build", "warehouse", DAYS[3])
+    assert warehouse._settle(DAYS[3], run) == warehouse.sources()
+    assert builds == [warehouse.sources()]
+    assert f"{SOURCE}: released before some models were built by themselves; it is built again" in caplog.messages
+    del built["gold.fct_flights"]
+    assert warehouse._settle(DAYS[3], run) == {SOURCE: 1, "bronze.weather": 5}
+    assert len(builds) == 1

@@ -12,6 +12,7 @@ import pytest
 from lakehouse import alerts, contracts, data_docs, ops
 from lakehouse.audit import GateFailedError, gate
 from tests.spark.orders import RULES, Orders
+from tests.spark.sources import new_source as new_source
 
 
 def rows(orders: Orders) -> list[dict[str, object]]:
@@ -86,6 +87,22 @@ def test_personal_values_are_on_no_page_and_in_no_message(
     assert len(told) > len(OF_A_PERSON)
     for text in (page, str(failed.value), str(found), str(run), str(told), caplog.text):
         assert "example.com" not in text
+
+
+def test_while_a_contract_cannot_be_read_other_gates_go_on_and_show_nothing_of_its_columns(
+    orders: Orders, new_source: Any
+) -> None:
+    source = new_source("spoilt", email={"logicalType": "string"})
+    source.put("2020-01-01", "id,person,amount,pieces,day,email\n1,Ann,1,1,2020-01-01,ann@example.com\n")
+    source.land("2020-01-01")
+    path = contracts.SOURCES_DIR / "spoilt.yaml"
+    path.write_text(path.read_text() + "[")
+    contracts.load.cache_clear()
+    orders.expect([OF_A_PERSON[0], *RULES])
+    orders.publish("2013-01-01", email="'nobody'")
+    with pytest.raises(GateFailedError, match="such as ZZ") as failed:
+        gate([orders.table], orders.write("2013-01-02", carrier="'ZZ'", email="'ann@example.com'"))
+    assert "rows break it, such as …" in str(failed.value) and "example.com" not in str(failed.value)
 
 
 def test_a_page_takes_a_small_part_of_a_gate(orders: Orders) -> None:

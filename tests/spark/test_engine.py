@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from pyspark.errors import PySparkException
 
+from lakehouse import fingerprints, tables
 from lakehouse.engine import sql
 from lakehouse.platform import remote_engine
 from lakehouse.platform.engine import thrift_connection
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import settings
+from tests.spark.orders import Orders
 
 
 def test_the_function_registry_of_hive_can_be_loaded() -> None:
@@ -31,6 +36,25 @@ def test_many_clients_come_and_go() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(60))) == list(range(60))
+
+
+def test_a_page_with_a_flipped_bit_fails_the_query_that_reads_it(orders: Orders) -> None:
+    orders.publish("2013-03-01", rows=1000)
+    version = tables.head(orders.stored)
+    assert version is not None
+    name = min(fingerprints.data_files(orders.stored, version))
+    file = Path(tables.location(orders.stored)) / name
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    chunk = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == "amount")
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    damaged = bytearray(file.read_bytes())
+    damaged[start + chunk.total_compressed_size - 1] ^= 1
+    # Hadoop's own checksum of the file, which object stores do not have, would tell it, too.
+    (file.parent / f".{file.name}.crc").unlink(missing_ok=True)
+    file.write_bytes(damaged)
+    assert len(sql(f"select id from {orders.table}").collect()) == 1000
+    with pytest.raises(PySparkException, match="CRC checksum verification failed"):
+        sql(f"select sum(amount) from {orders.table}").collect()
 
 
 def test_an_engine_elsewhere_gets_what_is_missing_there(monkeypatch: pytest.MonkeyPatch) -> None:

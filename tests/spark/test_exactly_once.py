@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -25,7 +26,7 @@ from lakehouse.engine import spark
 from lakehouse.interval import Interval
 from lakehouse.rollback import rollback
 from lakehouse.settings import settings
-from lakehouse.steps import job
+from lakehouse.steps import code_version, job
 
 land = job("land")
 SOURCE, TABLE, STORED, QUARANTINE = "planes", "bronze.planes", "bronze_next.planes", "quarantine.planes"
@@ -77,6 +78,7 @@ def die_at_the_first_new_file():
     "after the views": lambda: patch(release, "_point", after=die),
     "after the release": lambda: patch(release, "release", after=die),
     "paused before the commit": lambda: patch(tables, "replace_interval", before=stop),
+    "paused before dbt": lambda: patch(warehouse, "run_dbt", before=stop),
     "after dbt": lambda: patch(warehouse, "run_dbt", after=die),
 }[phase]()
 
@@ -215,8 +217,16 @@ def test_two_runs_at_once_leave_the_rows_of_clean_runs(other: Interval, clean: d
     assert visible() == (clean["one"] if other == DAY else clean["two"])
 
 
-def test_a_writer_that_was_asleep_while_another_took_over_does_not_commit(clean: dict[str, tuple[str, str]]) -> None:
-    stale = start("paused before the commit", NEXT, "land", "gate", "release")
+@contextmanager
+def asleep(phase: str, interval: Interval, *steps: str) -> Iterator[Callable[[], tuple[int, str]]]:
+    """A process that was stopped, and has lost its locks meanwhile; wakes it, and gives its exit code and errors."""
+    stale = start(phase, interval, *steps)
+
+    def wake() -> tuple[int, str]:
+        stale.send_signal(signal.SIGCONT)
+        _, errors = stale.communicate(timeout=SECONDS)
+        return stale.returncode, errors
+
     try:
         deadline = time.monotonic() + SECONDS
         while Path(f"/proc/{stale.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
@@ -225,16 +235,43 @@ def test_a_writer_that_was_asleep_while_another_took_over_does_not_commit(clean:
         with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
             # What a network that is cut, or a database that is restarted, does to its lock.
             connection.execute("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted")
-        publish(DAY)
-        head = tables.head(STORED)
-        stale.send_signal(signal.SIGCONT)
-        _, errors = stale.communicate(timeout=SECONDS)
+        yield wake
     finally:
         stale.kill()
-    assert stale.returncode == 1
+
+
+def test_a_writer_that_was_asleep_while_another_took_over_does_not_commit(clean: dict[str, tuple[str, str]]) -> None:
+    with asleep("paused before the commit", NEXT, "land", "gate", "release") as wake:
+        publish(DAY)
+        head = tables.head(STORED)
+        code, errors = wake()
+    assert code == 1
     assert "StaleWriterError" in errors
     assert tables.head(STORED) == head
     assert visible()[0] == clean["one"][0]
+
+
+def test_a_build_that_was_asleep_while_another_took_over_does_not_commit(clean: dict[str, tuple[str, str]]) -> None:
+    from lakehouse import warehouse
+
+    stored = "gold_next.dim_planes"
+    publish(DAY)
+    with asleep("paused before dbt", NEXT, "build") as wake:
+        warehouse.build(DAY, "+dim_planes")
+        head, said = tables.head(stored), tables.last_commit(stored)["userMetadata"]
+        code, errors = wake()
+    assert code == 1
+    assert "StaleWriterError" in errors
+    assert tables.head(stored) == head
+    assert (said["token"], said["code_version"]) == (token("gold_next"), code_version())
+
+
+def token(table: str) -> int:
+    """The number of the last writer of a table."""
+    with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
+        row = connection.execute("select token from writer_tokens where table_name = %s", [table]).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def test_a_build_that_was_killed_changes_no_view_and_the_next_one_starts_from_released_rows(

@@ -141,6 +141,14 @@ def test_duplicates_are_counted_as_gx_counts_them(many: bool, suite: Any, monkey
     assert set(result.failures[0].examples) == {0, 1}
 
 
+def test_no_more_than_five_values_are_shown(suite: Any) -> None:
+    suite([{"type": "expect_column_values_to_be_between", "kwargs": {"column": "id", "min_value": 90}}])
+    result = check(TABLE, 4)
+    assert result.results[0].unexpected_count == 90
+    shown = result.summary().partition("such as ")[2].rstrip(".").split(", ")
+    assert len(shown) == len(set(shown)) == 5 and {int(each) for each in shown} < set(range(90))
+
+
 def test_exactly_the_version_is_checked(suite: Any) -> None:
     assert [check(TABLE, version).success for version in (1, 2, 3, 4)] == [True, False, False, True]
     assert check(TABLE, 4).results[0].observed_value == 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import contracts, ops, release, tables
+from lakehouse import contracts, ops, release, scaffold, suites, tables
 from lakehouse.audit import gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
 from lakehouse.readers import SourceError
+from lakehouse.settings import PROJECT_DIR, settings
 from lakehouse.steps import job
 from lakehouse.suites import InvalidSuiteError
 from tests.spark.sources import BOUNDS
@@ -54,6 +56,28 @@ def altered(drop: Path) -> Callable[..., Path]:
     yield change
     for path, content in kept.items():
         path.write_bytes(content)
+
+
+def test_a_source_that_was_just_made_lands_as_its_page_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(scaffold, "PROJECT_DIR", tmp_path)
+    monkeypatch.setattr(contracts, "SOURCES_DIR", tmp_path / "spark_jobs" / "sources")
+    monkeypatch.setattr(contracts, "SUITES_DIR", tmp_path / "expectations" / "bronze")
+    monkeypatch.setattr(suites, "SUITES_DIR", tmp_path / "expectations")
+    contract, _ = scaffold.new_source("just_made")
+    contract.write_text(contract.read_text().replace(dt.date.today().isoformat(), "2013-03-01"))
+    page = (PROJECT_DIR / "docs" / "how-to" / "add-a-source.md").read_text()
+    [delivered] = re.findall("printf '(.+)' >", page)
+    [reason] = re.findall("`(updated_at: [^`]+)`", page.replace("\n", " "))
+    file = Path(settings().drop_url) / "just_made" / "just_made_2013-03-01.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text(delivered.replace("\\n", "\n"))
+
+    day = Interval.parse("2013-03-01")
+    assert publish("just_made", day) > 0
+    [row] = rows("select id, updated_at, _source_row from bronze.just_made")
+    assert row == {"id": 1, "updated_at": dt.datetime(2013, 3, 1, 10), "_source_row": 1}
+    [bad] = rows("select _source_row, _reasons from quarantine.just_made")
+    assert (bad["_source_row"], bad["_reasons"]) == (2, [reason])
 
 
 @pytest.mark.parametrize(
@@ -193,6 +217,25 @@ def test_a_json_line_with_an_unknown_key_is_quarantined(altered: Callable[..., P
     assert bad[0]["_reasons"] == ["malformed record: not in the contract: colour"]
     assert bad[1]["_reasons"] == ["malformed record: it is not a JSON object"]
     assert [row["_codes"] for row in bad] == [["unknown_key"], ["not_json"]]
+
+
+def test_a_delivery_without_rows_empties_its_day_where_the_contract_allows_it(new_source: Any) -> None:
+    source = new_source("nothing_today")
+    source.contract(empty=True)
+    header = "id,person,amount,pieces,day\n"
+    for day in ("2020-01-01", "2020-01-02"):
+        source.put(day, f"{header}{day[-1]},Ann,1,1,{day}\n8,Ann,500,1,{day}\n")
+    source.land("2020-01-01/2020-01-02")
+    source.publish("2020-01-01/2020-01-02")
+    source.put("2020-01-02", header)
+    outcome = source.land("2020-01-02")
+    assert (outcome["rows_in"], outcome["rows_out"], outcome["rows_quarantined"]) == (0, 0, 0)
+    source.publish("2020-01-02")
+    assert [row["id"] for row in source.rows("id", f"bronze.{source.name}")] == [1]
+    assert [row["_source_row"] for row in source.bad()] == [2]
+    source.contract(empty=False)
+    with pytest.raises(SourceError, match=r"nothing_today_2020-01-02\.csv has no rows"):
+        source.land("2020-01-02")
 
 
 def test_an_invalid_suite_is_named_and_nothing_changes(new_source: Any) -> None:

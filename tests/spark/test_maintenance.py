@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from lakehouse import compaction, maintain, ops, registry, retention, tables
@@ -19,11 +21,15 @@ from lakehouse.data_files import data_files
 from lakehouse.engine import sql
 from lakehouse.impact import impact
 from lakehouse.interval import Interval
+from lakehouse.model_spec import ModelSpec, Serving
 from lakehouse.provenance import Ledger, ranges
-from lakehouse.release import release, released
+from lakehouse.release import Released, release, released
 from lakehouse.rollback import rollback
-from lakehouse.steps import job
+from lakehouse.scoring import LINEAGE
+from lakehouse.steps import job, step
 from lakehouse.verify import verify
+from spark_jobs.score import create_table, lineage
+from tests.spark.made_up import put
 from tests.spark.orders import Orders
 
 land = job("land")
@@ -112,6 +118,76 @@ def test_a_log_gets_a_checkpoint_when_many_commits_have_come(many: Orders, monke
     assert maintain.checkpoint(many.stored) and not maintain.checkpoint(many.stored)
     assert len(rows(many.table)) == 24
     verify([many.table])
+
+
+FEATURES = "gold.beside_features"
+
+
+def said(spec: ModelSpec, step_name: str, day: Interval, on: Released, ago: int = 0) -> None:
+    """What a model says of a day beside its predictions, in five rows."""
+    table = spec.what_if_table if step_name == "what_if" else spec.shadow_table
+    create_table(spec, table, {"flight_id": "string", "flight_date": "date"}, decided=True)
+    with step(step_name, table, day, writes=table) as run:
+        facts = lineage(2, step_name, spec.name, run.run_id, on.release_id)
+        facts["scored_at"] -= dt.timedelta(ago)
+        values = ", ".join(f"cast('{facts[name]}' as {type_}) as {name}" for name, type_ in LINEAGE.items())
+        rows = sql(
+            f"select concat('{day}', id) as prediction_id, concat('F', id) as flight_id, date'{day}' as flight_date, "
+            f"id / 7 as score, id > 2 as decision, {values} from range(5)"
+        )
+        run.versions_in = {tables.next_table(on.table): on.version}
+        run.versions_out = {table: tables.replace_interval(rows.coalesce(1), table, "flight_date", day, run)}
+
+
+def test_what_models_say_beside_their_predictions_is_kept_small_and_goes_when_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = registry.load("flight_delay").model_copy(update={"name": "beside"})
+    specs = {"now": spec}
+    monkeypatch.setattr(registry, "models", lambda: ["beside"])
+    monkeypatch.setattr(registry, "load", lambda _name: specs["now"])
+    only(monkeypatch, FEATURES)
+    features = []
+    for number in range(4):
+        put(FEATURES, pd.DataFrame({"number": [number]}), tmp_path)
+        features.append(released()[FEATURES])
+    shadowed, asked, unneeded, _ = features
+    for number, ago in enumerate((40, 40, 0, 0, 0)):
+        said(spec, "shadow", Interval.parse(f"2013-03-0{min(number, 3) + 1}"), shadowed, ago)  # the last of them twice
+    said(spec, "what_if", DAYS[0], asked, ago=40)
+    before = {table: rows(table) for table in (spec.shadow_table, spec.what_if_table)}
+    assert [len(each) for each in before.values()] == [20, 5]
+
+    [planned] = [work for work in maintain.upcoming() if work.table == spec.shadow_table]
+    assert (planned.what, planned.days) == ("put files together, 4 → 1", "2013-03-01/2013-03-04")
+    pinned = {pin.version: pin.why for plan in maintain.plan(0, grace_hours=0) for pin in plan.pinned
+              if plan.table == FEATURES}  # fmt: skip
+    assert pinned[shadowed.version] == (f"{spec.shadow_table}, scored on release {shadowed.release_id}",)
+    assert pinned[asked.version] == (f"{spec.what_if_table}, scored on release {asked.release_id}",)
+    outcome = maintain.maintain(0, grace_hours=0)
+    assert outcome["compacted"] == {spec.shadow_table: "2013-03-01/2013-03-04"} and outcome["expired"] == {}
+    assert {table: rows(table) for table in before} == before
+    folder = Path(tables.location(spec.shadow_table))
+    assert len(data_files(spec.shadow_table, "flight_date")) == len(list(folder.glob("*.parquet"))) == 1
+    for each in (shadowed, asked):
+        tables.check_kept(tables.next_table(FEATURES), each.version)
+    with pytest.raises(tables.VersionGoneError):
+        tables.check_kept(tables.next_table(FEATURES), unneeded.version)
+    assert maintain.maintain(0, grace_hours=0)["files"] == 0
+
+    specs["now"] = spec.model_copy(update={"serving": Serving(unreleased_days=30)})
+    works = {work.table: (work.what.split(" that")[0], work.days) for work in maintain.upcoming()}
+    assert works == {
+        spec.shadow_table: ("delete 10 rows", "2013-03-01/2013-03-02"),
+        spec.what_if_table: ("delete 5 rows", str(DAYS[0])),
+    }
+    assert maintain.maintain(0, grace_hours=0)["expired"] == {table: days for table, (_, days) in works.items()}
+    left = [row for row in before[spec.shadow_table] if row["flight_date"] > dt.date(2013, 3, 2)]
+    assert (rows(spec.shadow_table), rows(spec.what_if_table)) == (left, [])
+    tables.check_kept(tables.next_table(FEATURES), shadowed.version)
+    with pytest.raises(tables.VersionGoneError):
+        tables.check_kept(tables.next_table(FEATURES), asked.version)
+    assert maintain.upcoming() == [] and maintain.maintain(0, grace_hours=0)["files"] == 0
 
 
 PROCESS = """

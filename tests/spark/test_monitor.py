@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 import lakehouse
-from lakehouse import ops, registry, roles
+from lakehouse import monitoring, ops, registry, roles
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.monitoring import NothingToMonitorError
@@ -22,7 +22,7 @@ from lakehouse.release import release
 from lakehouse.settings import settings
 from lakehouse.steps import job
 from tests.made_up_flights import SPEC, WINDOW, flights
-from tests.spark.made_up import forget, put
+from tests.spark.made_up import forget, give_suites, put
 
 FEATURES, OUTCOMES, TABLE = "gold.watched_features", "gold.watched_outcomes", "ml.watched_predictions"
 MODEL = SPEC.name
@@ -61,6 +61,7 @@ def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "load", lambda _name: spec)
         patch.setattr(ModelSpec, "predictions_table", TABLE)
+        give_suites(patch, path, {TABLE: f"ml.predictions_{MODEL}"})
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{path}/mlflow.sqlite")
         registry.connect.cache_clear()
         forget(MODEL)
@@ -103,13 +104,35 @@ def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
     assert value("precision") == pytest.approx(sklearn_metrics.precision_score(y, called))
     assert value("recall") == pytest.approx(sklearn_metrics.recall_score(y, called))
     for origin, part in labelled.groupby("origin"):
-        expected = sklearn_metrics.log_loss(part["is_late"], part["score"])
-        assert value("log_loss", f"origin={origin}") == pytest.approx(expected, rel=1e-9)
+        segment, of, said = f"origin={origin}", part["is_late"], part["score"]
+        late = said >= SPEC.decision_threshold
+        assert value("log_loss", segment) == pytest.approx(sklearn_metrics.log_loss(of, said), rel=1e-9)
+        assert value("brier", segment) == pytest.approx(sklearn_metrics.brier_score_loss(of, said), rel=1e-9)
+        assert value("auc", segment) == pytest.approx(sklearn_metrics.roc_auc_score(of, said), abs=0.02)
+        assert value("precision", segment) == pytest.approx(sklearn_metrics.precision_score(of, late))
+        assert value("recall", segment) == pytest.approx(sklearn_metrics.recall_score(of, late))
+        assert 0 <= value("calibration_error", segment) < 0.3
     trained = lakehouse.read(OUTCOMES, where=[("flight_date", "<=", WINDOW.end)])["is_late"].astype(float).mean()
     base = sklearn_metrics.log_loss(y, np.full(len(y), trained))
     assert value("baseline") == pytest.approx(base, rel=1e-9)
     assert value("skill") == pytest.approx(1 - value("log_loss") / base)
     assert value("scored_rows") == len(rows)
+
+
+def test_of_many_segments_the_greatest_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = registry.load(MODEL)
+    watch = spec.monitoring.model_copy(update={"segments": ["flight_id", "origin"], "segment_rows": 1})
+    monkeypatch.setattr(registry, "load", lambda _name: spec.model_copy(update={"monitoring": watch}))
+    monkeypatch.setattr(monitoring, "SEGMENTS", 5)
+    monitor(MODEL, WEEK)
+    found = measured(WEEK)
+    segments = {segment for metric, segment in found if metric == "labelled_rows"}
+    origins = {f"origin={name}" for name in ("EWR", "JFK", "LGA")}
+    assert segments > {"all", *origins} and len(segments) == 1 + 5
+    alone = sorted(segments - {"all", *origins})
+    assert all(found["labelled_rows", segment]["value"] == 1 for segment in alone)
+    # Of one row there is no area under a curve.
+    assert [metric for metric, segment in found if segment == alone[0] and metric in ("auc", "brier")] == ["brier"]
 
 
 def test_drift_is_that_of_the_rows_themselves() -> None:
@@ -182,12 +205,17 @@ def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path) -> 
 
     put(FEATURES, shifted, folder)
     monitor(MODEL, NEXT)
+    verdict = {"table_name": FEATURES, "verdict": "failed", "checked_at": dt.datetime.now(dt.UTC)}
+    ops.append("ops.gate_results", [verdict])
+    outcome = retrain(MODEL, NEXT)
+    assert outcome["decision"] == "blocked" and f"the gate of {FEATURES} is red" in outcome["reason"]
+    ops.append("ops.gate_results", [verdict | {"verdict": "passed", "checked_at": dt.datetime.now(dt.UTC)}])
     first, again = retrain(MODEL, NEXT), retrain(MODEL, NEXT)
     assert first == again and first["decision"] == "retrain"
     assert first["window"] == str(Interval(NEXT.end - dt.timedelta(days=51), NEXT.end))
     log = ops.read("ops.retrain_decisions").sort_by("at").to_pylist()
     decisions = [row for row in log if row["model_name"] == MODEL]
-    assert [row["decision"] for row in decisions] == ["blocked", "retrain"]
+    assert [row["decision"] for row in decisions] == ["blocked", "blocked", "retrain"]
 
     version = train(MODEL, Interval.parse(first["window"]), "a test", first["reason"])["model_version"]
     assert registry.version(MODEL, version).tags["cause"] == first["reason"]

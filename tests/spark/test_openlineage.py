@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse import compaction, maintain, openlineage, ops, registry
+from lakehouse import compaction, maintain, openlineage, ops, registry, tables
 from lakehouse import release as releases
 from lakehouse.audit import gate
 from lakehouse.engine import sql
@@ -56,6 +56,24 @@ def test_land_gate_and_release_tell_what_they_touch(drop: Path, events: Any) -> 
     assert checked["name"] == TABLE and len(checked["inputFacets"]["dataQualityAssertions"]["assertions"]) > 1
     assert [each["name"] for each in shown["outputs"]] == [TABLE]
     assert released()[TABLE].version == version
+
+
+def test_a_step_adds_one_commit_at_most_to_each_table_of_what_is_known(
+    drop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ops, "compact", lambda _table: None)  # which comes with every 64th commit
+
+    def heads() -> dict[str, int]:
+        return {table: tables.head(table) or 0 for table in ops.SCHEMAS}
+
+    added = {}
+    for step in (land, gate, release):
+        before = heads()
+        step(*(("airlines", DAY) if step is land else ([TABLE], DAY)))
+        added[step] = {table: after - before[table] for table, after in heads().items() if after != before[table]}
+    assert added[land] == {"ops.runs": 1}
+    assert {*added[gate].values(), *added[release].values()} == {1}
+    assert {"ops.runs", "ops.releases"} <= added[release].keys()
 
 
 def test_a_step_that_fails_says_why(drop: Path, events: Any) -> None:

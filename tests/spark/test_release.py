@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from lakehouse.interval import Interval
 from lakehouse.locks import StaleWriterError, TableLockedError, writer
 from lakehouse.settings import settings
 from lakehouse.steps import job, step
+from tests.spark.orders import Orders
 
 land = job("land")
 TABLE = "bronze.airlines"
@@ -43,6 +47,92 @@ def test_readers_see_a_write_only_after_its_release() -> None:
     release.release([TABLE], SECOND)
     assert visible() == len(lakehouse.read(TABLE))
     assert release.released()[TABLE].version == landed["version"]
+
+
+def test_a_gate_that_fails_takes_nothing_back_while_a_build_writes(orders: Orders) -> None:
+    interval = orders.write("2013-01-01", carrier="'ZZ'")
+    head = tables.head(orders.stored)
+
+    def somebody_waits() -> bool:
+        with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
+            query = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            return connection.execute(query).fetchone() != (0,)
+
+    with ThreadPoolExecutor(1) as pool:
+        with writer("gold_next"):
+            gated = pool.submit(gate, [orders.table], interval)
+            deadline = time.monotonic() + 120
+            while not (gated.done() or somebody_waits()):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert not gated.done() and tables.head(orders.stored) == head
+        with pytest.raises(GateFailedError):
+            gated.result(timeout=120)
+    assert not release.pending(orders.table)
+
+
+@pytest.fixture
+def pair(orders: Orders) -> Iterator[list[Orders]]:
+    """Two tables that are released as one set, with a first day that is visible."""
+    both = [orders, Orders(f"{orders.table}_too", orders.folder)]
+    both[1].create()
+    for each in both:
+        interval = each.write("2013-01-01")
+    gate(names := [each.table for each in both], interval)
+    release.release(names, interval)
+    yield both
+    both[1].drop()
+
+
+def shown(pair: list[Orders]) -> list[list[str]]:
+    """The days that readers see of each table."""
+    return [
+        [row[0] for row in spark().sql(f"select distinct cast(day as string) from {each.table} order by 1").collect()]
+        for each in pair
+    ]
+
+
+def test_a_set_of_which_one_table_fails_becomes_visible_nowhere(pair: list[Orders]) -> None:
+    good, bad = pair
+    names, releases = [good.table, bad.table], len(release.history())
+    good.write("2013-01-02")
+    interval = bad.write("2013-01-02", carrier="'ZZ'")
+    with pytest.raises(GateFailedError, match=bad.table):
+        gate(names, interval)
+    for step_ in (gate, release.release):
+        with pytest.raises(release.WithdrawnError, match="withdrawn by the step gate"):
+            step_(names, interval)
+    assert shown(pair) == [["2013-01-01"]] * 2
+    assert len(release.history()) == releases
+    for each in pair:
+        assert not release.pending(each.table)
+        head = spark().sql(f"select distinct cast(day as string) from {each.stored}").collect()
+        assert [row[0] for row in head] == ["2013-01-01"]
+
+
+def test_a_set_whose_release_was_killed_between_two_views_is_completed_by_its_retry(
+    pair: list[Orders], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in pair:
+        interval = each.write("2013-01-02")
+    gate(names := [each.table for each in pair], interval)
+    point, pointed = release._point, []
+
+    def killed(table: str, version: int) -> None:
+        if pointed:
+            raise KeyboardInterrupt
+        pointed.append(table)
+        point(table, version)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(release, "_point", killed)
+        release.release(names, interval)
+    assert sorted(map(len, shown(pair))) == [1, 2]
+    releases = len(release.history())
+    one = release.release(names, interval)
+    assert shown(pair) == [["2013-01-01", "2013-01-02"]] * 2
+    assert len(release.history()) == releases
+    assert {release.released()[name].release_id for name in names} == {one}
 
 
 def test_what_has_not_passed_a_gate_cannot_be_released() -> None:

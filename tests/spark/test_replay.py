@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
 from lakehouse import ops, tables
 from lakehouse.audit import GateFailedError
 from lakehouse.batches import RejectedBatchError
-from lakehouse.readers import UnfitRuleError
+from lakehouse.readers import SourceError, UnfitRuleError
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
 from tests.spark.sources import new_source as new_source
 
@@ -88,8 +90,6 @@ def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reaso
 
 
 def ops_is(source: Source, step: str) -> Any:
-    import pyarrow.compute as pc
-
     return (pc.field("dataset") == f"bronze.{source.name}") & (pc.field("step") == step)
 
 
@@ -126,6 +126,79 @@ def test_a_batch_that_was_rejected_whole_replaces_what_was_there_of_its_day(new_
     before = heads(source)
     assert source.replay(DAY)["rows_replayed"] == 0
     assert heads(source) == before
+
+
+def test_a_day_of_a_range_is_judged_as_it_would_be_alone(new_source: Any) -> None:
+    source = new_source("replay_range")
+    days = ("2020-01-04", DAY, NEXT)
+    for day, amounts in zip(days, ((1, 1, 1, 500), (500, 500, 500, 1), (1,) * 20), strict=True):
+        first = int(day[-2:]) * 100
+        source.put(day, lines(*(f"{first + n},Ann,{amount},1,{day}" for n, amount in enumerate(amounts))))
+    whole = f"{days[0]}/{NEXT}"
+    for again in (source.land, source.replay):
+        with pytest.raises(
+            RejectedBatchError, match=rf"{whole}: of {DAY}, 3 of 4 rows break .*\(amount, 0\.\.100\)"
+        ) as e:
+            again(whole)
+        assert e.value.code == "below_mostly"
+        assert f"{DAY}.csv row 1" in str(e.value) and f"{days[0]}.csv" not in str(e.value)
+        assert source.rows() == [] and len(source.bad()) == 28
+    # The good days of it can be taken in.
+    assert source.replay(NEXT)["rows_out"] == 20
+    source.publish(NEXT)
+    assert source.replay(days[0])["rows_out"] == 3
+    source.put(DAY, HEADER)
+    with pytest.raises(SourceError, match=f"{DAY}.csv has no rows"):
+        source.land(whole)
+
+
+NAMED = expect("column_values_to_not_be_null", column="id", mostly=0.5)
+
+
+@pytest.mark.parametrize(
+    ("bad", "rule"),
+    [
+        ("{n},Ann,much,1,2020-01-05", "be_between(amount, 0..100)"),
+        ("{n},Ann,NaN,1,2020-01-05", "be_between(amount, 0..100)"),
+        ("{n},Ann,1,1", "not_be_null(id)"),  # a record that cannot be taken apart has no value at all
+        (",Ann,1,1,2020-01-05", "not_be_null(id)"),
+        ("one,Ann,1,1,2020-01-05", "not_be_null(id)"),
+    ],
+)
+def test_values_that_cannot_be_read_count_as_bad_ones(new_source: Any, bad: str, rule: str) -> None:
+    source = new_source("replay_unread")
+    source.rules(BOUNDS, NAMED)
+    good = [f"{n},Ann,1,1,2020-01-05" for n in range(3)]
+    source.put(DAY, lines(*good, *(bad.format(n=n) for n in range(10, 13))))
+    assert source.land(DAY)["rows_quarantined"] == 3  # the half of them is good, as the rules demand
+    source.put(DAY, lines(*good[:2], *(bad.format(n=n) for n in range(10, 13))))
+    with pytest.raises(RejectedBatchError) as error:
+        source.land(DAY)
+    assert error.value.code == "below_mostly"
+    assert f"3 of 5 rows break expect_column_values_to_{rule}, 3 of them because" in str(error.value)
+
+
+def test_five_bad_rows_are_shown_of_many(new_source: Any) -> None:
+    source = new_source("replay_five")
+    source.put(DAY, lines("1,Ann,5,1,2020-01-05", *(f"{n},Ann,50{n},1,2020-01-05" for n in range(2, 10))))
+    with pytest.raises(RejectedBatchError, match="8 of 9 rows break") as error:
+        source.land(DAY)
+    shown = re.findall(r"csv row (\d+): \S+\(amount, 0\.\.100\) \(amount = (\d+)\.0\)", str(error.value))
+    assert shown == [(str(n), f"50{n}") for n in range(2, 7)]
+    assert len(source.bad()) == 9
+
+
+def test_what_is_less_than_critical_is_landed_and_recorded(new_source: Any) -> None:
+    source = new_source("replay_severities")
+    source.rules(UNIQUE, *(BOUNDS | {"severity": severity, "kwargs": {**BOUNDS["kwargs"], "max_value": limit}}
+                           for severity, limit in (("warning", 100), ("info", 99))))  # fmt: skip
+    source.put(DAY, lines(*(f"{n},Ann,500,1,2020-01-05" for n in range(5))))
+    assert source.land(DAY)["rows_quarantined"] == 0
+    source.publish(DAY)
+    found = ops.read("ops.gate_results").filter(pc.field("table_name") == f"bronze.{source.name}").to_pylist()
+    assert {(row["severity"], row["success"], row["unexpected_count"], row["verdict"]) for row in found} == {
+        ("critical", True, 0, "passed"), ("warning", False, 5, "passed"), ("info", False, 5, "passed"),
+    }  # fmt: skip
 
 
 def test_uniqueness_is_judged_over_the_landed_rows_too(new_source: Any) -> None:
@@ -189,11 +262,13 @@ def test_a_replay_that_was_killed_half_way_is_completed(new_source: Any, monkeyp
 def test_json_rows_are_replayed_as_they_were_read(new_source: Any) -> None:
     source = new_source("replay_json", "jsonl")
     good = '{"id": 1, "person": "Ann", "amount": 5, "pieces": 1, "day": "2020-01-05"}\n'
-    source.put(DAY, good + good.replace("1, ", "2, ").replace("5,", "500.25,") + '{"id": 3\n')
+    source.put(
+        DAY, good + good.replace("1, ", "4, ") + good.replace("1, ", "2, ").replace("5,", "500.25,") + '{"id": 3\n'
+    )
     assert source.land(DAY)["rows_quarantined"] == 2
     source.rules(UNIQUE, WIDE)
     assert source.replay(DAY)["rows_replayed"] == 1
-    assert source.rows("id, amount, _source_row")[1] == {"id": 2, "amount": 500.25, "_source_row": 2}
+    assert source.rows("id, amount, _source_row")[2] == {"id": 2, "amount": 500.25, "_source_row": 3}
 
 
 def test_nothing_in_quarantine_is_nothing_to_do(new_source: Any) -> None:

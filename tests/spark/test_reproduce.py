@@ -24,7 +24,7 @@ from lakehouse.steps import job
 from lakehouse.tables import VersionGoneError
 from lakehouse.verify import DamagedError, verify
 from tests.made_up_flights import SPEC, WINDOW, flights
-from tests.spark.made_up import forget, put
+from tests.spark.made_up import forget, give_suites, put
 
 train, score = job("train"), job("score")
 train_again, score_again = job("reproduce_training"), job("reproduce_predictions")
@@ -48,6 +48,7 @@ def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "load", lambda _name: spec)
         patch.setattr(ModelSpec, "predictions_table", TABLE)
+        give_suites(patch, path, {TABLE: f"ml.predictions_{MODEL}"})
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{path}/mlflow.sqlite")
         registry.connect.cache_clear()
         forget(MODEL)
@@ -158,6 +159,13 @@ def test_data_that_is_no_longer_kept_is_named() -> None:
 def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spark_jobs.reproduce_training.code_version", lambda: "another")
     assert [line.split(":")[0] for line in train_again(MODEL, 1)["changed_since"]] == ["the code (code_version)"]
+    features = registry.load(MODEL).features.model_copy(update={"table": "gold.named_since"})
+    with monkeypatch.context() as patch:
+        elsewhere = registry.load(MODEL).model_copy(update={"features": features})
+        patch.setattr(registry, "load", lambda _name: elsewhere)
+        for again in (lambda: train_again(MODEL, 1), lambda: score_again(MODEL, SCORED[0])):
+            with pytest.raises(NotReproducedError, match=r"gold\.named_since had not been released: model\.yaml"):
+                again()
     other = registry.load(MODEL).model_copy(update={"decision_threshold": 0.9})
     monkeypatch.setattr(registry, "load", lambda _name: other)
     with pytest.raises(NotReproducedError, match=r"(?s)parameter decision_threshold: .* 0\.9 now.*the code .*another"):

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
+from rich.console import Console
+from rich.tree import Tree
 
 import lakehouse
-from lakehouse import ops, release, suites, tables
+from lakehouse import ops, release, suites, tables, trees
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import spark
+from lakehouse.explain import Explainer
 from lakehouse.interval import Interval
 from lakehouse.override import OverrideError, override
 from lakehouse.release import WithdrawnError
@@ -175,7 +179,10 @@ def test_a_version_that_is_no_longer_kept_is_refused_and_nothing_changes(three: 
     aside.rename(lost)
 
 
-def test_a_person_publishes_what_a_gate_has_turned_down(turned_down: Callable[[Interval], str]) -> None:
+def test_a_person_publishes_what_a_gate_has_turned_down(
+    turned_down: Callable[[Interval], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lakehouse")
     before = set(days())
     run_id = turned_down(DAYS[3])
     assert set(days()) == before
@@ -186,6 +193,16 @@ def test_a_person_publishes_what_a_gate_has_turned_down(turned_down: Callable[[I
         one, run_id, "counted by hand", "ada", DAYS[3].start,
     )  # fmt: skip
     assert release.sets(TABLE)[0]["reason"] == "override: counted by hand"
+    rule = f"{TABLE}: expect_table_row_count_to_be_between"
+    assert f"published in spite of: {rule}" in caplog.text
+    [run] = ops.read("ops.runs").filter(pc.field("run_id") == row["run_id"]).to_pylist()
+    assert run["step"] == "override"
+    assert {"override_of": run_id, "broken": [rule], "by": "ada"}.items() <= json.loads(run["details"]).items()
+    tree = Tree("prediction")
+    trees._add_input(tree, Explainer()._input(TABLE, row["version"], frozenset({DAYS[3].start})))
+    with (console := Console(width=300)).capture() as explained:
+        console.print(tree)
+    assert f"release {one}, an OVERRIDE of gate {run_id} by ada: counted by hand" in explained.get()
     assert override(run_id, "once more") == one
     assert not release.pending(TABLE)
     gate([TABLE], DAYS[3])
@@ -214,6 +231,13 @@ def test_an_override_needs_a_bad_verdict_and_a_reason(three: list[int]) -> None:
         override("nothing", "why not")
     with pytest.raises(OverrideError, match="needs a reason"):
         override(passed, " ")
+
+
+def test_what_json_has_no_value_for_is_printed_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    from lakehouse.cli.printing import print_rows
+
+    print_rows("select x'00ff' as b, interval '25' hour as i, double('NaN') as n, map('a', 1.10BD) as m", as_json=True)
+    assert json.loads(capsys.readouterr().out) == [{"b": "00ff", "i": "1 day, 1:00:00", "n": None, "m": {"a": "1.10"}}]
 
 
 def test_a_query_sees_every_table_and_view_as_of_a_release(

@@ -17,6 +17,7 @@ from lakehouse import contracts, readers, suites
 from lakehouse.batches import judge, parse
 from lakehouse.interval import Interval
 from lakehouse.readers import SourceError
+from tests.spark.sources import BOUNDS, FIRST
 from tests.spark.sources import new_source as new_source
 
 DAY = "2020-01-05"
@@ -55,6 +56,45 @@ def test_a_delivery_that_differs(new_source: Any, name: str, policy: str) -> Non
     plain = [{k: str(v) if isinstance(v, dt.date) else v for k, v in row.items() if k[0] != "_"} for row in good]
     assert sorted(plain, key=repr) == sorted(case[policy]["rows"], key=lambda row: repr({k: row[k] for k in plain[0]}))
     assert [row["_codes"] for row in judged if row["_reasons"]] == case[policy].get("bad", [])
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(CASES) >= 18
+
+
+@pytest.mark.parametrize("policy", ["reject", "ignore", "evolve"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_readers_see_what_the_contract_says_of_each(new_source: Any, suffix: str, policy: str) -> None:
+    """All cases of a format that land, each as the delivery of its own day, in one landing."""
+    landing = [
+        case
+        for _, case in sorted(CASES.items())
+        if case.get("suffix", "csv") == suffix and isinstance(case[policy], dict)
+    ]
+    source = new_source(f"drift_all_{suffix}_{policy}", suffix, policy)
+    source.rules(BOUNDS)
+    source.contract(policy, empty=True)
+    wanted = {}
+    for place, case in enumerate(landing):
+        day = FIRST + dt.timedelta(place)
+        source.put(day.isoformat(), content(case))
+        wanted[day] = case[policy]
+    whole = f"{FIRST}/{max(wanted)}"
+    outcome = source.land(whole)
+    source.publish(whole)
+    found: dict[dt.date, list[dict[str, Any]]] = {day: [] for day in wanted}
+    for row in source.rows(table=f"bronze.{source.name}"):
+        values = {k: str(v) if isinstance(v, dt.date) else v for k, v in row.items() if k[0] != "_"}
+        found[row["_interval"]].append(values)
+    for day, expected in wanted.items():
+        columns = {name for row in found[day] for name in row}
+        rows = [dict.fromkeys(columns) | row for row in expected["rows"]]  # other days have more columns
+        assert sorted(found[day], key=lambda row: row["id"]) == sorted(rows, key=lambda row: row["id"]), day
+    bad: dict[dt.date, list[list[str]]] = {day: [] for day in wanted}
+    for row in source.bad("_interval, _codes"):
+        bad[row["_interval"]].append(row["_codes"])
+    assert bad == {day: expected.get("bad", []) for day, expected in wanted.items()}
+    assert outcome["rows_quarantined"] == sum(map(len, bad.values()))
 
 
 def test_a_column_that_evolves_reaches_readers_and_stays(new_source: Any) -> None:

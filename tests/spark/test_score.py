@@ -8,13 +8,14 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import ops, registry, roles, serving, tables
+from lakehouse import locks, ops, registry, roles, serving, tables
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
@@ -22,7 +23,7 @@ from lakehouse.model_spec import ModelSpec
 from lakehouse.release import NotReleasedError, release, released
 from lakehouse.settings import settings
 from lakehouse.steps import job
-from spark_jobs.train import read_frame, read_outcomes
+from spark_jobs.train import read_frame
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.spark.made_up import forget, put
 
@@ -208,7 +209,7 @@ def test_the_comparison_is_made_again_on_the_same_frozen_rows() -> None:
     version = registry.version("flight_delay", 1)
     days = Interval.parse(registry.logged(version).parameters["test_days"])
     release_id = int(version.tags["release_id"])
-    frozen = read_frame(spec, release_id, days, read_outcomes(spec, release_id))
+    frozen = read_frame(spec, release_id, days)
     assert roles.evaluation_set(frozen, spec, None)[1] == first["evaluation_sha256"]
 
 
@@ -218,10 +219,42 @@ def test_training_again_on_the_same_release_is_the_same_version() -> None:
     assert len(registry.versions("flight_delay")) == 1
 
 
-def test_training_without_a_window_ends_on_the_last_labelled_day() -> None:
+def reading(monkeypatch: pytest.MonkeyPatch) -> list[pd.DataFrame]:
+    """The rows that steps take out of the lake from now on."""
+    taken: list[pd.DataFrame] = []
+    read = lakehouse.read
+
+    def spy(*arguments: Any, **more: Any) -> pd.DataFrame:
+        taken.append(read(*arguments, **more))
+        return taken[-1]
+
+    monkeypatch.setattr(lakehouse, "read", spy)
+    return taken
+
+
+def test_training_without_a_window_ends_on_the_last_labelled_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And takes no row of other days, be it of the outcomes."""
+    taken = reading(monkeypatch)
     outcome = train("flight_delay")
     assert outcome["window"] == "2013-01-11/2013-03-03"
     assert outcome["model_version"] == 2
+    days = [(min(rows["flight_date"]), max(rows["flight_date"])) for rows in taken]
+    assert len(days) >= 2 and set(days) == {(dt.date(2013, 1, 11), dt.date(2013, 3, 3))}
+
+
+def test_one_decision_about_a_model_is_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = roles.events("flight_delay")
+    impatient = partial(locks.writer, timeout_seconds=1)
+    with locks.writer("models.flight_delay"), monkeypatch.context() as patch:
+        patch.setattr(locks, "writer", impatient)
+        steps: dict[str, tuple[Any, ...]] = {
+            "promote": (2, "at once"), "propose": (2,), "decide": (2, 1, True), "rollback_model": ("at once", 2),
+            "train": (WINDOW,),
+        }  # fmt: skip
+        for name, arguments in steps.items():
+            with pytest.raises(locks.TableLockedError, match=r"models\.flight_delay has been locked"):
+                job(name)("flight_delay", *arguments)
+    assert roles.events("flight_delay") == before
 
 
 def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,10 +267,10 @@ def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again(monkeyp
     in_office = roles.champion("flight_delay").version
     if in_office == 1:
         assert job("promote")("flight_delay", 2, "the airline asked for it", "ada")["champion"] == 2
-    assert score("flight_delay", DAY)["model_version"] == 1
-    assert score("flight_delay", day)["model_version"] == 2
-    gate([TABLE], day)
-    release([TABLE], day)
+    for each, version in ((DAY, 1), (day, 2)):
+        assert score("flight_delay", each)["model_version"] == version
+        gate([TABLE], each)
+        release([TABLE], each)
     take_back = partial(job("rollback_model"), "flight_delay", "too many false alarms", rescore=True, by="eve")
 
     def shut(names: list[str], interval: Interval) -> None:
@@ -247,7 +280,9 @@ def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again(monkeyp
         patch.setattr("spark_jobs.rollback_model.gate", shut)
         with pytest.raises(GateFailedError):
             take_back()
-    outcome = take_back()  # goes on where it was cut off
+    taken = reading(monkeypatch)
+    outcome = take_back()  # goes on where it was cut off, and looks at no day that the other has scored
+    assert taken and all(set(rows["flight_date"]) <= {day.start} for rows in taken)
     assert (outcome["champion"], outcome["rescored"]) == (1, ["2013-03-04"])
     with pytest.raises(roles.RoleError, match="rolled back already"):
         take_back()

@@ -11,21 +11,22 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import lakehouse
-from lakehouse import alerts, explain, ops, registry, roles, routing, scoring, suites, tables, training
+from lakehouse import alerts, explain, graphs, ops, registry, roles, routing, scoring, tables, training, trees
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.impact import impact
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Promotion, Serving
 from lakehouse.registry import ModelVersion
-from lakehouse.release import release, released
+from lakehouse.release import release, released, user
 from lakehouse.scoring import ModelFailedError, ServedModel
 from lakehouse.settings import settings
 from lakehouse.steps import Run, job
 from tests.made_up_flights import SPEC, WINDOW, flights
-from tests.spark.made_up import forget, put
+from tests.spark.made_up import forget, give_suites, put
 from tests.unit.test_regression import SPEC as MINUTES
 from tests.unit.test_regression import minutes
 
@@ -62,10 +63,7 @@ def model(engine: None, specs: dict[str, ModelSpec], tmp_path_factory: pytest.Te
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "load", lambda _name: specs["now"])
         patch.setattr(ModelSpec, "predictions_table", TABLE)
-        suite = suites.suite_path(f"ml.predictions_{MODEL}").read_text().replace(f"ml.predictions_{MODEL}", TABLE)
-        patch.setattr(suites, "SUITES_DIR", folder)
-        suites.suite_path(TABLE).parent.mkdir()
-        suites.suite_path(TABLE).write_text(suite)
+        give_suites(patch, folder, {TABLE: f"ml.predictions_{MODEL}"})
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{folder}/mlflow.sqlite")
         registry.connect.cache_clear()
         registry.connect().create_experiment(MODEL, artifact_location=(folder / "artifacts").as_uri())
@@ -130,17 +128,24 @@ def breaks(monkeypatch: pytest.MonkeyPatch, *versions: int, load: bool = False) 
     monkeypatch.setattr(registry, "fetch", damaged)
 
 
-def open_alerts() -> list[str]:
+def printed(told: dict[str, Any]) -> str:
+    """An explanation as a terminal shows it."""
+    console = Console(width=1000)
+    with console.capture() as capture:
+        console.print(trees.of_explanation(told))
+    return capture.get()
+
+
+def open_alerts(about: str = f"serving.{MODEL}") -> list[str]:
     found = [alert for alert in alerts.read() if alert.resolved_at is None]
-    return [
-        f"{a.cause.severity} {a.cause.rule}: {a.cause.message}" for a in found if a.cause.table == f"models.{MODEL}"
-    ]
+    return [f"{a.cause.severity} {a.cause.rule}: {a.cause.message}" for a in found if a.cause.table == about]
 
 
 def test_a_person_who_was_shown_the_comparison_has_decided() -> None:
     [question] = asked
     assert (question["model_version"], question["champion"]) == (1, None)
     assert question["text"].startswith("Version 1 of `flight_delay` against the baseline on 2013-02-22/2013-02-28: log")
+    assert "\nOf 5 rules of the gate about its scores, 5 hold.\n" in question["text"]
     waited, decided = roles.events(MODEL)[:2]
     assert (waited["event"], decided["event"], decided["decided_by"]) == ("registered", "promoted", "ada")
     assert decided["reason"].startswith("approved by ada, it looks right; against the baseline on 2013-02-22/2013-02-2")
@@ -211,11 +216,19 @@ def test_rows_of_either_version_are_gated_explained_followed_and_made_again(serv
         wanted = shown[shown["role"] == role].iloc[0]["prediction_id"]
         told = explain.explain(explain.find(wanted, MODEL, DAY.start))
         assert told["model"]["version"] == version == told["prediction"]["model_version"]
+        decided = [(each["event"], each["decided_by"]) for each in told["model"]["decisions"]]
+        assert decided == ([("registered", user()), ("promoted", "ada")] if version == 1 else [("registered", user())])
+        shown_to_a_person = printed(told), graphs.page_of_explanation(told)
+        assert all(("it looks right" in each) == (version == 1) for each in shown_to_a_person)
         assert [
             (each["model_version"], each["rows_written"], each["rows_visible"])
             for each in impact(f"{MODEL}@{version}").predictions
             if each["table"] == TABLE and each["rows_visible"]
         ] == [(version, counts[version], counts[version])]
+    unseen = impact(f"{MODEL}@2").tables
+    assert {(each["table"], each["step"], each["visible_days"], len(each["releases"])) for each in unseen} == {
+        (SHADOW, "shadow", "", 0)
+    }
 
 
 def test_a_challenger_that_fails_stops_nobody_and_is_told(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,6 +240,11 @@ def test_a_challenger_that_fails_stops_nobody_and_is_told(serve: Serve, monkeypa
     assert failed["status"] == "failed" and "flight_delay version 2 cannot score" in failed["error"]
     [alert] = open_alerts()
     assert alert.startswith("warning shadow: The challenger has not scored 2013-03-05 in the shadow: version 2: Bad")
+    skill = {"model_name": MODEL, "model_version": 1, "role": "champion", "run_id": "r", "reference": 0.2,
+             "metric": "skill", "segment": "all", "value": 0.1}  # fmt: skip
+    alerts.report(*alerts.of_measures([skill | {"verdict": "green"}], DAY))
+    assert open_alerts() == [alert]  # monitoring the same days says nothing about who has scored them
+    alerts.report(*alerts.of_measures([skill | {"verdict": "red"}], DAY))
     serve(canary="30%", shadow=False)
     outcome = score(MODEL, DAY)
     assert scores(rows(STORED, f"flight_date = date'{DAY}'")) == says(1)
@@ -236,6 +254,10 @@ def test_a_challenger_that_fails_stops_nobody_and_is_told(serve: Serve, monkeypa
     monkeypatch.undo()
     score(MODEL, DAY)
     assert open_alerts() == []
+    [low] = open_alerts(f"models.{MODEL}")  # which a good scoring does not end either
+    assert low.startswith("warning skill: champion version 1: skill is 0.1")
+    alerts.report(*alerts.of_measures([skill | {"verdict": "green"}], DAY))
+    assert open_alerts(f"models.{MODEL}") == []
 
 
 @pytest.mark.parametrize("load", [False, True], ids=["scoring", "loading"])

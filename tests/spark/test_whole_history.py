@@ -24,7 +24,7 @@ from lakehouse.settings import settings
 from lakehouse.steps import job
 from tests.made_up_flights import flights
 from tests.openlineage_schema import faults
-from tests.spark.made_up import forget, put
+from tests.spark.made_up import forget, give_suites, put
 
 train, score = job("train"), job("score")
 train_again, score_again = job("reproduce_training"), job("reproduce_predictions")
@@ -69,12 +69,14 @@ def history(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             update={
                 "features": spec.features.model_copy(update={"table": FEATURES}),
                 "label": spec.label.model_copy(update={"table": OUTCOMES}),
+                "promotion": spec.promotion.model_copy(update={"policy": "auto"}),
                 "training": spec.training.model_copy(update={"folds": 2, "fold_days": 4, "test_days": 4}),
             }
         )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "load", specs.__getitem__)
         patch.setattr(ModelSpec, "predictions_table", property(lambda spec: predictions(spec.name)))
+        give_suites(patch, folder, {predictions(name): f"ml.predictions_{name}" for name in MODELS})
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{folder}/mlflow.sqlite")
         registry.connect.cache_clear()
         for name in MODELS:

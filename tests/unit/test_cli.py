@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
+import io
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from lakehouse import cli, contracts
+from lakehouse import cli, contracts, engine, registry, suites
 from lakehouse.cli.errors import first_lines
+from lakehouse.cli.printing import print_rows
 
 Lake = Callable[..., tuple[int, str]]
 
@@ -56,6 +64,38 @@ def test_a_contract_that_is_no_yaml_is_named_with_its_line(lake: Lake, folder: P
     path.write_text(path.read_text().replace("schema:", "schema: [", 1))
     code, error = lake("land", "planes", "--interval", "2013-01-01")
     assert code == 1 and "planes.yaml" in error and "line" in error
+
+
+def test_check_names_what_is_wrong_with_contracts_models_and_suites(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def suite(**kwargs: object) -> str:
+        rules = [("expect_table_row_count_to_be_between", {"min_value": 1}),
+                 ("expect_column_values_to_be_between", {"column": "seats", "min_value": 1} | kwargs)]  # fmt: skip
+        return json.dumps(
+            {"name": "bronze.planes", "expectations": [{"type": kind, "kwargs": k} for kind, k in rules]}, indent=1
+        )
+
+    def check() -> tuple[int, str]:
+        outcome = CliRunner().invoke(cli.command_line(), ["check"], catch_exceptions=False)
+        return outcome.exit_code, outcome.stdout
+
+    path = tmp_path / "suites" / "bronze" / "planes.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(suite())
+    monkeypatch.setattr(suites, "SUITES_DIR", tmp_path / "suites")
+    monkeypatch.setattr(subprocess, "call", lambda *_, **__: 0)
+    code, said = check()
+    assert code == 0 and said.startswith(f"note: {path}:5: expectations[0].type: is decided for the table as a whole")
+    path.write_text(suite(strict_min="often"))
+    code, said = check()
+    assert code == 1 and f"{path}:15: expectations[1].kwargs.strict_min: " in said
+    path.write_text(suite())
+    (folder / "planes.yaml").write_text("[")
+    contracts.load.cache_clear()
+    monkeypatch.setattr(registry, "problems", lambda: {"x": "models/x/model.yaml, line 3: no"})
+    code, said = check()
+    assert code == 1 and "planes.yaml, line 2: not YAML" in said and "models/x/model.yaml, line 3: no" in said
 
 
 def test_an_unknown_source_is_refused_with_a_near_one(lake: Lake) -> None:
@@ -105,6 +145,39 @@ def test_completion_knows_commands_sources_and_models(typed: str, completed: set
         check=True,
     )
     assert set(done.stdout.split()) == completed
+
+
+def test_every_value_that_a_query_can_have_is_printed_as_json_and_as_csv(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pyspark.sql import Row
+
+    values = {
+        "binary": bytearray(b"\x00\xff"), "interval": dt.timedelta(days=1, seconds=5), "nan": float("nan"),
+        "infinite": float("-inf"), "number": 0.1, "decimal": Decimal("1.10"), "day": dt.date(2013, 3, 1), "text": "é",
+        "list": [1.5, float("nan"), Row(day=dt.date(2013, 3, 1))], "map": {dt.date(2013, 3, 1): b"a"}, "nothing": None,
+    }  # fmt: skip
+    result = SimpleNamespace(columns=list(values), collect=lambda: [Row(**values)])
+    monkeypatch.setattr(engine, "spark", lambda: SimpleNamespace(sql=lambda query: result))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    print_rows("select", as_json=True)
+    assert json.loads(capsys.readouterr().out, parse_constant=refuse) == [
+        {
+            "binary": "00ff", "interval": "1 day, 0:00:05", "nan": None, "infinite": None, "number": 0.1,
+            "decimal": "1.10", "day": "2013-03-01", "text": "é", "list": [1.5, None, {"day": "2013-03-01"}],
+            "map": {"2013-03-01": "61"}, "nothing": None,
+        }
+    ]  # fmt: skip
+    print_rows("select", as_csv=True)
+    [names, row] = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert dict(zip(names, row, strict=True)) == {
+        "binary": "00ff", "interval": "1 day, 0:00:05", "nan": "nan", "infinite": "-inf", "number": "0.1",
+        "decimal": "1.10", "day": "2013-03-01", "text": "é", "list": '[1.5, null, {"day": "2013-03-01"}]',
+        "map": '{"2013-03-01": "61"}', "nothing": "",
+    }  # fmt: skip
 
 
 def test_an_error_of_a_query_is_shown_without_plan_and_stack() -> None:

@@ -14,9 +14,19 @@ from typer.testing import CliRunner
 
 from lakehouse import column_lineage, ops, registry, warehouse
 from lakehouse.cli import command_line
-from lakehouse.column_lineage import Edge, LineageError, Project, UnknownColumnError, downstream, upstream
+from lakehouse.column_lineage import (
+    Edge,
+    LineageError,
+    Project,
+    UnknownColumnError,
+    downstream,
+    edges_of_query,
+    upstream,
+)
 
 CASES = Path(__file__).parents[1] / "cases" / "column_lineage.csv"
+MERGE = CASES.with_name("column_lineage_merge.sql")
+"""A MERGE on tables of the project, which has none itself, with a CASE, stars, CTEs, a join and a window."""
 
 # Columns that no source column goes into, and why.
 WITHOUT_SOURCE = {
@@ -43,9 +53,9 @@ WITHOUT_SOURCE = {
 }
 
 
-def expected() -> tuple[set[Edge], set[tuple[str, str]]]:
+def expected(cases: Path = CASES) -> tuple[set[Edge], set[tuple[str, str]]]:
     """The edges written by hand, and the columns of which they are all edges."""
-    rows = list(csv.DictReader(CASES.open()))
+    rows = list(csv.DictReader(cases.open()))
     edges = {
         Edge(*(row[name] for name in ("table", "column", "source_table", "source_column", "kind", "transformation")))  # type: ignore[arg-type]
         for row in rows
@@ -57,8 +67,16 @@ def expected() -> tuple[set[Edge], set[tuple[str, str]]]:
 
 def test_precision_and_recall_on_the_edges_written_by_hand_are_one() -> None:
     wanted, covered = expected()
-    found = {edge for edge in column_lineage.edges() if (edge.table, edge.column) in covered}
     assert len(wanted) >= 60
+    compare({edge for edge in column_lineage.edges() if (edge.table, edge.column) in covered}, wanted)
+
+
+def test_precision_and_recall_on_a_merge_are_one() -> None:
+    wanted, _ = expected(MERGE.with_suffix(".csv"))
+    compare(set(edges_of_query(MERGE.read_text(), "gold.on_time_league", column_lineage.columns())), wanted)
+
+
+def compare(found: set[Edge], wanted: set[Edge]) -> None:
     assert sorted(found - wanted) == [], "edges that the SQL does not have"
     assert sorted(wanted - found) == [], "edges that were not found"
     precision, recall = len(wanted & found) / len(found), len(wanted & found) / len(wanted)

@@ -189,6 +189,10 @@ WRONG = {
     ),
     "unknown delivery": (replaced("value: daily", "value: hourly"), "delivery is 'hourly'. Set it to one of: daily"),
     "no history": (replaced("  - property: historyStart\n    value: 2020-01-01\n", ""), "has no historyStart"),
+    "another way to write a day": (
+        replaced("2020-12-31", "20201231"),
+        "historyEnd is 20201231. Write a day as 2013-12-31",
+    ),
     "history ends first": (replaced("2020-12-31", "2019-12-31"), "2019-12-31 is before historyStart"),
     "day that does not exist": (
         replaced("2020-12-31", "2020-02-30"),
@@ -257,3 +261,26 @@ def test_dbt_sources_follow_from_the_contracts() -> None:
     assert schedule["distance_miles"]["data_type"] == "int"
     assert list(schedule)[-3:] == ["_interval", "_source_file", "_source_row"]
     assert all(column["description"] for table in tables.values() for column in table.values())
+
+
+def test_a_wrong_contract_is_in_the_way_of_its_source_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = dbt_sources()
+    for path in contracts.SOURCES_DIR.glob("*.yaml"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "planes.yaml").write_text("apiVersion: v3.1.0\nkind: DataContract\nname: plans\n")
+    (tmp_path / "weather.yaml").write_text("[")
+    monkeypatch.setattr(contracts, "SOURCES_DIR", tmp_path)
+    contracts.load.cache_clear()
+    try:
+        assert [each.name for each in contracts.readable()] == [
+            "airlines",
+            "airports",
+            "flight_actuals",
+            "flight_schedule",
+        ]
+        assert list(contracts.problems()) == ["planes", "weather"]
+        assert "planes.yaml, line 3: name is 'plans'" in str(contracts.problems()["planes"])
+        assert dbt_sources(before) == before
+        assert {table["name"] for table in dbt_sources()["sources"][0]["tables"]}.isdisjoint(contracts.problems())
+    finally:
+        contracts.load.cache_clear()

@@ -18,7 +18,7 @@ from lakehouse.maintain import MaintenanceError, needed_by_models, needed_by_rel
 
 NOW = dt.datetime.now(dt.UTC)
 TABLE, STORED = "gold.made_up", "gold_next.made_up"
-PREDICTIONS = "ml.predictions_flight_delay"
+PREDICTIONS, WHAT_IF = "ml.predictions_flight_delay", "ml_what_if.predictions_flight_delay"
 
 
 @pytest.fixture(autouse=True)
@@ -93,26 +93,34 @@ def test_only_the_files_of_needed_versions_are_kept(monkeypatch: pytest.MonkeyPa
         tables.check_kept(STORED, version)
 
 
-def test_what_predictions_were_made_from_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_predictions_were_made_from_is_needed() -> None:
     features = registry.load("flight_delay").features.table
-    for number in range(4):
+    for number in range(5):
         put(number, features)
-    made = put(0, PREDICTIONS, model_name=["flight_delay"] * 50, release_id=[2] * 25 + [4] * 25)
-    of_gone = put(1, "ml.predictions_gone", model_name=["gone"] * 50, release_id=[1] * 50)
+    # Of a scoring that has left no record it is told by the release.
+    made = put(0, PREDICTIONS, model_name=["flight_delay"] * 50, release_id=[2] * 25 + [4] * 25, run_id=["lost"] * 50)
+    of_gone = put(1, "ml.predictions_gone", model_name=["gone"] * 50, release_id=[1] * 50, run_id=["lost"] * 50)
+    for run_id in ("replaced", "asked"):
+        put(2, WHAT_IF, model_name=["flight_delay"] * 50, release_id=[2] * 50, run_id=[run_id] * 50)
+    read = [(tables.next_table(features), 3)]
+    ops.append("ops.runs", [{"run_id": "asked", "step": "what_if", "versions_in": read}])
     ops.append(
         release.LOG,
         [
-            row(1, 0, 9, features), row(2, 1, 8, features), row(3, 2, 7, features), row(4, 3, 6, features),
+            row(1, 0, 9, features), row(2, 1, 8, features), row(3, 2, 7, features), row(4, 4, 6, features),
             row(5, made, 5, PREDICTIONS), row(6, of_gone, 4, "ml.predictions_gone"),
         ],
     )  # fmt: skip
-    found = plans()[features]
-    assert [(pin.version, pin.why) for pin in found.pinned] == [
+    found = plans()
+    assert [(pin.version, pin.why) for pin in found[features].pinned] == [
         (0, ("ml.predictions_gone, scored on release 1",)),
         (1, (f"{PREDICTIONS}, scored on release 2",)),
-        (3, ("release 4, which readers see", f"{PREDICTIONS}, scored on release 4")),
+        (3, (f"{WHAT_IF}, scored on release 2",)),
+        (4, ("release 4, which readers see", f"{PREDICTIONS}, scored on release 4")),
     ]
-    assert set(found.files) == files(2, features)
+    assert set(found[features].files) == files(2, features)
+    assert set(found[WHAT_IF].files) == files(0, WHAT_IF)
+    assert [pin.version for pin in found[WHAT_IF].pinned] == [1]
 
 
 def test_what_was_left_by_killed_writes_goes_and_checksums_go_with_their_files() -> None:

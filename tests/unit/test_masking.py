@@ -11,9 +11,34 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lakehouse import contracts, data_docs, masking, ops
+from lakehouse import contracts, data_docs, masking, ops, registry, tables
 from lakehouse.gate import GateResult
+from lakehouse.model_spec import InvalidModelError
 from lakehouse.suites import Suite
+
+NOW, BEFORE = dt.datetime(2013, 1, 2, tzinfo=dt.UTC), dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
+
+
+def edge(made: str, source: str, kind: str = "direct", at: dt.datetime = NOW) -> dict[str, Any]:
+    table, _, column = made.rpartition(".")
+    source_table, _, source_column = source.rpartition(".")
+    return {
+        "recorded_at": at, "table_name": table, "column_name": column, "source_table": source_table,
+        "source_column": source_column, "kind": kind,
+    }  # fmt: skip
+
+
+LINEAGE = pa.Table.from_pylist(
+    [
+        edge("bronze.people.email", "source.people.email"),
+        edge("silver.stg.contact", "bronze.people.email"),
+        edge("gold.customers.writes_to", "silver.stg.contact"),
+        edge("gold.customers.number", "bronze.people.id"),
+        edge("gold.customers.rank", "silver.stg.contact", "indirect"),
+        edge("gold.customers.number", "bronze.people.email", at=BEFORE),
+    ],
+    schema=ops.SCHEMAS["ops.lineage_columns"],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,26 +48,7 @@ def _people(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contracts, "sources", lambda: ["people"])
     monkeypatch.setattr(contracts, "load", lambda source: contract)
     monkeypatch.setattr(contracts, "personal_columns", lambda table: frozenset({"email"}))
-    now, before = dt.datetime(2013, 1, 2, tzinfo=dt.UTC), dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
-
-    def edge(made: str, source: str, kind: str = "direct", at: dt.datetime = now) -> dict[str, Any]:
-        table, _, column = made.rpartition(".")
-        source_table, _, source_column = source.rpartition(".")
-        return {
-            "recorded_at": at, "table_name": table, "column_name": column, "source_table": source_table,
-            "source_column": source_column, "kind": kind,
-        }  # fmt: skip
-
-    rows = [
-        edge("bronze.people.email", "source.people.email"),
-        edge("silver.stg.contact", "bronze.people.email"),
-        edge("gold.customers.writes_to", "silver.stg.contact"),
-        edge("gold.customers.number", "bronze.people.id"),
-        edge("gold.customers.rank", "silver.stg.contact", "indirect"),
-        edge("gold.customers.number", "bronze.people.email", at=before),
-    ]
-    schema = ops.SCHEMAS["ops.lineage_columns"]
-    monkeypatch.setattr(ops, "read", lambda table: pa.Table.from_pylist(rows, schema=schema))
+    monkeypatch.setattr(ops, "read", lambda table: LINEAGE)
 
 
 def test_what_is_made_from_a_personal_column_is_hidden_under_every_name() -> None:
@@ -53,6 +59,24 @@ def test_what_is_made_from_a_personal_column_is_hidden_under_every_name() -> Non
 def test_a_column_that_nobody_has_classified_is_hidden() -> None:
     columns = ["id", "email", "phone", "_source_file"]
     assert masking.hidden_columns("bronze.people", columns) == {"email", "phone"}
+
+
+def test_while_a_contract_or_model_cannot_be_read_nothing_is_shown_that_may_be_personal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(source: str) -> Any:
+        raise contracts.ContractError("line 7")
+
+    monkeypatch.undo()
+    monkeypatch.setattr(contracts, "sources", lambda: ["people"])
+    monkeypatch.setattr(contracts, "load", load)
+    monkeypatch.setattr(tables, "columns", {"bronze_next.people": frozenset({"id", "email", "_interval"})}.__getitem__)
+    monkeypatch.setattr(ops, "read", lambda table: LINEAGE)
+    assert masking.hidden_columns("bronze.people", ["id", "phone", "_interval"]) == {"id", "email", "phone"}
+    assert masking.hidden_columns("gold.customers", ["number", "rank"]) == {"id", "email", "number", "writes_to"}
+    monkeypatch.setattr(registry, "problems", lambda: {"loyalty": InvalidModelError("line 3")})
+    assert masking.hidden_columns("ml.predictions_loyalty", ["number", "rank"]) >= {"number", "rank"}
+    assert masking.hidden_columns("ml.predictions_churn", ["number", "rank"]) == {"id", "email"}
 
 
 RULES: list[tuple[str, dict[str, Any]]] = [

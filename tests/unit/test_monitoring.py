@@ -17,11 +17,11 @@ from lakehouse.reference import Reference
 
 BINS = Bins(NUMERIC, edges=(0.0,), counts=(450, 450), nulls=100)
 REFERENCE = Reference(
-    window=Interval.parse("2013-01-01/2013-01-10"), version=3, rows=1000, types={"x": "double", "y": "int"},
+    window=Interval.parse("2013-01-01/2013-01-10"), version=3, rows=1000, types={"x": "double", "y": "integer"},
     features={"x": BINS, "y": BINS}, score=BINS, score_edges=(0.1, 0.5), mean_score=0.2, mean_outcome=0.25,
 )  # fmt: skip
 RULES = Monitoring()
-TYPES = {"x": "double", "y": "int", "z": "string"}
+TYPES = {"x": "double", "y": "integer", "z": "string"}
 
 
 def verdicts(measures: Any) -> dict[tuple[str, str], str | None]:
@@ -30,6 +30,12 @@ def verdicts(measures: Any) -> dict[tuple[str, str], str | None]:
 
 def test_a_snapshot_is_kept_as_json() -> None:
     assert Reference.from_json(REFERENCE.to_json()) == REFERENCE
+
+
+def test_types_of_an_early_snapshot_are_those_that_the_log_names() -> None:
+    kept = replace(REFERENCE, types={"x": "double", "y": "int", "a": "bigint", "b": "smallint", "c": "tinyint"})
+    read = Reference.from_json(kept.to_json())
+    assert read.types == {"x": "double", "y": "integer", "a": "long", "b": "short", "c": "byte"}
 
 
 def test_sound_data_is_green() -> None:
@@ -44,7 +50,7 @@ def test_sound_data_is_green() -> None:
         (TYPES, replace(BINS, counts=(30, 30), nulls=40), 0, ("null_share", "feature=x")),
         (TYPES, replace(BINS, counts=(45, 45), nulls=10), 1, ("stale_days", "all")),
         (TYPES | {"x": "string"}, replace(BINS, counts=(45, 45), nulls=10), 0, ("changed_columns", "all")),
-        ({"y": "int"}, replace(BINS, counts=(45, 45), nulls=10), 0, ("changed_columns", "all")),
+        ({"y": "integer"}, replace(BINS, counts=(45, 45), nulls=10), 0, ("changed_columns", "all")),
     ],
 )
 def test_a_defect_is_red_and_nothing_else_is(
@@ -75,7 +81,8 @@ def test_skill_is_compared_with_that_of_the_test_days(skill: float, verdict: str
     by = verdicts(found)
     assert by["skill", "all"] == verdict and by["skill", "origin=JFK"] == "yellow"
     assert next(each.reference for each in found if each.metric == "skill") == pytest.approx(0.1)
-    assert ("auc", "origin=JFK") not in by
+    # A segment has all metrics, and what it is compared with is not the whole.
+    assert Measure("auc", "origin=JFK", 0.5) in found
 
 
 def test_the_newest_scoring_that_succeeded_is_told_and_those_that_failed_are_counted() -> None:

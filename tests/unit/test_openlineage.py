@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from openlineage.client.serde import Serde
 
-from lakehouse import openlineage
+from lakehouse import openlineage, tables
 from lakehouse.settings import settings
-from lakehouse.sql_lineage import LineageError
+from lakehouse.sql_lineage import Edge, LineageError
 from tests.openlineage_schema import faults
 
 NOW = dt.datetime(2013, 3, 2, 6, tzinfo=dt.UTC)
@@ -59,6 +59,37 @@ def test_a_landing_names_its_files_its_table_and_where_each_column_comes_from() 
     assert event["job"]["facets"]["sourceCodeLocation"]["version"] == "0123abc"
 
 
+@pytest.mark.parametrize(
+    ("step", "stored", "column", "source"),
+    [
+        ("build", "gold_next.delays", "mean", ("gold.flights", "delay")),
+        ("train", "models.late", "mean", ("gold.delays", "mean")),
+        ("score", "ml_next.predictions_late", "score", ("models.late", "score")),
+        ("shadow", "ml_shadow.predictions_late", "score", ("models.late", "score")),
+        ("what_if", "ml_what_if.predictions_late", "score", ("models.late", "score")),
+        ("replay", "bronze_next.weather", "temperature_f", ("source.weather", "temperature_f")),
+        ("gate", "gold_next.delays", None, None),
+    ],
+)
+def test_each_step_that_makes_columns_says_what_they_are_made_from(
+    monkeypatch: pytest.MonkeyPatch, step: str, stored: str, column: str | None, source: tuple[str, str] | None
+) -> None:
+    known = [
+        Edge("gold.delays", "mean", "gold.flights", "delay", "direct", "AGGREGATION"),
+        Edge("models.late", "mean", "gold.delays", "mean", "direct", "IDENTITY"),
+        Edge("ml.predictions_late", "score", "models.late", "score", "direct", "IDENTITY"),
+    ]
+    monkeypatch.setattr("lakehouse.column_lineage.edges", lambda: known)
+    facts = row(step=step, dataset=tables.reader_name(stored), versions_out=[(stored, 3)])
+    [table] = sent(openlineage.ended(facts, {}))["outputs"]
+    assert (table["namespace"], table["name"]) == ("lake", tables.reader_name(stored))
+    if column is None:
+        assert "columnLineage" not in table["facets"]
+        return
+    [field] = table["facets"]["columnLineage"]["fields"][column]["inputFields"]
+    assert (field["name"], field["field"]) == source
+
+
 def test_a_failure_has_its_message_and_a_gate_what_it_has_checked() -> None:
     checked = {"expectation": "expect_column_values_to_not_be_null", "column_name": "origin", "severity": "critical"}
     verdicts = {"gold.fct_flights": [{**checked, "success": False}, {**checked, "success": None}]}
@@ -91,8 +122,11 @@ def test_a_step_hangs_below_the_task_of_airflow_and_a_part_below_its_step(monkey
 
 def test_the_schema_finds_faults() -> None:
     good = sent(openlineage.started(row()))
-    for path, value in (("eventTime", "yesterday"), ("producer", None), ("eventType", "DONE"), ("run", {})):
-        assert faults({**good, path: value}), path
+    for path, value in (
+        ("eventTime", "yesterday"), ("eventTime", "2013-02-30T00:00:00Z"), ("eventTime", "2013-02-28T00:00:00"),
+        ("producer", None), ("producer", "lakehouse"), ("producer", "urn:a b"), ("eventType", "DONE"), ("run", {}),
+    ):  # fmt: skip
+        assert faults({**good, path: value}), (path, value)
     assert faults({name: value for name, value in good.items() if name != "job"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 from sklearn.metrics import brier_score_loss, log_loss, mean_absolute_error, mean_squared_error, roc_auc_score
 
 from lakehouse import metrics
+from lakehouse.gate import RuleResult
 from lakehouse.model_spec import Metrics, ModelSpec, Promotion
-from lakehouse.promotion import ComparisonError, decide, difference
+from lakehouse.promotion import ComparisonError, decide, difference, gated
+from lakehouse.suites import Expectation
 from tests.made_up_flights import SPEC
 
 DAYS = 30
@@ -97,6 +100,20 @@ def test_of_equal_models_as_many_intervals_miss_zero_as_they_say() -> None:
         found = difference(given, spec("mean_absolute_error", confidence=0.9))
         missed += not found.low <= 0 <= found.high
     assert 0.05 <= missed / 200 <= 0.17
+
+
+def test_a_challenger_whose_scores_would_not_pass_the_gate_does_not_win() -> None:
+    found = decide(rows(0.5), spec())
+    kept, broken = (
+        RuleResult(Expectation("expect_column_values_to_be_between", {"column": "score", "max_value": high}), *result)
+        for high, result in ((1, (True, 1800, 0)), (0.9, (False, 1800, 3)))
+    )
+    assert gated(found, [kept]).promote and gated(found, [kept]).gate == {kept.expectation.label: True}
+    out = gated(found, [kept, broken])
+    assert not out.promote and "gate of its predictions would be shut" in out.reasons[0]
+    assert "3 of 1800 rows break it" in out.reasons[0] and list(out.gate.values()) == [True, False]
+    odd = replace(broken, expectation=replace(broken.expectation, severity="warning"))
+    assert gated(found, [odd]).promote and list(gated(found, [odd]).gate.values()) == [False]
 
 
 @pytest.mark.parametrize("column", ["outcome", "champion", "challenger"])

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -79,6 +80,15 @@ def test_every_folder_declares_a_model_and_has_a_card() -> None:
         ({"label": None}, r"model\.yaml, line 1: label: Field required"),
         ({"training__folds": "three"}, r"model\.yaml, line LINE: training\.folds: .*valid integer"),
         ({"decision_threshold": 30}, r"model\.yaml, line LINE: decision_threshold: .*less than 1"),
+        ({"costs": {"false_alarm": 1, "missed": 2}}, r"model\.yaml, line LINE: costs: .*give one of the two"),
+        (
+            {"decision_threshold": None, "costs": {"false_alarm": 1}},
+            r"model\.yaml, line \d+: costs\.missed: Field required",
+        ),
+        (
+            {"decision_threshold": None, "costs": {"false_alarm": 1, "missed": 0}},
+            r"model\.yaml, line \d+: costs: a wrong decision has to cost more",
+        ),
         ({"name": "other"}, r"model\.yaml, line LINE: name: is 'other', but the folder is 'flight_delay'"),
         ({"task": "clustering"}, r"model\.yaml, line LINE: task: .*'classification' or 'regression'"),
         ({"metrics__optimize": "auc"}, r"model\.yaml, line LINE: metrics\.optimize: .*log_loss or brier"),
@@ -106,6 +116,25 @@ def test_a_wrong_model_yaml_is_refused_by_file_and_field(
         read_spec(file)
 
 
+def test_the_threshold_that_follows_from_costs_is_that_of_the_least_expected_cost(tmp_path: Path) -> None:
+    costs = {"false_alarm": 3.0, "missed": 8.0, "hit": 1.0, "quiet": -1.0}
+    spec = read_spec(edited(tmp_path, decision_threshold=None, costs=costs))
+    assert spec.decision_threshold == pytest.approx(4 / 11)
+    for p in np.linspace(0.01, 0.99, 99):
+        says_true = p * costs["hit"] + (1 - p) * costs["false_alarm"]
+        says_false = p * costs["missed"] + (1 - p) * costs["quiet"]
+        assert (p >= spec.decision_threshold) == (says_true <= says_false), p
+
+
+def test_costs_are_weighed_by_probabilities(tmp_path: Path) -> None:
+    file = tmp_path / "flight_delay_minutes" / "model.yaml"
+    file.parent.mkdir()
+    text = (registry.MODELS_DIR / "flight_delay_minutes" / "model.yaml").read_text()
+    file.write_text(text + "\ncosts: {false_alarm: 1, missed: 2}\n")
+    with pytest.raises(InvalidModelError, match=r"line \d+: costs: are weighed by probabilities"):
+        read_spec(file)
+
+
 def test_what_is_not_yaml_and_what_is_not_there(tmp_path: Path) -> None:
     file = edited(tmp_path)
     file.write_text("name: [")
@@ -113,6 +142,21 @@ def test_what_is_not_yaml_and_what_is_not_there(tmp_path: Path) -> None:
         read_spec(file)
     with pytest.raises(InvalidModelError, match=r"no model 'fligth_delay'. Models: .*flight_delay"):
         registry.load("fligth_delay")
+
+
+def test_a_wrong_model_is_in_the_way_of_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edited(tmp_path)
+    for name, content in {"latin": b"name: caf\xe9\n", "no_day": b"name: 2013-02-30\n", "other": b"name: [\n"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.yaml").write_bytes(content)
+    monkeypatch.setattr(registry, "MODELS_DIR", tmp_path)
+    assert [spec.name for spec in registry.readable()] == [NAME]
+    assert list(registry.problems()) == ["latin", "no_day", "other"]
+    assert registry.of_predictions(f"ml.predictions_{NAME}") == registry.load(NAME)
+    for other in ("gold.fct_flights", "ml.predictions_nobody", f"ml.{NAME}", f"gold.predictions_{NAME}"):
+        assert registry.of_predictions(other) is None
+    with pytest.raises(InvalidModelError, match=r"other/model\.yaml, line 2"):
+        registry.of_predictions("ml.predictions_other")
 
 
 def test_a_dag_file_can_list_models_without_heavy_imports() -> None:

@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lakehouse import ops, registry, roles, tables, training
+from lakehouse import ops, registry, roles, suites, tables, training
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Promotion
 from lakehouse.promotion import ComparisonError
@@ -181,6 +182,32 @@ def test_the_policy_of_the_model_decides(weak: training.Trained, good: training.
     kept = contest(good, LATER, 2, strict)
     assert kept.aliases == ("challenger",) and "lower by less than 10.0" in kept.tags["role_reason"]
     assert ops.read("ops.model_events").num_rows == 2
+
+
+def test_a_challenger_has_to_say_what_its_gate_lets_pass(
+    weak: training.Trained, good: training.Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contest(weak, FIRST, 1)
+    table = f"ml.predictions_{NAME}"
+    suite = json.loads(suites.suite_path(table).read_text())
+    [bounds] = [e for e in suite["expectations"] if e["kwargs"].get("column") == "score" and "max_value" in e["kwargs"]
+                and e["severity"] == "critical"]  # fmt: skip
+    bounds["kwargs"]["max_value"] = float(np.quantile(good.scores, 0.9))
+    monkeypatch.setattr(suites, "SUITES_DIR", tmp_path)
+    suites.suite_path(table).parent.mkdir()
+    suites.suite_path(table).write_text(json.dumps(suite))
+    second = contest(good, LATER, 2)
+    row = roles.events(NAME)[-1]
+    assert second.aliases == ("challenger",) and row["event"] == "kept out"
+    above = int((good.scores > bounds["kwargs"]["max_value"]).sum())
+    assert f"{above} of {len(good.test)} rows break it" in row["reason"]
+    found = json.loads(row["evidence"])["gate"]
+    assert found["expect_column_values_to_not_be_null(score)"] and list(found.values()).count(False) == 1
+    suites.suite_path(table).unlink()
+    with pytest.raises(
+        ComparisonError, match=r"not be released: ml\.predictions_flight_delay has no expectation suite"
+    ):
+        contest(dataclasses.replace(good, predictions_sha256="other"), LATER, 3)
 
 
 @pytest.mark.parametrize(("approved", "event"), [(True, "promoted"), (False, "rejected")])

@@ -87,7 +87,7 @@ LIFE = log(
         ("2013-03-15", [1, 3], None),
         ("2013-03-22", [1, 3, 4], None),
         ("2013-03-29", [1, 3, 4], 5),
-        ("2013-04-01", [1, 3], None),  # 4 was taken back, and nobody falls back to it
+        ("2013-04-01", [1, 3], 5),  # 4 was taken back, and nobody falls back to it; 5 still waits
     ],
 )
 def test_who_scores_a_day(day: str, line: list[int], challenger: int | None) -> None:
@@ -102,6 +102,15 @@ def test_who_is_turned_down_challenges_nobody() -> None:
     waiting = log((1, "promoted", "2013-03-01", None), (2, "registered", "2013-03-08", 1))
     assert roles.challenging(waiting) == 2
     assert roles.challenging([*waiting, *log((2, "rejected", "2013-03-08", 1))]) is None
+
+
+def test_who_waits_is_not_forgotten_when_another_is_decided_about() -> None:
+    both = log((1, "registered", "2013-03-01", None), (2, "registered", "2013-03-08", None))
+    first = [*both, *log((1, "promoted", "2013-03-01", None))]
+    assert roles.waiting(both) == roles.waiting(first) == roles.challenging(first) == 2
+    assert roles.waiting([*first, *log((2, "kept out", "2013-03-08", 1))]) is None
+    # One that is older than the champion is not asked about any more.
+    assert roles.waiting([*both, *log((2, "promoted", "2013-03-08", None))]) is None
 
 
 def test_a_range_is_cut_where_its_versions_change_and_the_roles_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +128,7 @@ def test_a_range_is_cut_where_its_versions_change_and_the_roles_are_read_once(mo
         ("2013-03-15/2013-03-21", 3, None, 1),
         ("2013-03-22/2013-03-28", 4, None, 3),
         ("2013-03-29/2013-03-31", 4, 5, 3),
-        ("2013-04-01/2013-04-02", 3, None, 1),
+        ("2013-04-01/2013-04-02", 3, 5, 1),
     ]
     assert asked == ["flight_delay"]
     with pytest.raises(roles.NoChampionError, match="may score 2013-02-28"):

@@ -295,6 +295,7 @@ def parquet_cases() -> Iterator[Case]:
     yield case("wide_integer", lambda: parquet({"pieces": column([1] * 4, pa.int64())}), "column_type")
     yield case("text_for_a_date", lambda: parquet({"day": column(["2020-01-05"] * 4)}), "column_type")
     yield case("no_rows", lambda: pq_empty(), "no_rows")
+    yield case("bomb_of_rows", lambda: _parquet_of_equal_rows(4_000_000), "decompression_bomb")
     yield Case(
         "parquet_not_a_number",
         "parquet",
@@ -307,6 +308,15 @@ def parquet_cases() -> Iterator[Case]:
         lambda: parquet({"id": column([1, None, 3, 4], pa.int64())}),
         bad=(("required",),),
     )
+
+
+def _parquet_of_equal_rows(rows: int) -> bytes:
+    """A small file of a great many rows, which its own account calls small too."""
+    first = pq.read_table(io.BytesIO(parquet())).slice(0, 1)
+    columns = {name: pa.repeat(first.column(name)[0], rows) for name in first.column_names}
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
 
 
 def avro_cases() -> Iterator[Case]:

@@ -1,0 +1,68 @@
+"""`lake logs` and `lake reset`: what they show, and what they leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lakehouse.cli import command_line
+from lakehouse.platform import lifecycle
+from lakehouse.platform.commands import logs
+from lakehouse.platform.errors import PlatformError
+from lakehouse.settings import settings
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A state folder with the logs of two parts, of which none runs."""
+    monkeypatch.setenv("LAKE_HOME", str(tmp_path / "lake"))
+    settings.cache_clear()
+    folder = lifecycle.make_home() / "logs"
+    folder.mkdir()
+    for part in ("engine", "scheduler"):
+        (folder / f"{part}.log").write_text("".join(f"{part} says {number}\n" for number in range(100)))
+    yield tmp_path / "lake"
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def shown(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capfd.readouterr().out.splitlines() if " says " in line]
+
+
+def test_logs_show_the_last_lines_of_all_parts(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logs(lines=2)
+    assert shown(capfd) == [f"{part} says {number}" for part in ("engine", "scheduler") for number in (98, 99)]
+
+
+def test_logs_show_a_part_or_a_group_of_them(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logs(["engine"], lines=1)
+    assert shown(capfd) == ["engine says 99"]
+    logs(["airflow"], lines=1)
+    assert shown(capfd) == ["scheduler says 99"]
+
+
+def test_logs_say_which_parts_there_are(home: Path) -> None:
+    with pytest.raises(PlatformError, match=r"no part 'spark' here\. The parts are: postgres, engine, .*or: airflow"):
+        logs(["spark"])
+    with pytest.raises(PlatformError, match="nothing was started"):
+        logs(["mlflow"])
+
+
+def test_reset_asks_and_deletes_the_state_folder(home: Path) -> None:
+    (home / "warehouse").mkdir()
+    refused = CliRunner().invoke(command_line(), ["reset"], input="n\n")
+    assert refused.exit_code == 1 and (home / "warehouse").exists()
+    done = CliRunner().invoke(command_line(), ["reset"], input="y\n")
+    assert done.exit_code == 0 and f"{home} is gone" in done.output and not home.exists()
+    assert CliRunner().invoke(command_line(), ["reset", "--yes"]).exit_code == 0  # there is nothing to do
+
+
+def test_reset_leaves_a_folder_that_the_platform_has_not_made(home: Path) -> None:
+    (home / lifecycle.HOME_MARKER).unlink()
+    with pytest.raises(PlatformError, match="not a state folder of the platform"):
+        lifecycle.reset()
+    assert (home / "logs" / "engine.log").exists()

@@ -1,0 +1,34 @@
+"""Parquet files that grow beyond measure are refused by what their footers say, before any row is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lakehouse import contracts
+from lakehouse.readers import SourceError, parquet
+from lakehouse.readers.files import BOMB_BYTES, BOMB_RATIO
+from tests.cases.bad_input.make import cases
+
+AIRPORTS = contracts.load("airports")
+
+
+def test_a_small_file_of_millions_of_equal_rows_is_a_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.parquet"
+    path.write_bytes(next(case for case in cases() if case.name == "parquet_bomb_of_rows").make())
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(SourceError, match=r"bomb\.parquet has \d+ bytes and grows to 192000000") as error:
+        parquet._schema(str(path), AIRPORTS)
+    assert error.value.code == "decompression_bomb"
+
+
+def test_many_columns_with_hardly_a_value_are_none(tmp_path: Path) -> None:
+    rows, columns = 500_000, 60
+    assert rows * columns * parquet.VALUE_BYTES > BOMB_BYTES
+    path = tmp_path / "sparse.parquet"
+    nothing = {f"c{place}": pa.nulls(rows, pa.int64()) for place in range(columns)}
+    pq.write_table(pa.table({"id": pa.array(range(rows)), **nothing}), path)
+    assert parquet._unpacked(pq.read_metadata(path)) < min(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
