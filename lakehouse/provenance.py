@@ -175,20 +175,26 @@ class Ledger:
         Args:
             write: Which.
         """
+        own = self._own(write)
+        declared = self.shape(write.table)
+        if own is None or not declared.rewrites or write.interval is None:
+            return own
+        key = write.table, write.version
+        if key not in self._written:
+            first, last = (dt.timedelta(days) for days in declared.rewrites)
+            later = days_of(write.interval.end + first, write.interval.end + last)
+            # What an earlier write has rewritten, one before it had written as its own.
+            before = [self._own(earlier) or frozenset() for earlier in self.chain(write.table, write.version - 1)]
+            self._written[key] = own | (later & frozenset().union(*before))
+        return self._written[key]
+
+    def _own(self, write: Write) -> Days:
+        """The days that a write is about: those that it would have replaced on an empty table."""
         declared = self.shape(write.table)
         if declared.writes is None or write.interval is None:
             return None
-        key = write.table, write.version
-        if key not in self._written:
-            first, last = (dt.timedelta(days) for days in declared.writes)
-            days = days_of(write.interval.start + first, write.interval.end + last)
-            if declared.rewrites:
-                first, last = (dt.timedelta(days) for days in declared.rewrites)
-                later = days_of(write.interval.end + first, write.interval.end + last)
-                for earlier in self.chain(write.table, write.version - 1):
-                    days |= later & (self.written(earlier) or frozenset())
-            self._written[key] = days
-        return self._written[key]
+        first, last = (dt.timedelta(days) for days in declared.writes)
+        return days_of(write.interval.start + first, write.interval.end + last)
 
     def owners(self, table: str, version: int, days: Days) -> list[tuple[Write, Days]]:
         """The writes that the rows of some days come from, newest first, each with its days.

@@ -104,6 +104,16 @@ def test_what_was_before_a_table_was_made_anew_is_not_in_it(made: Made) -> None:
     assert owners(made.ledger(), "gold.features", 3, None) == {3: "2013-03-02"}
 
 
+def test_a_history_of_thousands_of_builds_is_followed(made: Made) -> None:
+    first, builds = day(1), 3000
+    for number in range(builds):
+        made.write("gold.features", (first + dt.timedelta(number)).isoformat())
+    again = made.write("gold.features", first.isoformat())
+    next_day, newest = first + dt.timedelta(1), first + dt.timedelta(builds - 1)
+    found = owners(made.ledger(), "gold.features", again, days_of(first, next_day) | {newest})
+    assert found == {again: ranges(days_of(first, next_day)), builds: ranges(frozenset({newest}))}
+
+
 def test_a_build_rewrites_later_days_only_where_they_were_there(made: Made) -> None:
     made.write("gold.features", "2013-03-01")
     made.write("gold.features", "2013-03-03")
