@@ -49,7 +49,7 @@ def test_logs_say_which_parts_there_are(home: Path) -> None:
     with pytest.raises(PlatformError, match=r"no part 'spark' here\. The parts are: postgres, engine, .*or: airflow"):
         logs(["spark"])
     with pytest.raises(PlatformError, match="nothing was started"):
-        logs(["mlflow"])
+        logs(["triggerer"])
 
 
 def test_reset_asks_and_deletes_the_state_folder(home: Path) -> None:
