@@ -17,10 +17,7 @@ def rows_of(size: str) -> int:
     Raises:
         ValueError: It is none.
     """
-    found = re.fullmatch(r"([1-9]\d*)([kM]?)", size)
-    if not found:
-        raise ValueError(f"{size!r} is not a size. Write a number of rows such as 100k or 10M.")
-    return int(found[1]) * UNITS[found[2]]
+    return _number(size, UNITS, "a size. Write a number of rows such as 100k or 10M.")
 
 
 def bytes_of(size: str) -> int:
@@ -32,7 +29,11 @@ def bytes_of(size: str) -> int:
     Raises:
         ValueError: It is none.
     """
-    found = re.fullmatch(r"([1-9]\d*)(MB|GB)", size)
-    if not found:
-        raise ValueError(f"{size!r} is not a size of files. Write a number such as 100MB or 1GB.")
-    return int(found[1]) * BYTES[found[2]]
+    return _number(size, BYTES, "a size of files. Write a number such as 100MB or 1GB.")
+
+
+def _number(size: str, units: dict[str, int], wanted: str) -> int:
+    found = re.fullmatch(r"([1-9]\d*)([kMGB]*)", size)
+    if not found or found[2] not in units:
+        raise ValueError(f"{size!r} is not {wanted}")
+    return int(found[1]) * units[found[2]]

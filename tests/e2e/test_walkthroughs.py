@@ -154,17 +154,7 @@ def test_the_commands_of_a_page_work_in_a_copy(platform: Platform, page: str, tm
 
 def python(platform: Platform, *arguments: str) -> str:
     """What a Python process of the platform prints."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=platform.environment,
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    return printed([sys.executable, *arguments], PROJECT, platform.environment)
 
 
 def added_files() -> list[Path]:
@@ -178,12 +168,16 @@ def is_another(path: Path, original: Path) -> bool:
 
 
 def run(page: str, checkout: Path, environment: dict[str, str]) -> str:
+    # Not by standard input: a program of the page that reads it would swallow the rest of the script.
+    return printed(["bash", "-c", script(runnable_blocks(PROJECT / page))], checkout, environment)
+
+
+def printed(command: list[str], folder: Path, environment: dict[str, str]) -> str:
     done = subprocess.run(
-        # Not by standard input: a program of the page that reads it would swallow the rest of the script.
-        ["bash", "-c", script(runnable_blocks(PROJECT / page))],
+        command,
         stdin=subprocess.DEVNULL,
         env=environment,
-        cwd=checkout,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
