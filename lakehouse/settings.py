@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -112,6 +113,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("JAVA_HOME", "java_home"),
         description="A Java 17 or 21 to use instead of the one that comes with the Python environment.",
     )
+    jars: Path | None = Field(
+        None,
+        description=(
+            "Folder of the JARs and of an archive of the classes in them, for all state folders. Default: `jars` in "
+            "the Python environment."
+        ),
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri"),
@@ -189,6 +197,11 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @property
+    def jars_folder(self) -> Path:
+        """Where the JARs are, and the archive of the classes in them."""
+        return self.jars.expanduser().absolute() if self.jars else Path(sys.prefix) / "jars"
 
     @property
     def drop_url(self) -> str:

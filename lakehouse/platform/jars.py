@@ -33,7 +33,7 @@ class Jar:
     def path(self) -> Path:
         """Where the file lies once it is fetched."""
         _, artifact, version = self.coordinate.split(":")
-        return settings().home / "jars" / f"{artifact}-{version}.jar"
+        return settings().jars_folder / f"{artifact}-{version}.jar"
 
     def is_present(self) -> bool:
         """Whether the file is there and is the one that was locked."""
@@ -61,8 +61,13 @@ def fetch() -> list[Path]:
     """
     wanted = missing()
     if wanted:
-        folder = settings().home / "jars"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = settings().jars_folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlatformError(
+                f"The folder of JARs {folder} cannot be made: {error.strerror}. Choose another one with LAKE_JARS."
+            ) from error
         # A fresh folder for each call: what an interrupted download leaves is never taken for a whole file.
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging,

@@ -103,6 +103,8 @@ def parts() -> dict[str, Part]:
                 prepare=engine.prepare,
                 finish=engine.create_schemas,
                 warm_up=engine.warm_up,
+                # The first time it writes the archive of its classes when it ends.
+                stop_seconds=90,
                 ports=("connect", "thrift"),
                 address=f"jdbc:hive2://127.0.0.1:{ports.thrift} and sc://localhost:{ports.connect}",
             )

@@ -28,6 +28,7 @@ ask_java = engine.java_version
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A state folder of its own, of which there is nothing yet, on a machine with room."""
     monkeypatch.setenv("LAKE_HOME", str(tmp_path / "lake"))
+    monkeypatch.setenv("LAKE_JARS", str(tmp_path / "jars"))
     for name, port in free_ports().items():
         monkeypatch.setenv(name, port)
     for name in ("JAVA_HOME", "DATABASE_URL"):

@@ -19,7 +19,7 @@ RIGHT = b"what was locked"
 @pytest.fixture
 def jar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Jar:
     """The only line of a lock file, for a state folder in which nothing is."""
-    monkeypatch.setattr(jars, "settings", lambda: SimpleNamespace(home=tmp_path))
+    monkeypatch.setattr(jars, "settings", lambda: SimpleNamespace(jars_folder=tmp_path / "jars"))
     jar = Jar("org.example:engine:1.0", hashlib.sha256(RIGHT).hexdigest())
     monkeypatch.setattr(jars, "locked", lambda: [jar])
     return jar
@@ -73,6 +73,12 @@ def test_a_download_that_is_not_what_was_locked_is_not_installed(jar: Jar, maven
     with pytest.raises(PlatformError, match=rf"org\.example:engine:1\.0 is not the one that was locked.*{jar.sha256}"):
         jars.fetch()
     assert not jar.path.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_said(jar: Jar, tmp_path: Path) -> None:
+    (tmp_path / "jars").write_text("not a folder")
+    with pytest.raises(PlatformError, match=r"jars cannot be made: File exists.*LAKE_JARS"):
+        jars.fetch()
 
 
 def test_every_line_of_the_lock_file_has_a_checksum() -> None:
