@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import re
+import socket
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ import psutil
 
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -32,6 +35,10 @@ GONE = "The Spark engine has gone away, or was started anew, in the meantime: th
 """What a person is told then."""
 
 
+class EngineDownError(LakeError):
+    """There is no engine, and nobody is about to start it."""
+
+
 class EngineLostError(LakeError):
     """The engine stopped, or was started anew, while it worked for this process. A new try may well succeed."""
 
@@ -41,8 +48,10 @@ def spark() -> SparkSession:
     """The Spark session of this process, attached to the running engine.
 
     Raises:
+        EngineDownError: The engine of this machine was not started, or was stopped.
         pyspark.errors.PySparkException: No engine answers at the configured URL.
     """
+    _look_for_engine()
     from pyspark.logger import PySparkLogger
     from pyspark.sql import SparkSession
 
@@ -52,6 +61,23 @@ def spark() -> SparkSession:
     session: SparkSession = SparkSession.builder.remote(settings().spark_url).getOrCreate()
     session.conf.set("spark.sql.session.timeZone", "UTC")
     return session
+
+
+def _look_for_engine() -> None:
+    """See whether somebody is there, since Spark's client tries for minutes without a word."""
+    if settings().spark_remote:
+        return
+    if not process_record().exists():
+        raise EngineDownError(
+            f"The engine of {settings().home} is not running. Start it with `lake up`; `lake status` shows what runs."
+        )
+    try:
+        socket.create_connection(("localhost", settings().ports.connect), timeout=5).close()
+    except OSError:
+        log.warning(
+            "The engine does not answer at port %d; waiting for it. `lake status` shows how it is.",
+            settings().ports.connect,
+        )
 
 
 def sql(statement: str, commit: dict[str, Any] | None = None) -> DataFrame:

@@ -46,7 +46,10 @@ def main() -> None:
         print(f"lake: {error}", file=sys.stderr)
         sys.exit(2)
     except ValidationError as error:
-        print(f"lake: lake.toml or the environment has a wrong setting: {error}", file=sys.stderr)
+        for each in error.errors():
+            setting = ".".join(map(str, each["loc"]))
+            print(f"lake: the setting {setting} is wrong: {each['msg']}, not {each['input']!r}.", file=sys.stderr)
+        print("lake: docs/reference/settings.md lists what can be set in lake.toml and by variables.", file=sys.stderr)
         sys.exit(2)
     except expected() as error:
         print(f"lake: {first_lines(error)}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -20,7 +21,10 @@ def list_alerts(
 ) -> None:
     """List the alerts that wait for somebody, the newest first."""
     from lakehouse.alerts import read
+    from lakehouse.settings import settings
 
+    if not settings().alerts:
+        print("Nobody is told of anything: no route is set (`alerts` in lake.toml).", file=sys.stderr)
     print_table(
         ["alert", "raised_at", "severity", "table", "days", "message", "sent", "acknowledged_by", "over_since"],
         [

@@ -81,6 +81,8 @@ def _check_declared() -> int:
     problems = [*declared, *(problem for lint in found for problem in lint.problems)]
     for problem in problems:
         print(problem)
+    if not problems:
+        print("All contracts, models and suites are valid.")
     return int(bool(problems))
 
 
@@ -130,4 +132,4 @@ def register(app: typer.Typer) -> None:
 def _made(paths: list[Path]) -> None:
     for path in paths:
         print(f"made {path.relative_to(PROJECT_DIR)}")
-    print("Edit them, then run `lake check` and `lake test`.")
+    print("Edit them, then run `lake check`; `lake test` runs all tests of the platform with them.")

@@ -56,9 +56,7 @@ def print_table(names: list[str], rows: list[dict[str, Any]]) -> None:
         table.add_column(name, overflow="fold")  # a name that does not fit goes on in the next line
     for row in rows:
         table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
-    console = Console()
-    # Piped into another program, a table is not cut to the width of a terminal that is not there.
-    console.print(table, crop=console.is_terminal, soft_wrap=not console.is_terminal)
+    _console().print(table)
 
 
 def show(
@@ -73,9 +71,12 @@ def show(
     elif as_json:
         print(_json(facts))
     else:
-        # Piped into another program, a line is not cut to the width of a terminal that is not there.
-        console = Console() if sys.stdout.isatty() else Console(width=10_000)
-        console.print(tree, highlight=False)
+        _console().print(tree, highlight=False)
+
+
+def _console() -> Console:
+    """Where to print: piped into another program, nothing is cut to the width of a terminal that is not there."""
+    return Console() if sys.stdout.isatty() else Console(width=10_000)
 
 
 def report(outcome: dict[str, Any]) -> None:

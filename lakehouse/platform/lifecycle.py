@@ -17,6 +17,7 @@ from typing import Any
 
 from supervisor.xmlrpc import Faults
 
+from lakehouse.engine import process_record
 from lakehouse.platform import processes, supervisor
 from lakehouse.platform.errors import PlatformError
 from lakehouse.platform.parts import Part, environment, parts, select
@@ -106,6 +107,8 @@ def down(say: Say = print) -> None:
                 supervisor.shut_down()
         for left in supervisor.recover():
             say(f"ended {left}, which no supervisor watched")
+        # Who asks for the engine from now on need not wait for it.
+        process_record().unlink(missing_ok=True)
 
 
 def status() -> list[Status]:

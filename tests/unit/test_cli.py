@@ -19,14 +19,16 @@ import yaml
 from typer.testing import CliRunner
 
 from lakehouse import cli, contracts, engine, registry, suites
+from lakehouse.cli.alerts import list_alerts
 from lakehouse.cli.errors import first_lines
-from lakehouse.cli.printing import print_rows
+from lakehouse.cli.printing import print_rows, print_table
+from lakehouse.settings import settings
 
 Lake = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def lake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lake:
+def lake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Lake]:
     """Runs a command in this process: its exit code and what it printed to standard error."""
 
     def run(*arguments: str) -> tuple[int, str]:
@@ -35,7 +37,9 @@ def lake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
             cli.main()
         return int(ended.value.code or 0), capsys.readouterr().err
 
-    return run
+    yield run
+    monkeypatch.undo()
+    settings.cache_clear()
 
 
 @pytest.fixture
@@ -186,3 +190,42 @@ def test_an_error_of_a_query_is_shown_without_plan_and_stack() -> None:
         "+- 'UnresolvedRelation [gold, nope]\n\n\nJVM stacktrace:\norg.apache.spark.sql.Error\n\tat x.y(Z.scala:1)"
     )
     assert first_lines(error) == ("[TABLE_OR_VIEW_NOT_FOUND] There is no `gold`.`nope`. SQLSTATE: 42P01; line 1 pos 14")
+
+
+def test_a_command_that_needs_the_engine_says_at_once_that_there_is_none(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not ask one that another state folder has started at the same port."""
+    monkeypatch.setenv("LAKE_HOME", str(tmp_path))
+    monkeypatch.delenv("SPARK_REMOTE", raising=False)
+    settings.cache_clear()
+    engine.spark.cache_clear()
+    monkeypatch.setattr("pyspark.sql.SparkSession.builder", None)
+    code, said = lake("sql", "select 1")
+    assert code == 1 and f"The engine of {tmp_path} is not running. Start it with `lake up`" in said
+
+
+def test_a_setting_of_the_wrong_type_is_named(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKE_PORTS__AIRFLOW", "abc")
+    settings.cache_clear()
+    code, said = lake("sql", "select 1")
+    assert (
+        code == 2 and "the setting ports.airflow is wrong: Input should be a valid integer" in said and "'abc'" in said
+    )
+    assert "errors.pydantic.dev" not in said
+
+
+def test_a_table_that_is_piped_is_not_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["table", "why"], [{"table": "gold.daily_delays_by_carrier", "why": "because " * 20}])
+    assert "gold.daily_delays_by_carrier" in capsys.readouterr().out
+
+
+def test_a_list_of_alerts_says_when_nobody_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lakehouse.alerts.read", list)
+    list_alerts()
+    assert "no route is set" in capsys.readouterr().err
+    monkeypatch.setattr(settings(), "alerts", {"mail": None})
+    list_alerts()
+    assert capsys.readouterr().err == ""
