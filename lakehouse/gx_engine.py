@@ -19,6 +19,7 @@ everything under a row condition of its own, in one query for each such conditio
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
     from lakehouse.suites import Expectation, Suite
 
 Metrics = dict[Any, Any]
+
+# Sets its own level, and tells of a folder that nobody uses.
+logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
 
 _ADAPTIVE = "spark.sql.adaptive.enabled"
 _WITHOUT_SPARK = (".condition", ".aggregate_fn", ".map")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,22 @@ def parse_version(what: str) -> tuple[str, int | None]:
     if at and not version.isdigit():
         raise typer.BadParameter("Give MODEL or MODEL@VERSION, such as flight_delay@2.")
     return model, int(version) if at else None
+
+
+def check_tables(names: list[str]) -> None:
+    """Refuse what is no table that is gated, as a wrong argument."""
+    known = _tables()
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known)
+            hint = f"Did you mean {' or '.join(near)}?" if near else "Tables are named as in gold.fct_flights."
+            raise typer.BadParameter(f"{name!r} is no table with a suite of expectations. {hint}")
+
+
+def _tables() -> list[str]:
+    from lakehouse import suites
+
+    return suites.names()
 
 
 def _sources() -> list[str]:
@@ -51,4 +68,7 @@ def days_option(meaning: str) -> Any:
 
 
 IntervalOption = Annotated[Interval, days_option("Day, or range of days.")]
-TableNames = Annotated[list[str], typer.Argument(metavar="TABLE", help="Such as gold.fct_flights.")]
+TableNames = Annotated[
+    list[str],
+    typer.Argument(metavar="TABLE", help="Such as gold.fct_flights.", autocompletion=_tables),
+]

@@ -11,6 +11,7 @@ from lakehouse.cli.arguments import (
     ModelName,
     SourceName,
     TableNames,
+    check_tables,
     days_option,
     parse_interval,
     parse_version,
@@ -45,6 +46,7 @@ def gate(names: TableNames, interval: IntervalOption) -> None:
     """Check what was written to tables, as one set; withdraw it if it does not pass."""
     from lakehouse.audit import gate as run
 
+    check_tables(names)
     report(run(names, interval))
 
 
@@ -76,6 +78,7 @@ def release(
         raise typer.BadParameter("Give one TABLE or more and an --interval; --reason goes with --override.")
     from lakehouse.release import release as run
 
+    check_tables(names)
     report({"release_id": run(names, interval)})
 
 

@@ -107,6 +107,12 @@ def test_an_unknown_source_is_refused_with_a_near_one(lake: Lake) -> None:
     assert code == 1 and "wether" in error and "weather" in error
 
 
+@pytest.mark.parametrize("command", ["gate", "release"])
+def test_a_table_that_is_none_is_refused_with_a_near_one(lake: Lake, command: str) -> None:
+    code, error = lake(command, "gold.fct_flight", "--interval", "2013-01-01")
+    assert code == 2 and "gold.fct_flight" in error and "gold.fct_flights" in error
+
+
 @pytest.mark.parametrize("days", ["2013-02-30", "yesterday", "2013-03-02/2013-03-01", "2013-1-1"])
 def test_days_that_are_none_are_refused(lake: Lake, days: str) -> None:
     code, error = lake("land", "weather", "--interval", days)

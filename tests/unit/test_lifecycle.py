@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lakehouse.cli import command_line
+from lakehouse.engine import EngineDownError, process_record, spark
 from lakehouse.platform import lifecycle
 from lakehouse.platform.commands import logs
 from lakehouse.platform.errors import PlatformError
@@ -66,3 +67,11 @@ def test_reset_leaves_a_folder_that_the_platform_has_not_made(home: Path) -> Non
     with pytest.raises(PlatformError, match="not a state folder of the platform"):
         lifecycle.reset()
     assert (home / "logs" / "engine.log").exists()
+
+
+def test_what_needs_the_engine_does_not_wait_for_it_after_down(home: Path) -> None:
+    process_record().parent.mkdir()
+    process_record().write_text("{}")
+    lifecycle.down()
+    with pytest.raises(EngineDownError, match=f"The engine of {home} is not running"):
+        spark()
