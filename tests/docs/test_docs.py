@@ -21,7 +21,8 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.
 REFERENCE = ROOT / "docs" / "reference"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # What the how-to pages make up: none of it is there.
-MADE_UP = {"silver.x", 
+MADE_UP = {
+    "silver.x",
     "bronze.orders",
     "quarantine.orders",
     "gold.flights_per_day",
