@@ -85,7 +85,7 @@ def test_landing_reads_a_file_once(source: Any) -> None:
     engine = process()
     assert engine is not None
     start = 2 * ROWS
-    long = "x" * 2000
+    long = "0" * 2000
     lines = [f"{i},p{i}{long},{i / 10},{i},2020-01-02" for i in range(start, start + 5 * ROWS)]
     size = source.put("2020-01-02", "\n".join(["id,person,amount,pieces,day", *lines]) + "\n").stat().st_size
     before = engine.io_counters().read_chars

@@ -88,7 +88,8 @@ def die_at_the_first_new_file():
 if model:  # a module that knows one
     from importlib import import_module
     from lakehouse import registry
-    registry.load = lambda _name: import_module(model).made_up()
+    spec = import_module(model).made_up()
+    registry.load = lambda _name: spec
 
 run = {
     "land": lambda: job("land")("planes", interval),

@@ -53,7 +53,7 @@ def test_a_day_is_landed_and_built_with_another_database_another_java_and_an_eng
     steps = new_platform(
         "steps",
         DATABASE_URL=database,
-        SPARK_REMOTE=f"sc://127.0.0.1:{engine.port('connect')}/;token={engine.secret('spark_connect_token')}",
+        SPARK_REMOTE=f"sc://localhost:{engine.port('connect')}/;token={engine.secret('spark_connect_token')}",
         LAKE_PORTS__THRIFT=str(engine.port("thrift")),
         LAKE_WAREHOUSE=str(engine.home / "warehouse"),
     )
