@@ -1,7 +1,7 @@
 """Queries on the lake as it was right after a release: every table at the version that readers saw then.
 
 A query's names of released tables are replaced by those of the stored tables with their versions; the rest of its text
-is left as it is. The views of dbt hold no rows: they are replaced by their own query, treated likewise.
+is left as it is. The views of dbt hold no rows: they are replaced by the query that was released, treated likewise.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from sqlglot.errors import SqlglotError
 
 from lakehouse import tables
 from lakehouse.errors import LakeError
-from lakehouse.release import history, released
+from lakehouse.release import history, released, views
 
 CATALOG = "spark_catalog"
+UNRELEASED = {*tables.GATED_LAYERS, *(f"{layer}_next" for layer in (*tables.GATED_LAYERS, tables.VIEW_LAYER))}
+"""Schemas of which nothing but what was released then can be read."""
+
 EVIDENCE = ("ops", "quarantine")
 """Schemas that no release pins: what happened is read as it is now."""
 
@@ -38,7 +41,14 @@ def as_of(query: str, release_id: int) -> str:
     if release_id not in {row["release_id"] for row in history()}:
         raise AsOfError(f"There is no release {release_id}. `lake releases` lists them.")
     versions = {table: state.version for table, state in released(release_id).items()}
-    return rewrite(query, versions, view_text)
+    then, now = views(release_id), views()
+
+    def view(name: str) -> str | None:
+        if name in now and name not in then:
+            raise AsOfError(f"{name} was not released by then. `lake releases {name}` lists what it showed since.")
+        return then.get(name) or view_text(name)
+
+    return rewrite(query, versions, view)
 
 
 def rewrite(query: str, versions: dict[str, int], view: Callable[[str], str | None]) -> str:
@@ -61,7 +71,7 @@ def rewrite(query: str, versions: dict[str, int], view: Callable[[str], str | No
             if table.args.get("version"):
                 raise AsOfError(f"{name} is given a version by the query, and another one by --release.")
             text = f"{tables.next_table(name)} version as of {versions[name]}"
-        elif table.db.lower().removesuffix("_next") in tables.GATED_LAYERS:
+        elif table.db.lower() in UNRELEASED:
             raise AsOfError(
                 f"{name} was not released by then. Released tables: {', '.join(sorted(versions)) or 'none yet'}."
             )

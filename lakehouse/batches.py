@@ -94,6 +94,9 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
         text = f"`{column.name}`"
         if column.format:
             text = f"try_to_timestamp({text}, '{column.format}')"
+        elif sources[column.name] == "string" and column.spark_type in ("DATE", "TIMESTAMP"):
+            # Spark takes 1000 for a year, and 10:30 for a time of today.
+            text = f"if(trim({text}) like '____-%-%', {text}, null)"
         return F.expr(f"try_cast({text} as {column.spark_type})")
 
     def fault(column: Declared) -> Column:

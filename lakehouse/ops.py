@@ -130,6 +130,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("maintains", pa.int64()),
             ("override_of", pa.string()),
             ("released_by", pa.string()),
+            ("views", pa.map_(pa.string(), pa.string())),
         ]
     ),
     "ops.models": pa.schema(

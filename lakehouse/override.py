@@ -75,6 +75,7 @@ def override(gate_run: str, reason: str, by: str | None = None) -> int:
             reason=reason.strip(),
             by=by or releases.user(),
             marks={table: {"override_of": gate_run} for table in verdict.versions},
+            queries=releases.built_views() if releases.of_warehouse(verdict.versions) else None,
         )
 
 

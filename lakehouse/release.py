@@ -10,9 +10,10 @@ import datetime as dt
 import getpass
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -36,7 +37,8 @@ LOG = "ops.releases"
 """What is visible. Its writer lock is held by whoever decides that, so that two cannot decide at once."""
 
 
-_VERSION = re.compile(r"^View Text: .* version as of (\d+)$", re.MULTILINE)
+_QUERY = re.compile(r"^View Text: (.*?)\nView Original Text: ", re.MULTILINE | re.DOTALL)
+_VERSION = re.compile(r" version as of (\d+)$")
 
 
 class NotAuditedError(LakeError):
@@ -86,6 +88,34 @@ def history() -> list[dict[str, Any]]:
         ops.read(LOG).sort_by([("release_id", "ascending"), ("table_name", "ascending")]).to_pylist()
     )
     return rows
+
+
+def views(as_of: int | None = None) -> dict[str, str]:
+    """What is released of the views that hold no rows: the query of each, by its name.
+
+    Args:
+        as_of: A release: the state right after it. The present state without it.
+    """
+    queries: dict[str, str] = {}
+    for row in history():
+        if as_of is None or row["release_id"] <= as_of:
+            queries.update(row["views"] or ())
+    return queries
+
+
+def built_views() -> dict[str, str]:
+    """The views that hold no rows as dbt has built them last, by the names that readers use, and reading those."""
+    layer = tables.VIEW_LAYER
+    return {f"{layer}.{name}": _renamed(query, layer) for name, query in _queries(f"{layer}_next").items()}
+
+
+def of_warehouse(names: Iterable[str]) -> bool:
+    """Whether some of the tables are dbt's, which the views that hold no rows are released with.
+
+    Args:
+        names: Tables by the name that readers use.
+    """
+    return any(tables.split(tables.next_table(name))[0] in WRITTEN_WHOLE for name in names)
 
 
 def pending(table: str) -> bool:
@@ -144,7 +174,7 @@ def sets(table: str | None = None) -> list[dict[str, Any]]:
     """The releases for a person to read, newest first, each as the set of tables that it changed.
 
     Args:
-        table: Only the releases that changed this table.
+        table: Only the releases that changed this table, or the query of this view.
     """
     found: dict[int, dict[str, Any]] = {}
     for row in history():
@@ -162,6 +192,7 @@ def sets(table: str | None = None) -> list[dict[str, Any]]:
         )
         before = "new" if row["previous_version"] is None else row["previous_version"]
         one["tables"][row["table_name"]] = f"{before} → {row['version']}"
+        one["tables"] |= dict.fromkeys(dict(row["views"] or ()), "query")
     return [one for one in reversed(found.values()) if table is None or table in one["tables"]]
 
 
@@ -206,7 +237,8 @@ def _withdrawn_by(commits: list[dict[str, Any]], interval: str | None) -> str | 
 def release(names: list[str], interval: Interval | None, reason: str = "gate passed") -> int:
     """Release the audited heads of a set of tables: all of them in one release, or none.
 
-    A second call for the same heads changes nothing and returns the release that there is.
+    With tables of the warehouse, the views that hold no rows get the queries that dbt has built last. A second call for
+    the same heads changes nothing and returns the release that there is.
 
     Args:
         names: Tables by the name that readers use.
@@ -243,11 +275,15 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
         changed = {t: v for t, v in heads.items() if t not in state or state[t].version != v}
         run.versions_out = heads
         release_id = (
-            _record(changed, state, interval, reason, run) if changed else max(state[t].release_id for t in heads)
+            _record(changed, state, interval, reason, run, queries=built_views() if of_warehouse(names) else {})
+            if changed
+            else max(state[t].release_id for t in heads)
         )
         run.details["release_id"] = release_id
         for table, version in heads.items():
             _point(table, version)
+        if of_warehouse(names):
+            _show_views()
         run.say("release %d: %s", release_id, ", ".join(f"{t} at version {v}" for t, v in sorted(heads.items())))
         return release_id
 
@@ -285,7 +321,15 @@ def read(
     return frame
 
 
-def publish(versions: dict[str, int], run: Run, *, reason: str, by: str, marks: dict[str, dict[str, Any]]) -> int:
+def publish(
+    versions: dict[str, int],
+    run: Run,
+    *,
+    reason: str,
+    by: str,
+    marks: dict[str, dict[str, Any]],
+    queries: Mapping[str, str] | None = None,
+) -> int:
     """Make given versions of tables visible that are not their heads, and go on from there: one release for all.
 
     The stored tables are restored first. Killed before the release is recorded, they count as unreleased and go back to
@@ -297,6 +341,7 @@ def publish(versions: dict[str, int], run: Run, *, reason: str, by: str, marks: 
         reason: Why these versions become visible.
         by: Who wants it.
         marks: Table to further columns of its row in ``ops.releases``.
+        queries: Views that hold no rows to the queries that they shall have.
 
     Returns:
         The id of the release, which is the present one when nothing changes.
@@ -313,13 +358,16 @@ def publish(versions: dict[str, int], run: Run, *, reason: str, by: str, marks: 
         if tables.head(stored) != version and tables.last_commit(stored)["userMetadata"].get("restored") != version:
             tables.restore(stored, version, run)
     release_id = (
-        _record(changed, state, run.interval, reason, run, by, marks)
+        _record(changed, state, run.interval, reason, run, by, marks, queries)
         if changed
         else max(state[table].release_id for table in versions)
     )
     for table, version in sorted(versions.items()):
         quarantine.follow(table, version, run)
         _point(table, version)
+    if of_warehouse(versions):
+        _show_views()
+        _show_views(f"{tables.VIEW_LAYER}_next")
     run.versions_out = {tables.next_table(table): version for table, version in versions.items()}
     run.details |= {"release_id": release_id, "reason": reason, "by": by}
     return release_id
@@ -354,26 +402,26 @@ def visible(layers: Iterable[str] = tables.GATED_LAYERS) -> dict[str, int]:
     Args:
         layers: Those whose views are asked for.
     """
-    found = {}
-    for layer in layers:
-        for row in sql(f"show table extended in {layer} like '*'").collect():
-            if match := _VERSION.search(row["information"]):
-                found[f"{layer}.{row['tableName']}"] = int(match[1])
-    return found
+    return {
+        f"{layer}.{name}": int(match[1])
+        for layer in layers
+        for name, query in _queries(layer).items()
+        if (match := _VERSION.search(query))
+    }
 
 
 def catch_up() -> list[str]:
     """Point the views at what was released, where whoever has released it was killed before it got that far.
 
     Returns:
-        The tables whose views did not show what they should.
+        The tables whose views did not show what they should, and the views without rows that had another query.
     """
     state = released()
     shown = visible()
     behind = sorted(table for table, each in state.items() if shown.get(table) != each.version)
     for table in behind:
         _point(table, state[table].version)
-    return behind
+    return behind + _show_views()
 
 
 def user() -> str:
@@ -408,10 +456,13 @@ def _record(
     run: Run,
     by: str | None = None,
     marks: dict[str, dict[str, Any]] | None = None,
+    queries: Mapping[str, str] | None = None,
 ) -> int:
     run.check_lock()
     # Before the release: a version that is visible has fingerprints.
     fingerprints.record(changed, run.run_id)
+    before = views() if queries else {}
+    others = [(name, query) for name, query in sorted((queries or {}).items()) if before.get(name) != query]
     release_id = _next_id()
     now = dt.datetime.now(dt.UTC)
     ops.append(
@@ -428,6 +479,7 @@ def _record(
                 "reason": reason,
                 "run_id": run.run_id,
                 "released_by": by,
+                "views": others or None,
                 **(marks or {}).get(table, {}),
             }
             for table, version in sorted(changed.items())
@@ -456,3 +508,34 @@ def _point(table: str, version: int) -> None:
     # Not `create or replace`: Spark drops the view then, and a reader would find none for a moment.
     verb = "alter" if spark().catalog.tableExists(table) else "create"
     sql(f"{verb} view {table} as select * from {tables.next_table(table)} version as of {version}").collect()
+
+
+def _show_views(schema: str = tables.VIEW_LAYER) -> list[str]:
+    """Give the views that hold no rows the queries that are released, where they have others.
+
+    Args:
+        schema: That of the views that readers use, or of those that dbt makes.
+
+    Returns:
+        The views that had another one.
+    """
+    shown = _queries(schema)
+    released_as = {name.partition(".")[2]: _renamed(query, schema) for name, query in views().items()}
+    reads = {name: re.findall(rf"\b{schema}\.(\w+)", query) for name, query in released_as.items()}
+    ordered = [name for name in TopologicalSorter(reads).static_order() if name in released_as]
+    behind = [name for name in ordered if shown.get(name) != released_as[name]]
+    for name in behind:
+        verb = "alter" if name in shown else "create"
+        sql(f"{verb} view {schema}.{name} as {released_as[name]}").collect()
+    return [f"{schema}.{name}" for name in behind]
+
+
+def _queries(schema: str) -> dict[str, str]:
+    """The query of each view of a schema, by its name without the schema."""
+    rows = sql(f"show table extended in {schema} like '*'").collect()
+    return {row["tableName"]: match[1] for row in rows if (match := _QUERY.search(row["information"]))}
+
+
+def _renamed(query: str, schema: str) -> str:
+    """A query that reads the views without rows in one schema, and not in the other."""
+    return re.sub(rf"\b{tables.VIEW_LAYER}(_next)?\.", f"{schema}.", query)

@@ -64,6 +64,7 @@ def rollback(what: str, to: int | None = None, by: str | None = None) -> dict[st
             reason=reason,
             by=by or releases.user(),
             marks={table: {"rollback_to": target.release_id} for table, target in targets.items()},
+            queries=views_then(log, int(what), to) if what.isdigit() and releases.of_warehouse(names) else None,
         )
         for table, intervals in sorted(undone.items()):
             shown = ", ".join(intervals) or "none"
@@ -92,6 +93,29 @@ def plan(log: list[dict[str, Any]], what: str, to: int | None = None) -> dict[st
     if what.isdigit():
         return _plan_release(log, int(what), to, known)
     return {what: _plan_table(log, what, to)}
+
+
+def views_then(log: list[dict[str, Any]], release_id: int, to: int | None) -> dict[str, str]:
+    """The queries that views without rows go back to, together with the tables of a release.
+
+    Args:
+        log: The rows of ``ops.releases``, oldest first.
+        release_id: The release whose tables go back.
+        to: A release to go back to; without it only what the release has changed goes back.
+
+    Raises:
+        RollbackError: A view has got yet another query since.
+    """
+    changed_by = {name: row["release_id"] for row in log for name, _ in row["views"] or ()}
+    of_release = {name for row in log if row["release_id"] == release_id for name, _ in row["views"] or ()}
+    if to is None and (later := {name: changed_by[name] for name in of_release if changed_by[name] != release_id}):
+        name, by = min(later.items())
+        raise RollbackError(
+            f"{name} has got another query since, by release {by}. Roll back {by} first, or say with --to which state "
+            f"release {release_id} shall go back to."
+        )
+    then = releases.views(release_id - 1 if to is None else to)
+    return {name: query for name, query in then.items() if to is not None or name in of_release}
 
 
 def _plan_release(log: list[dict[str, Any]], release_id: int, to: int | None, known: set[int]) -> dict[str, Target]:

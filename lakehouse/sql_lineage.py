@@ -20,7 +20,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 
 from lakehouse.errors import LakeError
-from lakehouse.tables import GATED_LAYERS
+from lakehouse.tables import GATED_LAYERS, VIEW_LAYER
 
 Kind = Literal["direct", "indirect"]
 
@@ -176,7 +176,7 @@ def _parse(query: str, target: str) -> exp.Query | exp.Merge:
     for table in tree.find_all(exp.Table):
         # What readers call gold.x is stored, and written, as gold_next.x.
         layer = table.db.lower().removesuffix("_next")
-        if table.db and layer in GATED_LAYERS:
+        if table.db and layer in (*GATED_LAYERS, VIEW_LAYER):
             table.set("db", exp.to_identifier(layer))
     return tree
 

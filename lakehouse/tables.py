@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 GATED_LAYERS = ("bronze", "gold", "ml")
 """Layers whose stored tables live in ``<layer>_next`` and are read through released views."""
 
+VIEW_LAYER = "silver"
+"""Layer of views that hold no rows. dbt makes them in ``silver_next``; they are released with the tables of gold."""
+
 
 class InvalidTableNameError(LakeError, ValueError):
     """A table name is not of the form ``layer.table``."""

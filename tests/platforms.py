@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,33 @@ def free_ports(names: tuple[str, ...] = PORTS) -> dict[str, str]:
             each.close()
 
 
+@contextmanager
+def web_server() -> Iterator[tuple[int, list[tuple[str, Any]]]]:
+    """A web server that takes whatever JSON it is sent: its port, and the paths and bodies so far."""
+    received: list[tuple[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((self.path, json.loads(body)))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port, received
+    server.shutdown()
+
+
+def http_connection(port: int) -> str:
+    """An Airflow connection to a web server on this machine, as a variable of the environment has it."""
+    return json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": port, "schema": "http"})
+
+
 @dataclass(frozen=True)
 class Platform:
     """A running platform of its own.
@@ -35,11 +66,13 @@ class Platform:
         home: Its state folder.
         environment: What makes ``./lake`` speak to it.
         demo: What ``./lake demo`` printed.
+        told: What its alerts have sent to a web server: paths and bodies.
     """
 
     home: Path
     environment: dict[str, str]
-    demo: str
+    demo: str = ""
+    told: list[tuple[str, Any]] = field(default_factory=list)
 
     def lake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the ``lake`` command."""
@@ -52,6 +85,12 @@ class Platform:
             check=check,
             timeout=900,
         )
+
+    def pid(self, part: str) -> int:
+        """Number of the process of a part."""
+        status = self.lake("status", check=False).stdout
+        [line] = [line for line in status.splitlines() if f" {part} " in line]
+        return next(int(cell) for cell in line.split() if cell.isdigit())
 
     def port(self, name: str) -> int:
         return int(self.environment[f"LAKE_PORTS__{name.upper()}"])

@@ -35,6 +35,7 @@ SCHEMAS = (
     "bronze",
     "bronze_next",
     "silver",
+    "silver_next",
     "gold",
     "gold_next",
     "ml",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from lakehouse import contracts, locks, provenance, registry, training, warehous
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
 from tests import reference
+from tests.projects import project_of_its_own
 
 PREFIX = "dbt_test_"
 FIRST, LAST = dt.date(2013, 1, 1), dt.date(2013, 1, 7)
@@ -58,16 +58,6 @@ def assert_same(left: pd.DataFrame, right: pd.DataFrame) -> None:
     for column in left.columns:
         for row, (a, b) in enumerate(zip(left[column], right[column], strict=True)):
             assert (pd.isna(a) and pd.isna(b)) or a == b, f"row {row}: {column} is {a!r}, expected {b!r}"
-
-
-def project_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the dbt project, which builds use until the test ends, and where it is."""
-    project = folder / "project"
-    shutil.copytree(warehouse.PROJECT, project)
-    monkeypatch.setattr(warehouse, "PROJECT", project)
-    monkeypatch.setattr(warehouse, "SOURCES", project / "models" / "sources.yml")
-    monkeypatch.setattr(warehouse, "manifest_path", lambda: folder / "target" / "manifest.json")
-    return project
 
 
 class Bronze:
@@ -140,7 +130,7 @@ def bronze(sql: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bronz
     os.environ["DBT_SCHEMA_PREFIX"] = PREFIX
     yield bronze
     del os.environ["DBT_SCHEMA_PREFIX"]
-    for schema in ("silver", "gold_next", "bronze", "bronze_next"):
+    for schema in ("silver_next", "gold_next", "bronze", "bronze_next"):
         sql.execute(f"drop schema {PREFIX}{schema} cascade")
 
 

@@ -62,8 +62,8 @@ def test_stored_models_say_how_they_are_kept(models: list[dict[str, Any]]) -> No
 
 def test_models_read_released_bronze_only(manifest: dict[str, Any], models: list[dict[str, Any]]) -> None:
     assert {source["schema"] for source in manifest["sources"].values()} == {"bronze"}
-    assert {model["schema"] for model in models} == {"silver", "gold_next"}
-    staging = {model["unique_id"] for model in models if model["schema"] == "silver"}
+    assert {model["schema"] for model in models} == {"silver_next", "gold_next"}
+    staging = {model["unique_id"] for model in models if model["schema"] == "silver_next"}
     for model in models:
         parents = set(model["depends_on"]["nodes"])
         if model["unique_id"] in staging:

@@ -165,6 +165,18 @@ def test_a_day_that_is_run_again_by_rest_leaves_the_same_rows(platform: Platform
     assert content(platform) == before
 
 
+def test_a_day_that_is_built_again_by_hand_leaves_the_same_rows(platform: Platform) -> None:
+    before = content(platform)
+    gold = [
+        name for (name,) in platform.sql("select distinct table_name from ops.releases") if name.startswith("gold.")
+    ]
+    day = "2013-03-02"
+    platform.lake("build", "--interval", day)
+    for step in ("gate", "release"):
+        platform.lake(step, *gold, "--interval", day)
+    assert content(platform) == before
+
+
 def test_what_is_asked_for_again_by_rest_is_done_once(platform: Platform, airflow: AirflowClient) -> None:
     hashed = "select sha2(concat_ws('|', sort_array(collect_list(to_json(struct(*))))), 256) from "
     # The delivery is known by the run that has landed it, which is another one each time.
@@ -188,6 +200,14 @@ def test_what_is_asked_for_again_by_rest_is_done_once(platform: Platform, airflo
     cleared = {"dry_run": False, "dag_run_id": "asked-twice", "only_failed": False, "reset_dag_runs": True}
     airflow.request("POST", f"/dags/{dag_id}/clearTaskInstances", json=cleared)
     airflow.wait(dag_id, "asked-twice", timeout=300)
+    assert weather() == before
+
+    the_day = dt.date.fromisoformat(day)
+    backfill = airflow.backfill(dag_id, the_day, the_day, reprocess="completed")
+    deadline = time.monotonic() + 300
+    while not next(each for each in airflow.backfills(dag_id) if each["id"] == backfill)["completed_at"]:
+        assert time.monotonic() < deadline
+        time.sleep(1)
     assert weather() == before
 
     airflow.wait("replay_weather", airflow.trigger("replay_weather", day), timeout=300)
@@ -278,16 +298,11 @@ def test_an_unknown_conf_key_is_refused_by_the_first_task(airflow: AirflowClient
         airflow.wait("ingest_weather", run_id, timeout=300)
 
 
-def pid_of(platform: Platform, part: str) -> int:
-    [line] = [line for line in platform.lake("status", check=False).stdout.splitlines() if f" {part} " in line]
-    return next(int(cell) for cell in line.split() if cell.isdigit())
-
-
 def works_again(platform: Platform, part: str, killed: int, seconds: int = 120) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         # Everything works, and the part is another process than the one that was killed.
-        if platform.lake("status", check=False).returncode == 0 and pid_of(platform, part) != killed:
+        if platform.lake("status", check=False).returncode == 0 and platform.pid(part) != killed:
             return True
         time.sleep(1)
     return False
@@ -306,7 +321,7 @@ def test_a_part_that_is_killed_comes_back_and_the_work_in_progress_ends_well(
     while not any(t["task_id"] == "land" and t["state"] == "running" for t in airflow.tasks("ingest_weather", run_id)):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    pid = pid_of(platform, part)
+    pid = platform.pid(part)
     os.kill(pid, signal.SIGKILL)
     airflow.wait("ingest_weather", run_id, timeout=600)
     assert works_again(platform, part, pid)
@@ -367,6 +382,18 @@ def test_nothing_listens_beyond_loopback(platform: Platform) -> None:
     ]
     assert ours
     assert beyond == []
+
+
+def test_a_running_airflow_tells_of_a_cause_once_and_looks_for_more_by_itself(
+    platform: Platform, airflow: AirflowClient
+) -> None:
+    told = [body["text"] for path, body in platform.told if path == "/alerts"]
+    [caught] = [text for text in told if "bronze.weather 2013-03-02" in text]  # the broken file of the demo
+    assert caught.startswith("critical: bronze.weather 2013-03-02: delivery") and "[below_mostly]" in caught
+    [refused] = [text for text in told if "bronze.flight_actuals 2013-02-20" in text]
+    assert "column 'carrier' is missing" in refused
+    runs = airflow.runs("escalate_alerts", state="success")
+    assert [run for run in runs if run["run_type"] == "scheduled"]
 
 
 def test_a_dag_can_be_triggered_when_airflow_has_it(airflow: AirflowClient) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import html
 import json
-import threading
 from collections.abc import Iterator
 from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +19,7 @@ from lakehouse.airflow.alerts import after_gate, after_land, after_wait, deliver
 from lakehouse.batches import RejectedBatchError
 from lakehouse.interval import Interval
 from lakehouse.settings import AlertRoute, settings
-from tests.platforms import free_ports
+from tests.platforms import free_ports, http_connection, web_server
 from tests.spark.orders import RULES, Orders
 from tests.spark.sources import expect
 from tests.spark.sources import new_source as new_source
@@ -57,28 +55,11 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mail]:
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, Any]]]:
     """What a web server has received, and the Airflow connections to it."""
-    received: list[tuple[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            received.append((self.path, json.loads(body)))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"ok")
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    http = {"conn_type": "http", "host": "127.0.0.1", "port": server.server_port, "schema": "http"}
-    monkeypatch.setenv("AIRFLOW_CONN_HTTP_DEFAULT", json.dumps(http))
-    slack = {"conn_type": "slackwebhook", "password": f"{url}/services/T/B/X"}
-    monkeypatch.setenv("AIRFLOW_CONN_SLACK_DEFAULT", json.dumps(slack))
-    yield received
-    server.shutdown()
+    with web_server() as (port, received):
+        monkeypatch.setenv("AIRFLOW_CONN_HTTP_DEFAULT", http_connection(port))
+        slack = {"conn_type": "slackwebhook", "password": f"http://127.0.0.1:{port}/services/T/B/X"}
+        monkeypatch.setenv("AIRFLOW_CONN_SLACK_DEFAULT", json.dumps(slack))
+        yield received
 
 
 ROUTES = {

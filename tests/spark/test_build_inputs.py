@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from lakehouse import ops, release, tables, warehouse
-from lakehouse.audit import gate
+from lakehouse.as_of import as_of
+from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
+from lakehouse.override import override
 from lakehouse.provenance import Ledger
+from lakehouse.rollback import rollback
 from lakehouse.steps import Run, job
+from tests.projects import project_of_its_own
 
 land = job("land")
 SOURCE, GOLD = "bronze.planes", "gold.dim_planes"
@@ -82,6 +89,39 @@ def test_a_release_in_the_middle_of_a_build_is_left_to_the_next_one(monkeypatch:
     assert dict(whole["versions_in"])[tables.next_table(SOURCE)] == before
     assert build(DAYS[2]) == now
     assert str(DAYS[2]) in days_of_snapshots()
+
+
+def test_a_view_gets_its_new_query_when_what_was_built_from_it_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def revised(schema: str) -> bool:
+        return "revision" in sql(f"select * from {schema}.stg_planes").columns
+
+    build(DAYS[2])
+    gate([GOLD], DAYS[2])
+    first = release.release([GOLD], DAYS[2])
+    assert not revised("silver") and "silver.stg_planes" in release.views(first)
+    staging = project_of_its_own(tmp_path, monkeypatch) / "models" / "staging" / "stg_planes.sql"
+    staging.write_text(staging.read_text().replace("seats,", "-1 as seats, 1 as revision,"))
+    build(DAYS[2])
+    with pytest.raises(GateFailedError, match="expect_column_values_to_be_between") as failure:
+        gate([GOLD], DAYS[2])
+    assert revised("silver_next") and not revised("silver")
+
+    gate_run = re.search(r"run_id = '(.+?)'", str(failure.value))
+    assert gate_run
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(release, "_show_views", Mock(side_effect=KeyboardInterrupt))  # killed after it was recorded
+        override(gate_run[1], "a query that tells nothing")
+    assert not revised("silver")
+    second = override(gate_run[1], "a query that tells nothing")
+    assert revised("silver")
+    for number, columns in ((first, False), (second, True)):
+        assert ("revision" in sql(as_of("select * from silver.stg_planes", number)).columns) == columns
+    assert release.sets("silver.stg_planes")[0]["release"] == second
+
+    rollback(str(second))
+    assert not revised("silver") and not revised("silver_next")
 
 
 def recorded(run_id: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 
 from lakehouse import tables
 from lakehouse.audit import gate
+from lakehouse.engine import process
 from lakehouse.gate import check
 from lakehouse.interval import Interval
 from lakehouse.release import release
@@ -78,6 +79,20 @@ def test_the_steps_of_a_day(source: Any) -> None:
     assert 0 < land.bytes_written <= 2 * len(csv("2020-01-02")), land
     assert judge.jobs <= GATE, judge
     assert publish.jobs <= RELEASE, publish
+
+
+def test_landing_reads_a_file_once(source: Any) -> None:
+    engine = process()
+    assert engine is not None
+    start = 2 * ROWS
+    long = "0" * 2000
+    lines = [f"{i},p{i}{long},{i / 10},{i},2020-01-02" for i in range(start, start + 5 * ROWS)]
+    size = source.put("2020-01-02", "\n".join(["id,person,amount,pieces,day", *lines]) + "\n").stat().st_size
+    before = engine.io_counters().read_chars
+    source.land("2020-01-02")
+    read = engine.io_counters().read_chars - before
+    print(f"a file of {size} bytes: {read} were read")
+    assert size < read < 1.5 * size
 
 
 @pytest.mark.parametrize("many", [False, True])

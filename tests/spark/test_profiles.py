@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from lakehouse import contracts, ops, profiles, suites, tables
+from lakehouse.cli import command_line
 from lakehouse.engine import sql
 from lakehouse.gate import check
 from lakehouse.suggest import SuiteExistsError, suggest
@@ -98,7 +100,9 @@ def test_a_suggested_suite_is_valid_and_passes_on_its_version(orders: Orders) ->
     orders.publish("2013-01-01", 200, amount="if(id % 4 = 0, null, id)")
     with pytest.raises(SuiteExistsError, match="--force"):
         suggest(orders.table)
-    path = suggest(orders.table, force=True)
+    suggested = CliRunner().invoke(command_line(), ["suggest", orders.table, "--force"])
+    assert suggested.exit_code == 0, suggested.output
+    path = suites.suite_path(orders.table)
     lint = suites.lint(path, list(profile(orders))[1:])
     assert lint.problems == []
     result = check(orders.stored, 1, suite_name=orders.table)

@@ -14,8 +14,9 @@ import pytest
 
 import lakehouse
 from lakehouse import locks, ops, release, suites, tables
+from lakehouse.as_of import as_of
 from lakehouse.audit import GateFailedError, gate
-from lakehouse.engine import spark
+from lakehouse.engine import spark, sql
 from lakehouse.interval import Interval
 from lakehouse.locks import StaleWriterError, TableLockedError, writer
 from lakehouse.settings import settings
@@ -128,6 +129,10 @@ def test_a_set_whose_release_was_killed_between_two_views_is_completed_by_its_re
         patched.setattr(release, "_point", killed)
         release.release(names, interval)
     assert sorted(map(len, shown(pair))) == [1, 2]
+    # What was recorded is the truth meanwhile, also for a query on several tables.
+    numbers = sorted({row["release_id"] for row in release.history() if row["table_name"] in names})
+    joined = "select * from {} join {} using (day, id)".format(*names)
+    assert [sql(as_of(joined, number)).count() for number in numbers] == [10, 20]
     releases = len(release.history())
     one = release.release(names, interval)
     assert shown(pair) == [["2013-01-01", "2013-01-02"]] * 2

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import traceback
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.compute as pc
 import pytest
 
-from lakehouse import ops, tables
+from lakehouse import ops, release, tables
 from lakehouse.audit import GateFailedError
 from lakehouse.batches import RejectedBatchError
 from lakehouse.readers import SourceError, UnfitRuleError
@@ -259,16 +260,38 @@ def test_a_replay_that_was_killed_half_way_is_completed(new_source: Any, monkeyp
     assert [row["_source_row"] for row in source.bad()] == [3]
 
 
-def test_json_rows_are_replayed_as_they_were_read(new_source: Any) -> None:
+def test_json_rows_are_replayed_as_they_were_read(new_source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     source = new_source("replay_json", "jsonl")
     good = '{"id": 1, "person": "Ann", "amount": 5, "pieces": 1, "day": "2020-01-05"}\n'
     source.put(
         DAY, good + good.replace("1, ", "4, ") + good.replace("1, ", "2, ").replace("5,", "500.25,") + '{"id": 3\n'
     )
     assert source.land(DAY)["rows_quarantined"] == 2
+    source.publish(DAY)
     source.rules(UNIQUE, WIDE)
-    assert source.replay(DAY)["rows_replayed"] == 1
-    assert source.rows("id, amount, _source_row")[2] == {"id": 2, "amount": 500.25, "_source_row": 3}
+    assert replay_as_the_dag_does(source, monkeypatch)["rows_replayed"] == 1
+    visible = source.rows("id, amount, _source_row", f"bronze.{source.name}")
+    assert visible[2] == {"id": 2, "amount": 500.25, "_source_row": 3}
+
+
+def replay_as_the_dag_does(source: Source, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the tasks of ``replay_<source>`` one after the other, and give what the first returns."""
+    from lakehouse.airflow import tasks
+
+    params = {"dry_run": False}
+    context = {
+        "partition_key": DAY,
+        "params": params,
+        "dag": SimpleNamespace(dag_id=f"replay_{source.name}", params=params),
+        "dag_run": SimpleNamespace(conf={}),
+        "task": SimpleNamespace(outlets=[]),
+    }
+    monkeypatch.setattr(tasks, "get_current_context", lambda: context)
+    outcome: dict[str, Any] = tasks.replay.function(source.name)
+    table = f"bronze.{source.name}"
+    assert tasks.gate.function([table])
+    assert tasks.release.function([table]) == release.released()[table].release_id
+    return outcome
 
 
 def test_nothing_in_quarantine_is_nothing_to_do(new_source: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import great_expectations as gx
@@ -14,7 +16,7 @@ from great_expectations.expectations.expectation_configuration import Expectatio
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from lakehouse import rules
+from lakehouse import batches, rules
 from lakehouse.engine import spark
 from lakehouse.suites import Expectation, Suite
 
@@ -192,7 +194,16 @@ def gx_counts(df: DataFrame) -> list[int]:
     return [values[metric.id] or 0 for metric in wanted]
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+def examples(number: int) -> settings:
+    """So many data sets, the same ones each time; LAKEHOUSE_TEST_EXAMPLES as many times, of a seed that is drawn."""
+    more = int(os.environ.get("LAKEHOUSE_TEST_EXAMPLES", "0"))
+    checks = list(HealthCheck)
+    return settings(
+        max_examples=number * (more or 1), deadline=None, suppress_health_check=checks, derandomize=not more
+    )
+
+
+@examples(3)
 @given(st.lists(ROWS, min_size=40, max_size=100))
 @example([])
 @example(ALL_KINDS)
@@ -204,7 +215,7 @@ def test_landing_the_gate_and_gx_count_the_same_rows(rows: list[tuple[Any, ...]]
     assert dict(zip(labels, (count for count, _, _ in gate_counts(df)), strict=True)) == theirs
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@examples(5)
 @given(st.lists(st.none() | TEXTS, min_size=100, max_size=300))
 def test_what_can_be_read_as_a_time_or_as_json_is_that_of_gx_on_pandas_too(texts: list[str | None]) -> None:
     column = pd.DataFrame({"text": pd.Series(texts, dtype=object)})
@@ -221,10 +232,46 @@ def test_what_can_be_read_as_a_time_or_as_json_is_that_of_gx_on_pandas_too(texts
         assert df.where(rules.breaks(each)).count() == theirs, each.label
 
 
+WRITTEN = st.one_of(
+    st.none(),
+    st.integers(-(2**33), 2**33).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.dates(dt.date(1700, 1, 1), dt.date(2200, 12, 31)).map(str),
+    st.sampled_from(
+        ["", "soon", "12,5", "1 000", "--1", "1.5.2", "2013-02-30", "2013-13-01", "13/01/2013", "1e", "+7"]
+    ),
+)
+
+
+@examples(4)
+@given(st.lists(WRITTEN, min_size=100, max_size=300))
+@example([str(2**31 - 1), str(2**31), str(-(2**31)), str(-(2**31) - 1), "1e400", "-0.0", "5.0", None])
+def test_what_can_be_read_as_a_type_is_what_pandas_reads(texts: list[str | None]) -> None:
+    kinds = {"whole": "INT", "real": "DOUBLE", "day": "DATE"}
+    declared = [SimpleNamespace(name=n, spark_type=t, format=None, required=False) for n, t in kinds.items()]
+    raw = spark().createDataFrame(
+        [(text, text, text, place, None) for place, text in enumerate(texts)],
+        "whole string, real string, day string, _place int, _malformed struct<code:string,text:string>",
+    )
+    parsed = batches.parse(raw, SimpleNamespace(columns=declared), {})  # type: ignore[arg-type]
+    found = [row.asDict(recursive=True) for row in parsed.orderBy("_place").collect()]
+
+    column = pd.Series(texts, dtype=object)
+    real = pd.to_numeric(column, errors="coerce").astype("float64").replace([np.inf, -np.inf], np.nan)
+    whole = real.where(column.str.fullmatch(r"[+-]?\d+").eq(True) & real.between(-(2**31), 2**31 - 1))
+    day = pd.to_datetime(column, format="%Y-%m-%d", errors="coerce")
+    for place, text in enumerate(texts):
+        theirs = {"whole": whole[place], "real": real[place], "day": day[place]}
+        unread = [name for name, value in theirs.items() if pd.isna(value) and text is not None]
+        assert [fault["column"] for fault in found[place]["_faults"]] == unread, text
+        read = {name: found[place][name] for name in kinds if name not in unread and text is not None}
+        assert read == {name: theirs[name].date() if name == "day" else theirs[name] for name in read}, text
+
+
 DATES = st.sampled_from([dt.date(1000, 1, 1), dt.date(9000, 12, 31), *(dt.date(2013, 1, day) for day in range(1, 29))])
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@examples(6)
 @given(st.lists(st.lists(st.none() | DATES, max_size=10), min_size=10, max_size=30), st.sampled_from([0, 0.5, 1, 7]))
 @example([[dt.date(2013, 1, 1), None, dt.date(2013, 1, 9), dt.date(2013, 1, 2), dt.date(2013, 1, 1)], [], [None]], 7)
 def test_dates_increase_within_a_tolerance_as_gx_on_pandas_has_it(

@@ -21,11 +21,13 @@ from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.release import NotReleasedError, release, released
+from lakehouse.rollback import rollback
 from lakehouse.settings import settings
 from lakehouse.steps import job
 from spark_jobs.train import read_frame
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.spark.made_up import forget, put
+from tests.spark.test_exactly_once import content, killed
 
 train, score = job("train"), job("score")
 TABLE = "ml.predictions_flight_delay"
@@ -34,16 +36,21 @@ FEATURES, OUTCOMES = "gold.made_up_features", "gold.made_up_outcomes"
 DAY, NEXT_DAY = Interval.parse("2013-03-01"), Interval.parse("2013-03-02")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def model(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelSpec]:
-    """flight_delay, reading made-up tables of the warehouse, registered in an MLflow of its own."""
-    folder = tmp_path_factory.mktemp("model")
-    spec = SPEC.model_copy(
+def made_up() -> ModelSpec:
+    """flight_delay, as it reads made-up tables of the warehouse."""
+    return SPEC.model_copy(
         update={
             "features": SPEC.features.model_copy(update={"table": FEATURES}),
             "label": SPEC.label.model_copy(update={"table": OUTCOMES}),
         }
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelSpec]:
+    """flight_delay, reading made-up tables of the warehouse, registered in an MLflow of its own."""
+    folder = tmp_path_factory.mktemp("model")
+    spec = made_up()
     features, outcomes = flights(Interval(WINDOW.start, dt.date(2013, 3, 3)))
     put(FEATURES, features, folder)
     put(OUTCOMES, outcomes, folder)
@@ -107,6 +114,33 @@ def test_a_second_run_leaves_the_same_rows() -> None:
     score("flight_delay", DAY)
     own = ["run_id", "scored_at"]
     pd.testing.assert_frame_equal(rows().drop(columns=own), first.drop(columns=own), check_exact=True)
+
+
+def test_a_scoring_that_is_killed_at_each_of_its_phases_leaves_the_rows_of_a_clean_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings().mlflow_tracking_uri or "")
+    score("flight_delay", DAY)
+    gate([TABLE], DAY)
+    base = release([TABLE], DAY)
+    before = content(TABLE)
+    score("flight_delay", NEXT_DAY)
+    gate([TABLE], NEXT_DAY)
+    release([TABLE], NEXT_DAY)
+    wanted = content(TABLE)
+    rollback(TABLE, base)
+    assert content(TABLE) == before != wanted
+
+    for phase in ("before the write", "after data files", "after the commit"):
+        killed(phase, NEXT_DAY, "score", table=TABLE, model=__name__)
+        assert content(TABLE) == before
+    score("flight_delay", NEXT_DAY)
+    killed("after the verdict", NEXT_DAY, "gate", table=TABLE)
+    gate([TABLE], NEXT_DAY)
+    assert content(TABLE) == before
+    killed("after the record", NEXT_DAY, "release", table=TABLE)
+    release([TABLE], NEXT_DAY)
+    assert content(TABLE) == content(STORED) == wanted
 
 
 def test_only_its_own_interval_is_replaced() -> None:

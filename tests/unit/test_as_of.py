@@ -60,6 +60,7 @@ def test_tables_are_pinned_and_the_rest_is_left_as_it_is(query: str, expected: s
     [
         ("select * from gold.on_time_league", r"gold\.on_time_league was not released by then"),
         ("select * from gold_next.fct_flights", "was not released by then"),
+        ("select * from silver_next.stg_planes", "was not released by then"),
         ("select * from gold.fct_flights version as of 3", "given a version by the query"),
         ("select * from silver.gone", r"silver\.gone is no view"),
         ("select * from other.gold.fct_flights", "another catalog"),

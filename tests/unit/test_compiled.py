@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -159,6 +160,28 @@ def test_batches_are_scored_by_the_form_and_without_the_pipeline(
     expected = predict(fitted, inputs(frame, spec), spec.task)
     assert whole["score"].to_numpy().tobytes() == expected.tobytes()
     assert np.concatenate([part["score"].to_numpy() for part in parts]).tobytes() == expected[:70].tobytes()
+
+
+@pytest.mark.parametrize("form", [True, False])
+def test_a_version_is_loaded_once_for_all_batches_of_a_worker(
+    made: Any, form: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, fitted, frame, payload = made[MODELS[0]]
+    served = ServedModel(
+        "m", 7, *map(tuple, columns(spec)), None, io.dumps(fitted), spec.task, payload if form else b""
+    )
+    module, loader = (compiled, "_prepared") if form else (io, "loads")
+    load = Mock(wraps=getattr(module, loader))
+    monkeypatch.setattr(module, loader, load)
+    for holder in (compiled, scoring):
+        monkeypatch.setattr(holder, "_loaded", {})
+    batch = pa.RecordBatch.from_pandas(frame[list(dict.fromkeys([*spec.features.kept, *spec.features.inputs]))])
+    list(scoring.score_batches(iter([batch]), served, ["flight_id"]))
+    once = load.call_count
+    assert once > 0
+    for _ in range(2):
+        list(scoring.score_batches((batch.slice(at, 7) for at in range(0, 70, 7)), served, ["flight_id"]))
+    assert load.call_count == once
 
 
 def test_integers_and_booleans_are_numbers() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from lakehouse import release
 from lakehouse.release import NotReleasedError, _withdrawn_by
-from lakehouse.rollback import RollbackError, Target, plan
+from lakehouse.rollback import RollbackError, Target, plan, views_then
 
 
 def row(release_id: int, table: str, version: int, rollback_to: int | None = None) -> dict[str, Any]:
@@ -112,3 +113,18 @@ def restored(version: int, step: str = "rollback") -> dict[str, Any]:
 )
 def test_whether_the_newest_write_of_an_interval_is_still_in_a_table(log: list[dict[str, Any]], by: str | None) -> None:
     assert _withdrawn_by(log, "A") == by
+
+
+def test_views_go_back_with_their_release_unless_another_has_changed_them_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes = {1: {"silver.a": "1", "silver.b": "1"}, 2: {"silver.a": "2"}, 3: {"silver.b": "3"}, 4: {}}
+    log = [row(number, "gold.a", number) | {"views": list(views.items())} for number, views in changes.items()]
+    monkeypatch.setattr(release, "history", lambda: log)
+    assert release.views() == {"silver.a": "2", "silver.b": "3"}
+    assert views_then(log, 2, None) == {"silver.a": "1"}
+    assert views_then(log, 4, None) == {}
+    assert views_then(log, 4, 2) == {"silver.a": "2", "silver.b": "1"}
+    log.append(row(5, "gold.b", 5) | {"views": [("silver.a", "5")]})
+    with pytest.raises(RollbackError, match=r"silver\.a has got another query since, by release 5"):
+        views_then(log, 2, None)

@@ -1,0 +1,20 @@
+"""Copies of the dbt project, for tests that change it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lakehouse import warehouse
+
+
+def project_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the dbt project, which builds use until the test ends, and where it is."""
+    project = folder / "project"
+    shutil.copytree(warehouse.PROJECT, project)
+    monkeypatch.setattr(warehouse, "PROJECT", project)
+    monkeypatch.setattr(warehouse, "SOURCES", project / "models" / "sources.yml")
+    monkeypatch.setattr(warehouse, "manifest_path", lambda: folder / "target" / "manifest.json")
+    return project
