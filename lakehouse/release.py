@@ -241,6 +241,7 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
                     f"Run `lake gate {table} --interval DAYS` first; what it finds is in ops.gate_results."
                 )
         changed = {t: v for t, v in heads.items() if t not in state or state[t].version != v}
+        run.versions_in = {table: state[table].version for table in heads if table in state}
         run.versions_out = heads
         release_id = (
             _record(changed, state, interval, reason, run) if changed else max(state[t].release_id for t in heads)
@@ -320,6 +321,7 @@ def publish(versions: dict[str, int], run: Run, *, reason: str, by: str, marks: 
     for table, version in sorted(versions.items()):
         quarantine.follow(table, version, run)
         _point(table, version)
+    run.versions_in = {tables.next_table(table): state[table].version for table in versions if table in state}
     run.versions_out = {tables.next_table(table): version for table, version in versions.items()}
     run.details |= {"release_id": release_id, "reason": reason, "by": by}
     return release_id
