@@ -49,14 +49,16 @@ class BuildFailedError(LakeError):
         results: What dbt says of all models and tests.
 
     Attributes:
-        seconds: The models that were built all the same, with their seconds.
+        seconds: The models that were run, with their seconds.
         failed: The tables and views that could not be built, by the name that readers use, each with the reason.
     """
 
     def __init__(self, message: str, results: Iterable[Any] = ()) -> None:
         super().__init__(message)
         models = [result for result in results if result.node.resource_type.value == "model"]
-        self.seconds = {each.node.name: round(each.execution_time, 3) for each in models if each.status == "success"}
+        self.seconds = {
+            each.node.name: round(each.execution_time, 3) for each in models if each.status in ("success", *FAILED)
+        }
         self.failed = {
             _table(each.node.unique_id): _reason(each.message or str(each.status))
             for each in models
@@ -570,7 +572,7 @@ def _describe(
             {
                 **facts,
                 "dataset": table,
-                "seconds": None,
+                "seconds": seconds.get(table.partition(".")[2]),
                 "status": "failed",
                 "error": _said(reason),
                 "versions_in": _read_by(table, run.versions_in),

@@ -407,6 +407,7 @@ def test_a_model_that_fails_is_named_with_the_reason_alone_and_recorded_like_tho
         "gold.dim_planes": "success",
         "gold.fct_flights": "failed",
     }
+    assert all(row["seconds"] > 0 for row in rows)
     [planes] = [row for row in parts if row["dataset"] == "gold.dim_planes"]
     assert (planes["error"], planes["versions_out"]) == (
         None, [("gold_next.dim_planes", DeltaTable(folder("gold_next.dim_planes")).version())],
