@@ -116,13 +116,15 @@ def test_each_of_many_damages_is_found_and_named(lake: Path, monkeypatch: pytest
     assert maintain.checkpoint(TABLE, "maintenance")
     assert set(needed(13)) - before_it == {f"_delta_log/{13:020}.checkpoint.parquet"}
     hit = set()
+    rows = ops.read(fingerprints.LOG).to_pylist()
+    files = {version: needed(version) for version in (2, 6, 10, 13)}
     for _ in range(DAMAGES):
-        version = chance.choice([2, 6, 10, 13])
-        path = any_of(needed(version), chance)
+        version = chance.choice([*files])
+        path = any_of(files[version], chance)
         file = lake / STORED / path
         before = file.read_bytes()
         what = damage(file, chance)
-        found = faults(version)
+        found = list(fingerprints.check(TABLE, version, rows))
         assert [(fault.table, fault.version, fault.file) for fault in found] == [(TABLE, version, path)]
         assert what in found[0].what
         file.write_bytes(before)
