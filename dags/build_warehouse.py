@@ -92,7 +92,7 @@ together.
             "post_execute": tasks.free_warehouse,
             "env": env,
             "full_refresh": "{{ params.full_refresh }}",
-            "dbt_runner_callbacks": [warehouse.fence],
+            "dbt_runner_callbacks": [warehouse.fence, warehouse.record_failure],
             # The models' tasks are told by events; nobody reads what dbt would write beside.
             "dbt_cmd_global_flags": ["--no-write-json", "--log-level-file", "none"],
         },

@@ -14,7 +14,7 @@ from lakehouse import attribution, contracts, ops, registry, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
-from lakehouse.provenance import Days, Ledger, Write, ranges
+from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
 from lakehouse.readers import files
 from lakehouse.release import released
 from lakehouse.scoring import SCORE, ServedModel, score
@@ -49,6 +49,7 @@ def find(
 
     Raises:
         PredictionNotFoundError: There is none.
+        lakehouse.tables.VersionGoneError: What readers saw then is no longer kept.
     """
     state = released(release_id)
     looked = []
@@ -56,6 +57,7 @@ def find(
         if (seen := state.get(spec.predictions_table)) is None:
             continue
         looked.append(seen.table)
+        tables.check_kept(tables.next_table(seen.table), seen.version)
         where: list[tuple[str, str, Any]] = [("prediction_id", "=", wanted)]
         if day:
             where.append((spec.features.interval_column, "=", day))
@@ -85,19 +87,23 @@ class Explainer:
             row: Outcome of :func:`find`, or any released row with its ``table`` and ``version``.
 
         Returns:
-            ``prediction``, ``reasons``, ``scored``, ``inputs``, ``model``: see docs/explanation/lineage.md.
+            ``prediction``, ``reasons``, ``scored``, ``inputs``, ``model``: see docs/explanation/lineage.md. Of
+            ``reasons``, ``gone`` says what of them cannot be told any more, since it is no longer kept.
 
         Raises:
             ExplanationError: The features or the model give another score than that of the row.
-            lakehouse.tables.VersionGoneError: The features of the row are no longer kept.
         """
         spec = registry.load(row["model_name"])
-        day = row[spec.features.interval_column]
-        days = frozenset([day])
+        if missing := [name for name in (spec.features.interval_column, *spec.features.entity_key) if name not in row]:
+            raise ExplanationError(
+                f"{row['table']} has no column {', '.join(missing)}, which models/{spec.name}/model.yaml names now and "
+                "did not then. Check out the commit that the prediction was made by (code_version of its run)."
+            )
+        days = frozenset([row[spec.features.interval_column]])
         [(write, _)] = self._ledger.owners(row["table"], row["version"], days)
         return {
             "prediction": {name: value for name, value in row.items() if name not in ("table", "version")},
-            "reasons": self._reasons(spec, row),
+            "reasons": self._reasons(spec, row, write),
             "scored": {
                 **self._made(write, days),
                 "release": self._release(write.table, write.version),
@@ -106,27 +112,42 @@ class Explainer:
             "model": self._model(row["model_name"], int(row["model_version"])),
         }
 
-    def _reasons(self, spec: ModelSpec, row: dict[str, Any]) -> dict[str, Any]:
+    def _reasons(self, spec: ModelSpec, row: dict[str, Any], write: Write) -> dict[str, Any]:
         day = row[spec.features.interval_column]
         served = self._served(row)
-        features, given = self._features(spec, served, int(row["release_id"]), day)
+        told = {"unit": None, "method": None, "base": None, "threshold": served.threshold, "gone": None}
+        source = self._source(spec, row, write)
+        try:
+            features, scores = self._features(spec, served, source, int(row["release_id"]), day)
+        except tables.VersionGoneError as error:
+            gone = f"The features that it was made from are no longer kept, so they cannot be shown. {error}"
+            return {**told, "contributions": [], "gone": gone}
         key = tuple(str(row[name]) for name in spec.features.entity_key)
         if key not in features.index:
             raise ExplanationError(
-                f"{spec.features.table} has no row for {', '.join(key)} on {day} in release {row['release_id']}, from "
+                f"{source} has no row for {', '.join(key)} on {day} in release {row['release_id']}, from "
                 "which this prediction was made. `lake verify` says whether its files are whole."
             )
         place = features.index.get_loc(key)
-        if given["scores"][place] != row[SCORE]:
+        if scores[place] != row[SCORE]:
             raise ExplanationError(
                 f"The features of release {row['release_id']} and version {served.version} of {served.name} give "
-                f"{given['scores'][place]!r}, and not {row[SCORE]!r}. `lake reproduce {served.name} --predictions "
+                f"{scores[place]!r}, and not {row[SCORE]!r}. `lake reproduce {served.name} --predictions "
                 f"--interval {day}` says more."
             )
-        found: attribution.Attribution = given["attribution"]
-        contributions = found.contributions.iloc[place].to_dict()
         values = features.iloc[place].to_dict()
+        try:
+            found = self._attribution(spec, served, source, int(row["release_id"]), day, features)
+        except tables.VersionGoneError as error:
+            gone = (
+                f"The rows that version {served.version} of {served.name} was fitted on are no longer kept, so it "
+                f"cannot be told how much each value has moved the score. {error}"
+            )
+            listed = [{"feature": name, "value": _plain(values[name]), "contribution": None} for name in served.inputs]
+            return {**told, "contributions": listed, "gone": gone}
+        contributions = found.contributions.iloc[place].to_dict()
         return {
+            **told,
             "unit": found.unit,
             "method": found.method,
             "base": found.base,
@@ -134,8 +155,19 @@ class Explainer:
                 {"feature": name, "value": _plain(values[name]), "contribution": float(contributions[name])}
                 for name in sorted(served.inputs, key=lambda name: -abs(contributions[name]))
             ],
-            "threshold": served.threshold,
         }
+
+    def _source(self, spec: ModelSpec, row: dict[str, Any], write: Write) -> str:
+        """The table that the features of a row came from; model.yaml may name another by now."""
+        recorded = list(write.reads)
+        if len(recorded) == 1:
+            return recorded[0]
+        if spec.features.table not in released(int(row["release_id"])):
+            raise ExplanationError(
+                f"It is not recorded what the run {row['run_id']} has read, and {spec.features.table}, which "
+                f"models/{spec.name}/model.yaml names now, had not been released when it scored."
+            )
+        return spec.features.table
 
     def _served(self, row: dict[str, Any]) -> ServedModel:
         key = "served", row["model_name"], int(row["model_version"]), row["role"]
@@ -145,40 +177,59 @@ class Explainer:
         return served
 
     def _features(
-        self, spec: ModelSpec, served: ServedModel, release_id: int, day: dt.date
-    ) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """The day's rows of the features, by entity key, and what the model makes of them."""
+        self, spec: ModelSpec, served: ServedModel, source: str, release_id: int, day: dt.date
+    ) -> tuple[pd.DataFrame, Any]:
+        """The day's rows of the features, by entity key, and the scores that the model gives them."""
         key = "features", served.name, served.version, hash(served.payload), release_id, day
         if key not in self._cache:
-            source = released(release_id)[spec.features.table]
-            tables.check_kept(tables.next_table(source.table), source.version)
-            rows = lakehouse.read(
-                source.table,
-                release_id=release_id,
-                columns=list(dict.fromkeys([*spec.features.entity_key, *served.inputs])),
-                where=[(spec.features.interval_column, "=", day)],
+            rows = self._read(
+                source,
+                release_id,
+                list(dict.fromkeys([*spec.features.entity_key, *served.inputs])),
+                [(spec.features.interval_column, "=", day)],
             )
             rows.index = pd.MultiIndex.from_frame(rows[spec.features.entity_key].astype(str))
-            made = attribution.attribute(served, rows, lambda: self._background(spec, served))
-            self._cache[key] = rows, {"scores": score(rows, served), "attribution": made}
-        found: tuple[pd.DataFrame, dict[str, Any]] = self._cache[key]
+            self._cache[key] = rows, score(rows, served)
+        found: tuple[pd.DataFrame, Any] = self._cache[key]
         return found
 
-    def _background(self, spec: ModelSpec, served: ServedModel) -> pd.DataFrame:
+    def _attribution(
+        self, spec: ModelSpec, served: ServedModel, source: str, release_id: int, day: dt.date, rows: pd.DataFrame
+    ) -> attribution.Attribution:
+        key = "attribution", served.name, served.version, hash(served.payload), release_id, day
+        if key not in self._cache:
+            self._cache[key] = attribution.attribute(served, rows, lambda: self._background(spec, served, source))
+        found: attribution.Attribution = self._cache[key]
+        return found
+
+    def _background(self, spec: ModelSpec, served: ServedModel, source: str) -> pd.DataFrame:
         """The rows that a version was fitted on."""
         version = registry.version(served.name, served.version)
         days = Interval.parse(registry.logged(version).parameters["train_days"])
         column = spec.features.interval_column
         key = "background", served.name, served.version
         if key not in self._cache:
-            self._cache[key] = lakehouse.read(
-                spec.features.table,
-                release_id=int(version.tags["release_id"]),
-                columns=served.inputs,
-                where=[(column, ">=", days.start), (column, "<=", days.end)],
+            read = [tag.removeprefix("version.") for tag in version.tags if tag.startswith("version.")]
+            self._cache[key] = self._read(
+                features_of(spec, read, source),
+                int(version.tags["release_id"]),
+                served.inputs,
+                [(column, ">=", days.start), (column, "<=", days.end)],
             )
         rows: pd.DataFrame = self._cache[key]
         return rows
+
+    def _read(self, table: str, release_id: int, columns: list[str], where: list[tuple[str, str, Any]]) -> pd.DataFrame:
+        """Rows of a table as of a release, if they are still kept."""
+        stored, version = tables.next_table(table), released(release_id)[table].version
+        tables.check_kept(stored, version)
+        needed = {*columns, *(column for column, _, _ in where)}
+        if missing := sorted(needed - tables.types(stored, version).keys()):
+            raise ExplanationError(
+                f"{table} had no column {', '.join(missing)} in release {release_id}: model.yaml names other columns "
+                "now than it did then. Check out the commit that the prediction was made by (code_version of its run)."
+            )
+        return lakehouse.read(table, release_id=release_id, columns=columns, where=where)
 
     def _model(self, name: str, number: int) -> dict[str, Any]:
         key = "model", name, number

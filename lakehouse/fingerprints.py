@@ -1,13 +1,18 @@
 """Fingerprints: what the files behind a released version were when it was released, and whether they still are.
 
 A version of a Delta table is its data files and the log entries up to it. None of them ever changes, so each is hashed
-once: the first release that shows it records its size and SHA-256 in ``ops.fingerprints``.
+once: the first release that shows it records its size and SHA-256 in ``ops.fingerprints``. What comes into the log
+afterwards, such as the checkpoint of a maintenance, is recorded by whoever has written it.
+
+One small file of a log does change: that which names its newest checkpoint. It is recorded with each checkpoint, and
+has to be what it was until there is another.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -21,7 +26,10 @@ from deltalake.exceptions import DeltaError
 from lakehouse import ops, tables
 
 LOG = "ops.fingerprints"
-_LOG_ENTRY = re.compile(r"^(\d{20})\.(?:json|crc|checkpoint\..*parquet)$")
+# Those with a dot before them are Hadoop's checksums of the files that they are named after.
+_LOG_ENTRY = re.compile(r"^\.?(\d{20})\.(?:json|crc|checkpoint\..*parquet)(?:\.crc)?$")
+_CHECKPOINT = re.compile(r"/(\d{20})\.checkpoint\.")
+_POINTER = "_delta_log/_last_checkpoint"
 _CHUNK = 1 << 20
 
 
@@ -52,7 +60,7 @@ class Expected:
 
     Attributes:
         data: The data files.
-        log: The log entries up to the version.
+        log: The log entries up to the version, and what of the log was recorded later.
     """
 
     data: dict[str, tuple[int, str]]
@@ -81,6 +89,36 @@ def record(versions: dict[str, int], run_id: str) -> None:
     ops.append(LOG, rows)
 
 
+def record_log(table: str, run_id: str) -> None:
+    """Record what has come into the log of a table since its newest version with a fingerprint, or beside it.
+
+    Args:
+        table: Name that readers use; one that was never released has no fingerprints, and gets none.
+        run_id: The step that has written it.
+    """
+    rows = [row for row in ops.read(LOG).to_pylist() if row["table_name"] == table]
+    if not rows:
+        return
+    known = {entry["path"] for row in rows for entry in row["log_entries"]}
+    stored, version = tables.next_table(table), max(row["version"] for row in rows)
+    root = tables.location(stored)
+    new = _with_pointer(root, [name for _, name in _log_entries(root) if name not in known])
+    if new:
+        # A row that builds on itself: it adds to what is known of the version.
+        facts = {"version": version, "base_version": version, "added": [], "removed": []}
+        now, entries = dt.datetime.now(dt.UTC), _rows(_hash(root, new))
+        ops.append(LOG, [{"recorded_at": now, "run_id": run_id, "table_name": table, **facts, "log_entries": entries}])
+
+
+def newest_checkpoint(stored: str) -> int | None:
+    """The version of the newest checkpoint of a table's log; None without one.
+
+    Args:
+        stored: Name of an existing stored table.
+    """
+    return max(_checkpoints(name for _, name in _log_entries(tables.location(stored))), default=None)
+
+
 def recorded() -> dict[str, set[int]]:
     """The versions of each table that have fingerprints."""
     found: dict[str, set[int]] = {}
@@ -107,7 +145,7 @@ def take(stored: str, version: int, base: int | None = None) -> dict[str, Any]:
     except DeltaError:
         base, before = None, set()
     new_log = [name for number, name in _log_entries(root) if number <= version and (base is None or number > base)]
-    added, entries = _hash(root, sorted(now - before)), _hash(root, new_log)
+    added, entries = _hash(root, sorted(now - before)), _hash(root, _with_pointer(root, new_log))
     return {
         "version": version,
         "base_version": base,
@@ -143,7 +181,8 @@ def expected(rows: Iterable[dict[str, Any]], version: int) -> Expected | None:
     Returns:
         None when the version, or one that it builds on, has no fingerprint.
     """
-    by_version = {row["version"]: row for row in rows}
+    rows = sorted(rows, key=lambda row: row["recorded_at"])
+    by_version = {row["version"]: row for row in rows if row["base_version"] != row["version"]}
     chain: list[dict[str, Any]] = []
     at: int | None = version
     while at is not None:
@@ -158,6 +197,12 @@ def expected(rows: Iterable[dict[str, Any]], version: int) -> Expected | None:
         for path in row["removed"]:
             data.pop(path, None)
         log |= _facts(row["log_entries"])
+    for row in rows:
+        facts = _facts(row["log_entries"])
+        if row["base_version"] == row["version"]:
+            log |= facts
+        elif _POINTER in facts:
+            log[_POINTER] = facts[_POINTER]
     return Expected(data, log)
 
 
@@ -169,6 +214,7 @@ def check(table: str, version: int, rows: Iterable[dict[str, Any]]) -> Iterator[
         version: Which.
         rows: The rows of ``ops.fingerprints`` of the table.
     """
+    rows = list(rows)
     facts = expected(rows, version)
     if facts is None:
         yield Fault(table, version, None, "has no fingerprint, so nothing can be said of it; its next release has one")
@@ -179,6 +225,8 @@ def check(table: str, version: int, rows: Iterable[dict[str, Any]]) -> Iterator[
     found = _hash(tables.location(stored), files)
     for path, (size, digest) in files.items():
         if what := _difference(found.get(path), size, digest):
+            if path == _POINTER and _points_on(stored, rows):
+                continue
             sound = False
             yield Fault(table, version, path, what)
     if not sound:
@@ -192,6 +240,28 @@ def check(table: str, version: int, rows: Iterable[dict[str, Any]]) -> Iterator[
     for path in sorted(named ^ facts.data.keys()):
         where = "in the log, but not recorded" if path in named else "recorded, but the log does not name it"
         yield Fault(table, version, path, where)
+
+
+def _points_on(stored: str, rows: Iterable[dict[str, Any]]) -> bool:
+    """Whether a log's pointer names a checkpoint that is there, and has come after all that are recorded."""
+    root = tables.location(stored)
+    fs, folder = fsspec.url_to_fs(root)
+    try:
+        named = json.loads(fs.cat_file(f"{folder}/{_POINTER}"))["version"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+    new = _checkpoints(name for _, name in _log_entries(root))
+    return named in new - _checkpoints(entry["path"] for row in rows for entry in row["log_entries"])
+
+
+def _checkpoints(names: Iterable[str]) -> set[int]:
+    return {int(match[1]) for name in names if (match := _CHECKPOINT.search(name))}
+
+
+def _with_pointer(root: str, names: list[str]) -> list[str]:
+    """With the pointer to the newest checkpoint, if there is a checkpoint among them."""
+    fs, folder = fsspec.url_to_fs(root)
+    return [*names, _POINTER] if _checkpoints(names) and fs.exists(f"{folder}/{_POINTER}") else names
 
 
 def _difference(found: tuple[int, str] | None, size: int, digest: str) -> str | None:

@@ -165,7 +165,8 @@ def page_of_explanation(explanation: dict[str, Any]) -> str:
         title=f"Prediction {row['prediction_id']}",
         explanation=explanation,
         about=[(name, str(value)) for name, value in row.items() if name not in TECHNICAL],
-        largest=max((abs(each["contribution"]) for each in explanation["reasons"]["contributions"]), default=0) or 1,
+        largest=max((abs(each["contribution"] or 0) for each in explanation["reasons"]["contributions"]), default=0)
+        or 1,
         own=list(_flat(explanation["inputs"])),
         own_files=_files(explanation["inputs"]),
         trained=list(_flat(training["inputs"])),

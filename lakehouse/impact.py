@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 from lakehouse import contracts, ops, registry, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
-from lakehouse.provenance import Days, Ledger, Write, ranges
+from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
 from lakehouse.readers import files
 from lakehouse.settings import settings
 
@@ -187,7 +187,7 @@ def _edges_into(ledger: Ledger, write: Write, found: Origin) -> list[tuple[str, 
     """From the writes that were found to one that has read their rows."""
     return [
         (_node(source, hit.version), _node(write.table, write.version))
-        for source, version in write.reads.items()
+        for source, version, _ in ledger.inputs(write, None)
         for hit, own in ledger.owners(source, version, None)
         if (source, hit.version) in found and _meet(found[source, hit.version], own)
     ]
@@ -217,14 +217,17 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     for edge in downstream(what):
         result.edges.append((f"{edge.source_table}.{edge.source_column}", f"{edge.table}.{edge.column}"))
     result.columns = sorted({to for _, to in result.edges})
-    reached = {name.split(".")[1] for name in result.columns if name.startswith("models.")}
-    inputs = {to for to, _ in result.edges} | {what}
+    inputs = {what, *result.columns}
     used: dict[tuple[str, int], list[str]] = {}
+    models = {spec.name: spec for spec in registry.readable()}
     for row in ops.read("ops.models").to_pylist():
         name, number = row["model_name"], row["model_version"]
-        if name not in reached:
+        if name not in models:
             continue
-        features = registry.load(name).features.table
+        # That of its training, and not of today.
+        features = features_of(models[name], dict(row["versions"]))
+        if not any(each.startswith(f"{features}.") for each in inputs):
+            continue
         served = registry.fetch(registry.version(name, number))
         if seen := [each for each in served.inputs if f"{features}.{each}" in inputs]:
             used[name, number] = seen

@@ -8,7 +8,6 @@ predictions, in the shadow or when they are asked what if, is never released: of
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import fsspec
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from lakehouse import compaction, contracts, ops, provenance, registry, retention, tables
+from lakehouse import compaction, contracts, fingerprints, ops, provenance, registry, retention, tables
 from lakehouse import release as releases
 from lakehouse.errors import LakeError
 from lakehouse.model_spec import ModelSpec
@@ -157,7 +156,7 @@ def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
     if (chosen := compaction.planned(table)) and (version := compaction.compact(table, run)) is not None:
         done["compacted"] = str(chosen.days)
         _show(table, version, run, f"maintenance: small files of {chosen.days} put together")
-    checkpoint(stored)
+    checkpoint(table, run.run_id)
     return done
 
 
@@ -178,7 +177,7 @@ def _renew_unreleased(table: str, spec: ModelSpec, today: dt.date, run: Run) -> 
         done["expired"] = str(old.days)
     if (chosen := compaction.planned(table)) and compaction.compact(table, run) is not None:
         done["compacted"] = str(chosen.days)
-    checkpoint(table)
+    checkpoint(table, run.run_id)
     return done
 
 
@@ -189,27 +188,26 @@ def _show(table: str, version: int, run: Run, reason: str) -> None:
     run.versions_out[stored] = version
 
 
-def checkpoint(stored: str) -> bool:
-    """Write a checkpoint of a table's log, if many commits have come since the last.
+def checkpoint(table: str, run_id: str) -> bool:
+    """Write a checkpoint of a table's log, if many commits have come since the last, and record its fingerprint.
 
     Args:
-        stored: Name of the stored table.
+        table: Name that readers use.
+        run_id: The step that does it.
 
     Returns:
         Whether it was written.
     """
+    stored = tables.next_table(table)
     log = tables.delta(stored)
     if log is None:
         return False
-    fs, folder = fsspec.url_to_fs(f"{tables.location(stored)}/_delta_log")
-    try:
-        last = int(json.loads(fs.cat_file(f"{folder}/_last_checkpoint"))["version"])
-    except FileNotFoundError:
-        last = 0
-    if log.version() - last < CHECKPOINT_COMMITS:
-        return False
-    log.create_checkpoint()
-    return True
+    due = log.version() - (fingerprints.newest_checkpoint(stored) or 0) >= CHECKPOINT_COMMITS
+    if due:
+        log.create_checkpoint()
+    # Without a checkpoint, too: a run that was killed may have left one.
+    fingerprints.record_log(table, run_id)
+    return due
 
 
 def upcoming(today: dt.date | None = None) -> list[Work]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -163,11 +164,11 @@ def _run_facets(row: Mapping[str, Any], parent: tuple[str, str] | None) -> dict[
         facets["parent"] = parent_run.ParentRunFacet(
             parent_run.Run(run), parent_run.Job(settings().openlineage_namespace, job)
         )
-    elif PARENT in os.environ:
-        namespace, job, run = os.environ[PARENT].rsplit("/", 2)
+    elif above := _above(PARENT, os.environ.get(PARENT)):
+        namespace, job, run = above
         root = None
-        if ROOT in os.environ:
-            root_namespace, root_job, root_run = os.environ[ROOT].rsplit("/", 2)
+        if top := _above(ROOT, os.environ.get(ROOT)):
+            root_namespace, root_job, root_run = top
             root = parent_run.Root(parent_run.RootRun(root_run), parent_run.RootJob(root_namespace, root_job))
         facets["parent"] = parent_run.ParentRunFacet(parent_run.Run(run), parent_run.Job(namespace, job), root)
     if row["interval_start"]:
@@ -182,6 +183,22 @@ def _run_facets(row: Mapping[str, Any], parent: tuple[str, str] | None) -> dict[
     if row.get("error"):
         facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(row["error"], "PYTHON")
     return facets
+
+
+@cache  # so that it is said once
+def _above(variable: str, value: str | None) -> tuple[str, str, str] | None:
+    """Namespace, job and run that a variable names; None without it, or when it cannot be read."""
+    if value is None:
+        return None
+    try:
+        namespace, job, run = value.rsplit("/", 2)
+        uuid.UUID(run)
+        if namespace and job:
+            return namespace, job, run
+    except ValueError:
+        pass
+    log.warning("OpenLineage: %s is not namespace/job/run, so the events name no parent: %r", variable, value)
+    return None
 
 
 def _inputs(

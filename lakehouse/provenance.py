@@ -9,14 +9,15 @@ How the days of a table hang together with those of its inputs is declared in th
 ``writes_days`` are the first and last day that a build replaces, relative to the first and last day of the build, and
 ``rewrites_days`` those that it replaces where they were there before, relative to the last day of the build;
 ``reads_days`` gives, by input, the first and last day that a row is made from, relative to the row's day. An input
-that is not named there is read whole.
+that is not named there is read whole. What a write has read is what it has recorded: an input that is no longer
+declared counts, too, and as one that is read whole.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -77,6 +78,11 @@ class Write:
     def reads(self) -> dict[str, int]:
         """Table, by the name that readers use, to the version that was read."""
         return {tables.reader_name(stored): version for stored, version in (self.run or {}).get("versions_in") or ()}
+
+    @property
+    def reads_exactly(self) -> bool:
+        """Whether ``reads`` are those of this table; else they are those of all the tables of a build."""
+        return self.run is None or self.run["dataset"] == self.table
 
     @property
     def details(self) -> dict[str, Any]:
@@ -231,10 +237,17 @@ class Ledger:
         """
         spans = self.shape(write.table).reads
         return [
-            (table, version, _shifted(days, spans.get(table)))
-            for table, version in sorted(write.reads.items())
-            if not spans or table in spans
+            (table, version, _shifted(days, spans.get(table))) for table, version in sorted(self._reads(write).items())
         ]
+
+    def _reads(self, write: Write) -> dict[str, int]:
+        """What a write has read; of a table without a record of its own, what of the build's it reads now."""
+        spans = self.shape(write.table).reads
+        return {
+            table: version
+            for table, version in write.reads.items()
+            if write.reads_exactly or not spans or table in spans
+        }
 
     def affected(self, origin: Mapping[tuple[str, int], Days]) -> dict[Write, Days]:
         """The writes whose rows were made from those of other writes, at first or second hand, with their days.
@@ -261,9 +274,9 @@ class Ledger:
         """The days of a write that are in question themselves, or were made from those that were found."""
         days = origin.get((write.table, write.version), frozenset())
         written, spans = self.written(write), self.shape(write.table).reads
-        for table, version in write.reads.items():
-            if days is None or (spans and table not in spans):
-                continue
+        for table, version in self._reads(write).items():
+            if days is None:
+                break
             hit = _reached(self._touched(table, version, found), spans.get(table), written)
             days = None if hit is None else days | hit
         return written if days is None else days
@@ -398,6 +411,19 @@ def shape(table: str) -> Shape:
     if spec := specs().get(table):
         return Shape((0, 0), reads={spec.features.table: (0, 0)})
     return Shape()
+
+
+def features_of(spec: ModelSpec, versions: Collection[str], source: str | None = None) -> str:
+    """The table, of those that a training has read, that its features came from: model.yaml may name another by now.
+
+    Args:
+        spec: The model, as it is now.
+        versions: The tables that the training has read.
+        source: The table that the version was given to score, where that is known.
+    """
+    known = [table for table in (source, spec.features.table) if table is not None and table in versions]
+    others = [table for table in versions if table != spec.label.table]
+    return [*known, *others, *versions][0]
 
 
 def specs() -> dict[str, ModelSpec]:

@@ -273,6 +273,7 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
                     f"Run `lake gate {table} --interval DAYS` first; what it finds is in ops.gate_results."
                 )
         changed = {t: v for t, v in heads.items() if t not in state or state[t].version != v}
+        run.versions_in = {table: state[table].version for table in heads if table in state}
         run.versions_out = heads
         release_id = (
             _record(changed, state, interval, reason, run, queries=built_views() if of_warehouse(names) else {})
@@ -368,6 +369,7 @@ def publish(
     if of_warehouse(versions):
         _show_views()
         _show_views(f"{tables.VIEW_LAYER}_next")
+    run.versions_in = {tables.next_table(table): state[table].version for table in versions if table in state}
     run.versions_out = {tables.next_table(table): version for table, version in versions.items()}
     run.details |= {"release_id": release_id, "reason": reason, "by": by}
     return release_id

@@ -150,6 +150,40 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
             run.say("%s %s%s: done in %.1f s", name, dataset, where, seconds)
 
 
+def record_failed(
+    name: str, dataset: str, interval: Interval, *, seconds: float, error: str, versions_in: list[tuple[str, int]]
+) -> None:
+    """Record something that has failed without being a step of ours: another program did it, a model of dbt for one.
+
+    Args:
+        name: What was done, as the column ``step`` has it.
+        dataset: What it was done to.
+        interval: The days it was about.
+        seconds: How long it took, until now.
+        error: Why it failed.
+        versions_in: Stored tables that it read, with their versions.
+    """
+    now = dt.datetime.now(dt.UTC)
+    row = {
+        "run_id": str(uuid.uuid4()),
+        "step": name,
+        "dataset": dataset,
+        "interval_start": interval.start,
+        "interval_end": interval.end,
+        "started_at": now - dt.timedelta(seconds=seconds),
+        "ended_at": now,
+        "seconds": seconds,
+        "status": "failed",
+        "error": error,
+        "versions_in": versions_in,
+        "versions_out": [],
+        "code_version": code_version(),
+        **_airflow_context(),
+    }
+    ops.append("ops.runs", [row])
+    openlineage.send([openlineage.started(row), openlineage.ended(row, {})])
+
+
 def _lineage(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[Any]:
     whole = openlineage.job_name(run.step, run.dataset), run.run_id
     for part in parts:

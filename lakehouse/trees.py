@@ -55,14 +55,21 @@ TECHNICAL = {
 
 
 def _add_reasons(tree: Tree, reasons: dict[str, Any]) -> None:
+    if reasons["gone"]:
+        branch = tree.add(escape(f"reasons: {reasons['gone']}"))
+        for each in reasons["contributions"]:
+            branch.add(escape(_value(each)))
+        return
     branch = tree.add(f"reasons ({reasons['method']}, in {reasons['unit']}; an average row has {reasons['base']:+.3f})")
-    shown = reasons["contributions"][:REASONS]
-    for each in shown:
-        value = "null" if each["value"] is None else each["value"]
-        value = f"{value:.4g}" if isinstance(value, float) else str(value)
-        branch.add(escape(f"{each['contribution']:+.3f}  {each['feature']} = {value}"))
+    for each in reasons["contributions"][:REASONS]:
+        branch.add(escape(f"{each['contribution']:+.3f}  {_value(each)}"))
     if rest := reasons["contributions"][REASONS:]:
         branch.add(f"{sum(each['contribution'] for each in rest):+.3f}  {len(rest)} others")
+
+
+def _value(each: dict[str, Any]) -> str:
+    value = "null" if each["value"] is None else each["value"]
+    return f"{each['feature']} = {f'{value:.4g}' if isinstance(value, float) else value}"
 
 
 def _add_input(tree: Tree, each: dict[str, Any]) -> None:

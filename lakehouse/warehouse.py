@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -42,7 +42,28 @@ log = logging.getLogger("lakehouse")
 
 
 class BuildFailedError(LakeError):
-    """dbt could not build or test a model; the message is dbt's."""
+    """dbt could not build or test a model; the message is dbt's.
+
+    Args:
+        message: What a person reads.
+        results: What dbt says of all models and tests.
+
+    Attributes:
+        seconds: The models that were run, with their seconds.
+        failed: The tables and views that could not be built, by the name that readers use, each with the reason.
+    """
+
+    def __init__(self, message: str, results: Iterable[Any] = ()) -> None:
+        super().__init__(message)
+        models = [result for result in results if result.node.resource_type.value == "model"]
+        self.seconds = {
+            each.node.name: round(each.execution_time, 3) for each in models if each.status in ("success", *FAILED)
+        }
+        self.failed = {
+            _table(each.node.unique_id): _reason(each.message or str(each.status))
+            for each in models
+            if each.status in FAILED
+        }
 
 
 class DataTestFailedError(BuildFailedError):
@@ -371,7 +392,7 @@ def _refuse_failures(results: Sequence[Any]) -> None:
         f"{result.node.resource_type.value} {result.node.name}: {_reason(result.message or str(result.status))}"
         for result in failed
     ]
-    raise kind("dbt failed.\n" + "\n".join(described))
+    raise kind("dbt failed.\n" + "\n".join(described), results)
 
 
 def build(interval: Interval, select: str | None = None, *, full_refresh: bool = False) -> dict[str, float]:
@@ -391,11 +412,23 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
     prepare(interval)
     with step("build", "warehouse", interval, writes="gold_next") as run:
         selected, reads = select.split() if select else None, sources()
-        seconds = run_dbt(interval, selected, reads=reads, commit=run.commit(), full_refresh=full_refresh)
+        seconds = _run_dbt_of(run, interval, selected, reads, full_refresh=full_refresh)
         run.details["models"] = seconds
         _describe(run, seconds, reads)
         column_lineage.record()
         return seconds
+
+
+def _run_dbt_of(
+    run: Run, interval: Interval, select: Sequence[str] | None, reads: Mapping[str, int], *, full_refresh: bool = False
+) -> dict[str, float]:
+    """Run dbt for a step, which says of each model whether it was built, when one of them was not, too."""
+    try:
+        return run_dbt(interval, select, reads=reads, commit=run.commit(), full_refresh=full_refresh)
+    except BuildFailedError as error:
+        if error.seconds or error.failed:
+            _describe(run, error.seconds, reads, error.failed)
+        raise
 
 
 def test(interval: Interval) -> dict[str, float]:
@@ -478,7 +511,7 @@ def _settle(interval: Interval, run: Run) -> dict[str, int]:
     if states:
         moved = sorted({table for one in states for table in reads if one.get(table) != states[0].get(table)})
         run.say("%s: released before some models were built by themselves; it is built again", ", ".join(moved))
-        run_dbt(interval, reads=reads, commit=run.commit())
+        _run_dbt_of(run, interval, None, reads)
     return reads
 
 
@@ -500,27 +533,101 @@ def _built(run: Run) -> dict[str, dict[str, Any]]:
     return {table: said for table, said in found.items() if said.get("run_id") in ours}
 
 
-def _describe(run: Run, seconds: dict[str, float], reads: Mapping[str, int]) -> None:
-    """Say what a build has read and written: as a whole, and each of its models."""
+def _describe(
+    run: Run, seconds: dict[str, float], reads: Mapping[str, int], failed: Mapping[str, str] | None = None
+) -> None:
+    """Say what a build has read and written: as a whole, and each of its models.
+
+    Args:
+        run: The build.
+        seconds: Model to seconds.
+        reads: Source to the version that was read.
+        failed: Of a build that failed, the models that could not be built, with the reasons.
+    """
     from lakehouse import tables
 
     run.versions_in = {tables.next_table(table): version for table, version in reads.items()}
-    run.versions_out = _heads()
-    known = run.versions_in | run.versions_out
-    for table in _built(run):
-        stored = tables.next_table(table)
-        read = {name: known[name] for each in inputs(table) if (name := tables.next_table(each)) in known}
+    heads, built = _heads(), [tables.next_table(table) for table in _built(run)]
+    run.versions_out = heads if failed is None else {stored: heads[stored] for stored in built}
+    facts = {
+        "cpu_seconds": None,
+        "engine_cpu_seconds": None,
+        "details": json.dumps({"build_run_id": run.run_id}),
+    }
+    for stored in built:
+        table = tables.reader_name(stored)
         run.parts.append(
             {
+                **facts,
                 "dataset": table,
                 "seconds": seconds.get(table.partition(".")[2]),
-                "cpu_seconds": None,
-                "engine_cpu_seconds": None,
-                "versions_in": sorted(read.items()),
-                "versions_out": [(stored, run.versions_out[stored])],
-                "details": json.dumps({"build_run_id": run.run_id}),
+                "status": "success",
+                "error": None,
+                "versions_in": _read_by(table, run.versions_in),
+                "versions_out": [(stored, heads[stored])],
             }
         )
+    for table, reason in (failed or {}).items():
+        run.parts.append(
+            {
+                **facts,
+                "dataset": table,
+                "seconds": seconds.get(table.partition(".")[2]),
+                "status": "failed",
+                "error": _said(reason),
+                "versions_in": _read_by(table, run.versions_in),
+                "versions_out": [],
+            }
+        )
+
+
+def _read_by(table: str, sources_read: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The versions that a model was made from: those of the sources, and of the models that were built before it."""
+    from lakehouse import tables
+
+    known = {**sources_read, **_heads()}
+    return sorted((name, known[name]) for each in inputs(table) if (name := tables.next_table(each)) in known)
+
+
+def _said(reason: str) -> str:
+    return f"{BuildFailedError.__name__}: {reason}"
+
+
+def record_failure(event: Any) -> None:
+    """Leave a row in ``ops.runs`` for a model that could not be built, when dbt is run by Airflow.
+
+    Then no step is there that would, as the gate, which records what was built, is not reached.
+
+    Args:
+        event: What dbt does; it calls this with each of its events.
+    """
+    if event.info.name != "NodeFinished":
+        return
+    node = event.data.node_info
+    if node.resource_type != "model" or node.node_status not in FAILED:
+        return
+    from lakehouse import tables
+    from lakehouse.interval import Interval
+    from lakehouse.steps import record_failed
+
+    table = _table(node.unique_id)
+    days = Interval.parse(f"{os.environ['DBT_INTERVAL_START']}/{os.environ['DBT_INTERVAL_END']}")
+    reads = json.loads(os.environ["DBT_SOURCE_STATE"])["reads"]
+    stored = {tables.next_table(source): version for source, version in reads.items()}
+    record_failed(
+        "build",
+        table,
+        days,
+        seconds=event.data.run_result.execution_time,
+        error=_said(_reason(event.data.run_result.message)),
+        versions_in=_read_by(table, stored),
+    )
+
+
+def _table(unique_id: str) -> str:
+    """What a model makes, by the name that readers use, of dbt's id of the model."""
+    node = _manifest()["nodes"][unique_id]
+    return f"{node['schema'].removesuffix('_next')}.{node['alias']}"
 
 
 def _heads() -> dict[str, int]:

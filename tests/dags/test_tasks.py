@@ -126,7 +126,7 @@ def test_dbt_in_airflow_writes_nothing_once_its_lock_is_lost_and_its_commits_nam
         task.task_id for task in made
     }
     for task in made:
-        assert task._dbt_runner_callbacks == [warehouse.fence]
+        assert task._dbt_runner_callbacks == [warehouse.fence, warehouse.record_failure]
         written = SimpleNamespace(env=task.env | {"DBT_COMMIT": '{"run_id": "r", "step": "build"}'})
         task._pre_execute_hook({"task": written, "ti": SimpleNamespace(try_number=1)})
         tasks.free_warehouse({})

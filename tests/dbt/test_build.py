@@ -18,11 +18,12 @@ import pytest
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import contracts, locks, provenance, registry, training, warehouse
+from lakehouse import contracts, locks, ops, provenance, registry, tables, training, warehouse
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
 from tests import reference
 from tests.projects import project_of_its_own
+from tests.openlineage_schema import faults
 
 PREFIX = "dbt_test_"
 FIRST, LAST = dt.date(2013, 1, 1), dt.date(2013, 1, 7)
@@ -361,12 +362,25 @@ def test_unit_tests_of_the_models(built: dict[str, pd.DataFrame]) -> None:
     assert {str(result.status) for result in results} == {"pass"}
 
 
-def test_a_model_that_fails_is_named_with_the_reason_alone(built: dict[str, pd.DataFrame], sql: Any) -> None:
+def test_a_model_that_fails_is_named_with_the_reason_alone_and_recorded_like_those_that_do_not(
+    built: dict[str, pd.DataFrame], sql: Any, lake_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = DeltaTable(folder("gold_next.fct_flights")).version()
+    elsewhere = tables.location
+    monkeypatch.setattr(
+        tables, "location", lambda stored: folder(stored) if stored.startswith("gold_next.") else elsewhere(stored)
+    )
+    monkeypatch.setattr(warehouse, "prepare", lambda _interval: [])
+    monkeypatch.setattr(warehouse, "sources", dict)
+    before = {row["run_id"] for row in ops.read("ops.runs", ["run_id"]).to_pylist()}
     sql.execute(f"drop table {PREFIX}bronze.weather")
     sql.execute(f"create view {PREFIX}bronze.weather as select current_date() as observation_date, 'EWR' as origin")
     try:
         with pytest.raises(warehouse.BuildFailedError) as failure:
+            warehouse.build(DAYS, "fct_flights dim_planes")
+        # In Airflow no step is around dbt: one that listens to it leaves the record.
+        monkeypatch.setattr(warehouse, "_say", warehouse.record_failure)
+        with pytest.raises(warehouse.BuildFailedError):
             warehouse.run_dbt(DAYS, ["fct_flights"])
     finally:
         sql.execute(f"drop view {PREFIX}bronze.weather")
@@ -375,6 +389,35 @@ def test_a_model_that_fails_is_named_with_the_reason_alone(built: dict[str, pd.D
     assert "model fct_flights" in message and "observed_at" in message
     assert len(message) < 1000 and "org.apache.spark.sql.execution" not in message
     assert DeltaTable(folder("gold_next.fct_flights")).version() == version
+
+    rows = [row for row in ops.read("ops.runs").to_pylist() if row["run_id"] not in before]
+    parts = [row for row in rows if "build_run_id" in (row["details"] or "")]
+    whole, alone = sorted((row for row in rows if row not in parts), key=lambda row: row["ended_at"])
+    assert (whole["step"], whole["dataset"], whole["status"]) == ("build", "warehouse", "failed")
+    assert {row["dataset"]: row["status"] for row in parts} == {
+        "gold.dim_planes": "success",
+        "gold.fct_flights": "failed",
+    }
+    assert all(row["seconds"] > 0 for row in rows)
+    [planes] = [row for row in parts if row["dataset"] == "gold.dim_planes"]
+    assert (planes["error"], planes["versions_out"]) == (
+        None, [("gold_next.dim_planes", DeltaTable(folder("gold_next.dim_planes")).version())],
+    )  # fmt: skip
+    assert (alone["step"], alone["dataset"], alone["status"]) == ("build", "gold.fct_flights", "failed")
+    assert (alone["interval_start"], alone["interval_end"]) == (DAYS.start, DAYS.end)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in (lake_home / "openlineage" / "events.jsonl").read_text().splitlines():
+        found.setdefault(json.loads(line)["run"]["runId"], []).append(json.loads(line))
+    for row in rows:
+        start, end = found[row["run_id"]]
+        assert faults(start) == faults(end) == []
+        expected = ("START", "COMPLETE" if row["status"] == "success" else "FAIL")
+        assert (start["eventType"], end["eventType"]) == expected
+        assert end["job"]["name"] == f"build.{row['dataset']}"
+        assert ("parent" in end["run"]["facets"]) == (row in parts)
+        if row["dataset"] == "gold.fct_flights":
+            assert row["error"] == end["run"]["facets"]["errorMessage"]["message"]
+            assert "observed_at" in row["error"] and len(row["error"]) < 1000
 
 
 def test_a_selection_of_nothing_is_an_error(bronze: Bronze) -> None:

@@ -6,27 +6,31 @@ import json
 import random
 from pathlib import Path
 
-from lakehouse import fingerprints, ops, tables
+from lakehouse import fingerprints, maintain, ops, tables
 from lakehouse.release import released
-from tests.unit.test_verify import DAMAGES, damage
+from tests.unit.test_verify import DAMAGES, any_of, damage, kind
 
 
 def main() -> None:
     """Damage, look and put right, so that each damage is alone."""
     chance = random.Random(2013)
-    state, recorded = released(), ops.read(fingerprints.LOG).to_pylist()
+    state = released()
+    maintain.CHECKPOINT_COMMITS = 1
+    for table in state:
+        maintain.checkpoint(table, "maintenance")
+    recorded = ops.read(fingerprints.LOG).to_pylist()
     for _ in range(DAMAGES):
         table = chance.choice(sorted(state))
         version, rows = state[table].version, [row for row in recorded if row["table_name"] == table]
         facts = fingerprints.expected(rows, version)
         assert facts is not None
-        path = chance.choice(sorted([*facts.data, *facts.log]))
+        path = any_of([*facts.data, *facts.log], chance)
         file = Path(tables.location(tables.next_table(table))) / path
         before = file.read_bytes()
         what = damage(file, chance)
         found = [(fault.table, fault.file, fault.what) for fault in fingerprints.check(table, version, rows)]
         file.write_bytes(before)
-        print(json.dumps({"damaged": [table, path, what], "found": found}), flush=True)
+        print(json.dumps({"damaged": [table, path, what], "kind": kind(path), "found": found}), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,10 @@ def test_an_explanation_names_the_files_as_they_were_delivered(platform: Platfor
     assert model["roles_now"] == ["champion"] and "against the baseline" in model["reason"] and model["decided_by"]
     assert model["training"]["window"] == "2013-01-08/2013-02-28"
     assert {each["table"] for each in model["training"]["inputs"]} == {"gold.flight_delay_features", "gold.fct_flights"}
+    assert "flight_delay" in model["card"] and model["metrics"]["test_auc"] > 0.6
+    [(auc,)] = platform.sql("select metrics['test_auc'] from ops.models where model_name = 'flight_delay'")
+    read = platform.lake("explain", wanted).stdout
+    assert f"test_auc {auc:.4f}" in read and f"card.md of run {model['mlflow_run_id']}" in read
 
 
 def test_a_prediction_is_found_by_what_it_is_about(platform: Platform) -> None:
@@ -124,6 +129,24 @@ def test_a_file_finds_what_was_made_from_it(platform: Platform) -> None:
     [(rows,)] = platform.sql("select count(*) from ml.predictions_flight_delay where flight_date = date'2013-03-02'")
     assert (scoring["days"], scoring["rows_written"], scoring["rows_visible"]) == ("2013-03-02", rows, rows)
     assert len(platform.sql(scoring["query"])) == rows
+
+
+def test_days_and_a_version_find_what_was_made_from_them(platform: Platform) -> None:
+    of_file, of_days = (
+        json.loads(platform.lake("impact", what, "--json").stdout)
+        for what in ("weather_2013-03-01.jsonl", "2013-03-01")
+    )
+    landed = {each["table"] for each in of_days["tables"] if each["step"] == "land"}
+    assert landed >= {"bronze.weather", "bronze.flight_schedule", "bronze.flight_actuals"}
+    assert {each["days"] for each in of_days["tables"] if each["table"] in landed} == {"2013-03-01"}
+    assert {each["days"] for each in of_days["predictions"]} == {
+        "2013-03-01",  # by its schedule
+        "2013-03-02", "2013-03-03",  # by its outcomes
+    }  # fmt: skip
+    [weather] = [each for each in of_file["tables"] if each["table"] == "bronze.weather"]
+    of_version = json.loads(platform.lake("impact", f"bronze.weather@{weather['version']}", "--json").stdout)
+    parts = ("tables", "models", "predictions", "visible")
+    assert [of_version[part] for part in parts] == [of_file[part] for part in parts]
 
 
 def test_a_file_of_the_training_days_finds_the_model_and_all_of_its_predictions(platform: Platform) -> None:
@@ -215,3 +238,5 @@ def test_damages_to_the_tables_of_the_demo_are_each_found_and_named(platform: Pl
         [(table, file, what)] = each["found"]
         assert [table, file] == each["damaged"][:2] and each["damaged"][2] in what
     assert len({each["damaged"][0] for each in outcomes}) >= 12  # of sources, warehouse and predictions
+    there = {re.sub(r"\d{20}", "N", file.name) for file in copy.glob("*_next.db/*/_delta_log/*") if file.is_file()}
+    assert {each["kind"] for each in outcomes} == {"data", *there} >= {"N.checkpoint.parquet", "_last_checkpoint"}

@@ -308,15 +308,17 @@ def works_again(platform: Platform, part: str, killed: int, seconds: int = 120) 
     return False
 
 
-@pytest.mark.parametrize(
-    "part", ["engine", "postgres", "scheduler", "api-server", "dag-processor", "triggerer", "mlflow"]
-)
+KILLED_DAY = "2013-02-10"
+KILLED_PARTS = ("engine", "postgres", "scheduler", "api-server", "dag-processor", "triggerer", "mlflow")
+
+
+@pytest.mark.parametrize("part", KILLED_PARTS)
 def test_a_part_that_is_killed_comes_back_and_the_work_in_progress_ends_well(
     platform: Platform, airflow: AirflowClient, part: str
 ) -> None:
     weather = "select sha2(concat_ws('|', sort_array(collect_list(to_json(struct(*))))), 256) from bronze.weather"
     before = platform.sql(weather)
-    run_id = airflow.trigger("ingest_weather", "2013-02-10")
+    run_id = airflow.trigger("ingest_weather", KILLED_DAY)
     deadline = time.monotonic() + 60
     while not any(t["task_id"] == "land" and t["state"] == "running" for t in airflow.tasks("ingest_weather", run_id)):
         assert time.monotonic() < deadline

@@ -27,7 +27,7 @@ from lakehouse.release import Released, release, released
 from lakehouse.rollback import rollback
 from lakehouse.scoring import LINEAGE
 from lakehouse.steps import job, step
-from lakehouse.verify import verify
+from lakehouse.verify import DamagedError, verify
 from spark_jobs.score import create_table, lineage
 from tests.spark.made_up import put
 from tests.spark.orders import Orders
@@ -113,11 +113,17 @@ def test_rows_that_wait_for_their_release_are_left_alone(many: Orders) -> None:
 
 
 def test_a_log_gets_a_checkpoint_when_many_commits_have_come(many: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not maintain.checkpoint(many.stored)
+    assert not maintain.checkpoint(many.table, "a run")
     monkeypatch.setattr(maintain, "CHECKPOINT_COMMITS", 4)
-    assert maintain.checkpoint(many.stored) and not maintain.checkpoint(many.stored)
+    assert maintain.checkpoint(many.table, "a run") and not maintain.checkpoint(many.table, "a run")
     assert len(rows(many.table)) == 24
     verify([many.table])
+    [file] = Path(tables.location(many.stored)).glob("_delta_log/*.checkpoint.parquet")
+    content = file.read_bytes()
+    file.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    with pytest.raises(DamagedError, match=rf"1 faults.*\n.*{file.name}: its content has changed"):
+        verify([many.table])
+    file.write_bytes(content)
 
 
 FEATURES = "gold.beside_features"

@@ -101,6 +101,8 @@ def test_what_is_done_to_a_table_afterwards_is_told_too(
     after = released()[TABLE].version
     job("replay")("airlines", DAY)
     rollback(TABLE)
+    back = released()[TABLE].version
+    assert back < before < after
     verify([TABLE])
     found: dict[str, list[dict[str, Any]]] = {}
     for event in events():
@@ -109,9 +111,10 @@ def test_what_is_done_to_a_table_afterwards_is_told_too(
         start, end = found[name][:2]
         assert (start["eventType"], end["eventType"]) == ("START", "COMPLETE"), name
         assert start["run"]["runId"] == end["run"]["runId"]
-    [table], [made] = (found["maintain.the lake"][1][side] for side in ("inputs", "outputs"))
-    assert (table["name"], table["facets"]["version"]["datasetVersion"]) == (TABLE, str(before))
-    assert (made["name"], made["facets"]["version"]["datasetVersion"]) == (TABLE, str(after))
+    for name, versions in (("maintain.the lake", (before, after)), (f"rollback.{TABLE}", (after, back))):
+        for side, version in zip(("inputs", "outputs"), versions, strict=True):
+            [table] = found[name][1][side]
+            assert (table["name"], table["facets"]["version"]["datasetVersion"]) == (TABLE, str(version)), name
 
 
 def test_the_lineage_of_tables_is_that_of_the_runs(drop: Path) -> None:

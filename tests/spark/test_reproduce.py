@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import lakehouse
-from lakehouse import fingerprints, maintain, ops, registry, roles, tables
+from lakehouse import column_lineage, fingerprints, maintain, ops, registry, roles, tables
 from lakehouse import release as releases
 from lakehouse.engine import sql
+from lakehouse.explain import explain, find
+from lakehouse.graphs import page_of_explanation
+from lakehouse.impact import impact
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.release import release, released
 from lakehouse.reproduction import NotReproducedError, content_sha256
 from lakehouse.rollback import rollback
-from lakehouse.settings import settings
-from lakehouse.steps import job
+from lakehouse.settings import PROJECT_DIR, settings
+from lakehouse.steps import code_version, job
 from lakehouse.tables import VersionGoneError
+from lakehouse.trees import of_explanation
 from lakehouse.verify import DamagedError, verify
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.spark.made_up import forget, give_suites, put
@@ -80,6 +88,12 @@ def file_of(table: str, release_id: int) -> Path:
     return Path(tables.location(stored)) / sorted(fingerprints.data_files(stored, version))[0]
 
 
+def prediction(day: Interval) -> dict[str, Any]:
+    """One that readers see of a day."""
+    found: dict[str, Any] = lakehouse.read(TABLE, where=[("flight_date", "=", day.start)]).iloc[0].to_dict()
+    return found
+
+
 def first_release() -> int:
     return int(registry.version(MODEL, 1).tags["release_id"])
 
@@ -91,6 +105,28 @@ def test_a_training_comes_out_equal(version: int) -> None:
     assert outcome["parameters"] > 10 and outcome["metrics"] > 20
     assert outcome["predictions_sha256"] == registry.version(MODEL, version).tags["predictions_sha256"]
     assert len(registry.versions(MODEL)) == len(WINDOWS)
+
+
+def test_the_pins_of_a_training_are_in_a_table_and_in_the_registry() -> None:
+    row = next(
+        row for row in ops.read("ops.models").to_pylist() if (row["model_name"], row["model_version"]) == (MODEL, 2)
+    )
+    state = released(row["release_id"])
+    pins = {
+        "versions": [(table, state[table].version) for table in sorted((FEATURES, OUTCOMES))],
+        "row_order": "flight_date, flight_id",
+        "seed": SPEC.training.seed,
+        "lock_sha256": hashlib.sha256((PROJECT_DIR / "uv.lock").read_bytes()).hexdigest(),
+        "code_version": code_version(),
+        "window_start": WINDOWS[1].start,
+        "window_end": WINDOWS[1].end,
+    }
+    assert {name: row[name] for name in pins} == pins
+    assert row["environment"].startswith("Python 3.") and all(row[f"{name}_sha256"] for name in ("input", "model"))
+    tags = registry.version(MODEL, 2).tags
+    same = ("row_order", "seed", "lock_sha256", "code_version", "release_id", "environment", "input_sha256")
+    assert {name: tags[name] for name in same} == {name: str(row[name]) for name in same}
+    assert {name: int(tags[f"version.{name}"]) for name in (FEATURES, OUTCOMES)} == dict(row["versions"])
 
 
 def test_what_was_scored_comes_out_equal_with_the_versions_that_scored_it() -> None:
@@ -152,6 +188,9 @@ def test_data_that_is_no_longer_kept_is_named() -> None:
             train_again(MODEL, 1)
         with pytest.raises(VersionGoneError, match=r"gold_next\.pinned_features"):
             score_again(MODEL, SCORED[0])
+        told = explain(find(prediction(SCORED[0])["prediction_id"], MODEL, SCORED[0].start))
+        assert file.name in told["reasons"]["gone"] and told["reasons"]["contributions"] == []
+        assert told["model"]["version"] == 2 and [each["version"] for each in told["inputs"]] == [version]
     finally:
         aside.rename(file)
 
@@ -166,9 +205,23 @@ def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.Mon
         for again in (lambda: train_again(MODEL, 1), lambda: score_again(MODEL, SCORED[0])):
             with pytest.raises(NotReproducedError, match=r"gold\.named_since had not been released: model\.yaml"):
                 again()
+        # What the run has recorded tells what the prediction came from, and the pins what the model was trained on.
+        found = prediction(SCORED[0])
+        told = explain(find(found["prediction_id"], MODEL, SCORED[0].start))
+        assert [each["table"] for each in told["inputs"]] == [FEATURES]
+        assert told["reasons"]["gone"] is None and told["reasons"]["contributions"]
+        patch.setattr(column_lineage, "downstream", lambda _name: [])
+        affected = impact(f"{FEATURES}.{SPEC.features.numeric[0]}")
+        assert sorted(each["version"] for each in affected.models) == [1, 2, 3] and affected.predictions
     other = registry.load(MODEL).model_copy(update={"decision_threshold": 0.9})
     monkeypatch.setattr(registry, "load", lambda _name: other)
-    with pytest.raises(NotReproducedError, match=r"(?s)parameter decision_threshold: .* 0\.9 now.*the code .*another"):
+    monkeypatch.setattr(registry, "_sha256", lambda *_files: "another lock")
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+    with pytest.raises(
+        NotReproducedError,
+        match=r"(?s)parameter decision_threshold: .* 0\.9 now.*the code .*another now"
+        r".*the environment \(uv\.lock\) .*another lock now.*Python or the machine .*Python 3\.99\.0.* now",
+    ):
         train_again(MODEL, 1)
 
 
@@ -218,8 +271,29 @@ def test_after_maintenance_with_the_shortest_retention_all_is_made_again_and_rea
     for table, before in views.items():
         after = sql(f"select * from {table}").toPandas()
         pd.testing.assert_frame_equal(after, before)
-    publish(score(MODEL, SCORED[3])["version"], SCORED[3])
-    assert score_again(MODEL, SCORED[3])["equal"]
+    for interval in SCORED[2:]:
+        publish(score(MODEL, interval)["version"], interval)
+        assert score_again(MODEL, interval)["equal"]
+
+    # Once nothing else needs what an archived version was trained on, what is left of its reasons is told.
+    explained = explain(find(prediction(SCORED[3])["prediction_id"], MODEL, SCORED[3].start))
+    assert explained["reasons"]["gone"] is None
+    registry.connect().set_model_version_tag(MODEL, "3", "archived", "true")
+    assert maintain.maintain(0, grace_hours=0)["files"] > 0
+    told = explain(find(prediction(SCORED[3])["prediction_id"], MODEL, SCORED[3].start))
+    reasons = told["reasons"]
+    assert re.search(rf"version 3 of {MODEL} was fitted on are no longer kept.* of gold_next\.pinned", reasons["gone"])
+    values = {each["feature"]: each["value"] for each in explained["reasons"]["contributions"]}
+    assert {each["feature"]: each["value"] for each in reasons["contributions"]} == values
+    assert {each["contribution"] for each in reasons["contributions"]} == {None}
+    assert told["inputs"] == explained["inputs"] and told["model"] == {
+        **explained["model"],
+        "roles_now": told["model"]["roles_now"],
+    }
+    with (console := Console(width=500)).capture() as printed:
+        console.print(of_explanation(told))
+    assert reasons["gone"][:60] in printed.get() and f"{SPEC.features.numeric[0]} = " in printed.get()
+    assert reasons["gone"][:60] in page_of_explanation(told)
 
 
 def test_the_content_hash_sees_every_value_and_no_order() -> None:

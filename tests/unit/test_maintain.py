@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from typer.testing import CliRunner
 
-from lakehouse import fingerprints, locks, maintain, ops, registry, release, tables
+from lakehouse import cli, fingerprints, locks, maintain, ops, registry, release, tables
 from lakehouse.maintain import MaintenanceError, needed_by_models, needed_by_releases, plan
 
 NOW = dt.datetime.now(dt.UTC)
@@ -91,6 +93,32 @@ def test_only_the_files_of_needed_versions_are_kept(monkeypatch: pytest.MonkeyPa
     assert plans()[TABLE].files == {}
     for version in (1, 4, 6):
         tables.check_kept(STORED, version)
+
+
+def test_a_dry_run_says_what_would_be_done_what_is_kept_by_what_and_how_many_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(5):
+        put(number)
+    ops.append(release.LOG, [row(1, 1, 9), row(2, 3, 8), row(3, 4, 1)])
+    monkeypatch.setattr(registry, "registered", lambda: [model(7, 1)])
+    monkeypatch.setattr(maintain, "plan", partial(plan, grace_hours=0))
+    days = {"days": "2013-03-01/2013-03-02", "files": 9, "bytes": 4321}
+    monkeypatch.setattr(maintain, "upcoming", lambda: [maintain.Work(TABLE, "put files together, 9 → 1", **days)])
+    there = {path: path.stat().st_size for path in Path(tables.location(STORED)).rglob("*") if path.is_file()}
+    arguments = ["maintain", "--dry-run", "--keep-days", "0"]
+    said = CliRunner(env={"COLUMNS": "200"}).invoke(cli.command_line(), arguments, catch_exceptions=False).stdout
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines() if line.startswith("│")]
+    going = [Path(path) for number in (0, 2, 3) for path in files(number)]
+    size = sum(there[path] for path in going)
+    assert lines == [
+        [TABLE, "put files together, 9 → 1", "2013-03-01/2013-03-02", "9", "4321"],
+        [TABLE, "1", "model late version 7", str(sum(there[Path(path)] for path in files(1)))],
+        [TABLE, "4", "release 3, which readers see", "0"],
+        [TABLE, str(len(going)), str(size)],
+    ]
+    assert said.splitlines()[-1] == f"{len(going)} files of {size} bytes would go."
+    assert there == {path: path.stat().st_size for path in Path(tables.location(STORED)).rglob("*") if path.is_file()}
 
 
 def test_what_predictions_were_made_from_is_needed() -> None:

@@ -120,6 +120,24 @@ def test_a_step_hangs_below_the_task_of_airflow_and_a_part_below_its_step(monkey
     assert (parent["job"]["name"], parent["run"]["runId"]) == ("build.warehouse", whole)
 
 
+@pytest.mark.parametrize(
+    "value", ["", "land", f"land/{uuid.UUID(int=1)}", f"//{uuid.UUID(int=1)}", "lake/ingest_weather.land/manual"]
+)
+@pytest.mark.parametrize("variable", [openlineage.PARENT, openlineage.ROOT])
+def test_a_parent_that_cannot_be_read_costs_a_line_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(openlineage.PARENT, f"lake/ingest_weather.land/{uuid.UUID(int=2)}")
+    monkeypatch.setenv(variable, value)
+    openlineage._above.cache_clear()
+    with caplog.at_level(logging.WARNING, "lakehouse"):
+        facets = [sent(openlineage.started(row()))["run"]["facets"] for _ in range(2)]
+    assert ["parent" in each for each in facets] == [variable == openlineage.ROOT] * 2
+    assert all("root" not in each.get("parent", {}) for each in facets)
+    [said] = [record.getMessage() for record in caplog.records if record.name == "lakehouse"]
+    assert variable in said and repr(value) in said
+
+
 def test_the_schema_finds_faults() -> None:
     good = sent(openlineage.started(row()))
     for path, value in (

@@ -14,6 +14,8 @@ from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, ranges
 SHAPES = {
     "bronze.readings": Shape((0, 0), reads={"bronze.readings": (0, 0)}),
     "bronze.names": Shape((0, 0)),
+    "bronze.stations": Shape(),
+    "gold.older": Shape((0, 0)),
     "gold.names": Shape(reads={"bronze.names": None}),
     "gold.features": Shape((0, 0), (1, 2), {"bronze.readings": (-2, -1), "gold.names": None}),
     "ml.scores": Shape((0, 0), reads={"gold.features": (0, 0)}),
@@ -158,6 +160,33 @@ def test_forward_from_a_landing_to_the_predictions(made: Made) -> None:
         "gold.features@3": "2013-03-05", "ml.scores@3": "2013-03-05",
     }  # fmt: skip
     assert affected(ledger, "bronze.names", 1, None).keys() >= {"gold.names@1", "gold.features@1", "ml.scores@4"}
+
+
+def test_what_was_read_once_counts_when_it_is_no_longer_declared(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01/2013-03-02")
+    made.write("bronze.stations", "2013-03-01")
+    features = made.write("gold.features", "2013-03-03", {"bronze.readings": 1, "bronze.stations": 1})
+    made.write("gold.older", "2013-03-03", {"bronze.readings": 1})
+    made.write("ml.scores", "2013-03-03", {"gold.features": features, "gold.older": 1})
+    ledger = made.ledger()
+    [(scoring, _)] = ledger.owners("ml.scores", 1, days(3))
+    assert ledger.inputs(scoring, days(3)) == [("gold.features", features, days(3)), ("gold.older", 1, None)]
+    [(build, own)] = ledger.owners("gold.features", features, days(3))
+    assert ledger.inputs(build, own) == [("bronze.readings", 1, days(1, 2)), ("bronze.stations", 1, None)]
+    found = affected(ledger, "bronze.stations", 1, None)
+    assert found == {"bronze.stations@1": "all", "gold.features@1": "2013-03-03", "ml.scores@1": "2013-03-03"}
+    assert "ml.scores@1" in affected(ledger, "gold.older", 1, None)
+
+
+def test_of_a_table_without_a_record_of_its_own_what_the_build_has_read_counts_as_far_as_it_reads_it(
+    made: Made,
+) -> None:
+    made.write("bronze.readings", "2013-03-01/2013-03-02")
+    made.write("gold.features", "2013-03-03", {"bronze.readings": 1, "bronze.names": 1})
+    made.runs[-1]["dataset"] = "warehouse"
+    ledger = made.ledger()
+    [(build, own)] = ledger.owners("gold.features", 1, days(3))
+    assert ledger.inputs(build, own) == [("bronze.readings", 1, days(1, 2))]
 
 
 def test_forward_through_the_models_of_one_build(made: Made) -> None:

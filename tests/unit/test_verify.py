@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import fingerprints, ops, release, tables
+from lakehouse import fingerprints, maintain, ops, release, tables
 from lakehouse.fingerprints import Fault
 from lakehouse.verify import DamagedError, verify
 
@@ -96,22 +97,65 @@ def damage(file: Path, chance: random.Random) -> str:
     return "truncated"
 
 
-def test_each_of_many_damages_is_found_and_named(lake: Path) -> None:
+def kind(path: str) -> str:
+    """What kind of file it is: ``data``, or the name that such files have in a log, without the version."""
+    name = path.removeprefix("_delta_log/")
+    return "data" if name == path else re.sub(r"\d{20}", "N", name)
+
+
+def any_of(paths: list[str], chance: random.Random) -> str:
+    """One of the files; the few of a rare kind come as often as those of another."""
+    wanted = chance.choice(sorted({kind(path) for path in paths}))
+    return chance.choice(sorted(path for path in paths if kind(path) == wanted))
+
+
+def test_each_of_many_damages_is_found_and_named(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(20130101)
+    monkeypatch.setattr(maintain, "CHECKPOINT_COMMITS", 1)
+    before_it = set(needed(13))
+    assert maintain.checkpoint(TABLE, "maintenance")
+    assert set(needed(13)) - before_it == {f"_delta_log/{13:020}.checkpoint.parquet"}
     hit = set()
+    rows = ops.read(fingerprints.LOG).to_pylist()
+    files = {version: needed(version) for version in (2, 6, 10, 13)}
     for _ in range(DAMAGES):
-        version = chance.choice([2, 6, 10, 13])
-        path = chance.choice(needed(version))
+        version = chance.choice([*files])
+        path = any_of(files[version], chance)
         file = lake / STORED / path
         before = file.read_bytes()
         what = damage(file, chance)
-        found = faults(version)
+        found = list(fingerprints.check(TABLE, version, rows))
         assert [(fault.table, fault.version, fault.file) for fault in found] == [(TABLE, version, path)]
         assert what in found[0].what
         file.write_bytes(before)
-        hit.add((path.startswith("_delta_log"), what))
-    assert len(hit) == 8  # every kind, on data and on log
+        hit.add((kind(path), what))
+    # Files of every kind, each damaged in every way.
+    assert {each for each, _ in hit} == {"data", "N.json", "N.checkpoint.parquet", "_last_checkpoint"}
+    assert len(hit) == 4 * 4
     assert faults(13) == []
+
+
+def test_a_checkpoint_that_comes_later_changes_nothing_and_is_recorded_with_what_points_to_it(lake: Path) -> None:
+    version = put(30)
+    released(version)
+    tables.delta(STORED).create_checkpoint()
+    assert faults(version) == faults(10) == []
+    pointer = lake / STORED / "_delta_log" / "_last_checkpoint"
+    pointer.write_text(pointer.read_text().replace(f":{version},", f":{version + 1},"))
+    assert [fault.file for fault in faults(version)] == ["_delta_log/_last_checkpoint"]
+    pointer.write_text(pointer.read_text().replace(f":{version + 1},", f":{version},"))
+    fingerprints.record_log(TABLE, "a later maintenance, after one that was killed")
+    assert faults(version) == []
+    for file in (pointer, pointer.with_name(f"{version:020}.checkpoint.parquet")):
+        content = file.read_bytes()
+        file.unlink()
+        assert [fault.file for fault in faults(version)] == [f"_delta_log/{file.name}"]
+        file.write_bytes(content)
+    fingerprints.record_log(TABLE, "again")
+    later = put(31)
+    tables.delta(STORED).create_checkpoint()
+    released(later)
+    assert faults(later) == faults(version) == faults(13) == []
 
 
 def test_damages_that_come_together_are_all_named(lake: Path) -> None:
