@@ -1,0 +1,52 @@
+"""The code that a result was made with, as a hash: what was kept of another code is made again."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from lakehouse.settings import PROJECT_DIR
+
+NOT_CODE = {"__pycache__", "target", "logs", "README.md"}
+
+
+def sha256(*modules: str, folders: tuple[str, ...] = (), root: Path = PROJECT_DIR) -> str:
+    """Hash of modules with all of the project that they import, of folders of files, and of the locked libraries.
+
+    Args:
+        *modules: Such as ``lakehouse.training``.
+        folders: Such as ``dbt``, from the project's own.
+        root: The project's folder.
+    """
+    files = {path for module in modules for path in _imported(module, root)}
+    files |= {path for folder in folders for path in _files(root / folder)}
+    digest = hashlib.sha256()
+    for path in sorted(files | {root / "uv.lock"}):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.is_file() and not NOT_CODE & {*path.relative_to(folder).parts}:
+            yield path
+
+
+def _imported(module: str, root: Path) -> set[Path]:
+    found: dict[str, Path] = {}
+    queue = [module]
+    while queue:
+        name = queue.pop()
+        stem = root / name.replace(".", "/")
+        path = next((each for each in (stem.with_suffix(".py"), stem / "__init__.py") if each.is_file()), None)
+        if path is None or name in found:
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                queue += [each.name for each in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                queue += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+    return set(found.values())
