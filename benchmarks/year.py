@@ -100,7 +100,7 @@ def load() -> None:
 def lake_sha256() -> str:
     """Hash of the code that lands the year and builds the warehouse of it."""
     modules = ("infra.demo.upstream", "spark_jobs.land", "lakehouse.warehouse", "lakehouse.audit", "lakehouse.release")
-    return code.sha256(*modules, folders=("dbt", "spark_jobs/sources", "expectations"))
+    return code.sha256(*modules, folders=("dbt", "spark_jobs/sources", "expectations/bronze", "expectations/gold"))
 
 
 def rows_of(weeks_: list[Week]) -> list[dict[str, Any]]:

@@ -70,6 +70,11 @@ class Label(_Part):
     known_after_days: int = Field(
         1, ge=0, description="Days from an interval to the day on which its outcomes are known."
     )
+    reported: str | None = Field(
+        None,
+        description="Boolean column that is true once a row's outcome has come, if only to say that there is none; "
+        "without it, a row without an outcome is given up when outcomes of later days are known.",
+    )
 
 
 class Metrics(_Part):
