@@ -44,9 +44,17 @@ def _imported(module: str, root: Path) -> set[Path]:
         if path is None or name in found:
             continue
         found[name] = path
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in _run(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Import):
                 queue += [each.name for each in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 queue += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
     return set(found.values())
+
+
+def _run(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a module, without those that only a type checker reads."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            yield node
+            yield from _run(node)

@@ -102,7 +102,8 @@ def test_another_code_another_model_and_other_rows_are_trained_again(
     (tmp_path / "lib").mkdir()
     (tmp_path / "model" / "__pycache__").mkdir(parents=True)
     for path in ("uv.lock", "lib/a.py", "lib/b.py", "lib/c.py", "model/model.yaml", "model/__pycache__/x.pyc"):
-        (tmp_path / path).write_text("from lib import b\n" if path == "lib/a.py" else "x = 1\n")
+        typed = "from typing import TYPE_CHECKING\nfrom lib import b\nif TYPE_CHECKING:\n    from lib import c\n"
+        (tmp_path / path).write_text(typed if path == "lib/a.py" else "x = 1\n")
     before = code.sha256("lib.a", folders=("model",), root=tmp_path)
     changes: dict[str, bool] = {
         "lib/b.py": True, "uv.lock": True, "model/model.yaml": True, "lib/c.py": False, "model/__pycache__/x.pyc": False
