@@ -35,21 +35,26 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _imported(module: str, root: Path) -> set[Path]:
-    found: dict[str, Path] = {}
-    queue = [module]
+    found: set[Path] = set()
+    queue = [_module(module, root)]
     while queue:
-        name = queue.pop()
-        stem = root / name.replace(".", "/")
-        path = next((each for each in (stem.with_suffix(".py"), stem / "__init__.py") if each.is_file()), None)
-        if path is None or name in found:
+        path = queue.pop()
+        if path is None or path in found:
             continue
-        found[name] = path
+        found.add(path)
         for node in _run(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Import):
-                queue += [each.name for each in node.names]
+                queue += [_module(each.name, root) for each in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
-                queue += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
-    return set(found.values())
+                whole = _module(node.module, root)
+                queue += [_module(f"{node.module}.{each.name}", root) or whole for each in node.names]
+    return found
+
+
+def _module(name: str, root: Path) -> Path | None:
+    """The file of a module of the project; None for one of a library."""
+    stem = root / name.replace(".", "/")
+    return next((each for each in (stem.with_suffix(".py"), stem / "__init__.py") if each.is_file()), None)
 
 
 def _run(tree: ast.AST) -> Iterator[ast.AST]:
