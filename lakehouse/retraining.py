@@ -14,7 +14,7 @@ from lakehouse.drift import RED
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Retrain
-from lakehouse.monitoring import ALL, DEFECTS
+from lakehouse.monitoring import ALL, DEFECTS, STAY
 
 RETRAIN, BLOCKED, WAITING, KEPT = "retrain", "blocked", "waiting", "kept"
 
@@ -134,7 +134,7 @@ def standing_defects(rows: Sequence[Mapping[str, Any]], span: Interval) -> list[
         again = {day for each in newer if each.end - each.start <= length for day in each.days()}
         if not again.issuperset(interval.days()):
             newest = {(row["metric"], row["segment"]): row for row in reversed(measured)}
-            found |= {(interval, *key): row for key, row in newest.items() if _is_defect(row)}
+            found |= {(interval, *key): row for key, row in newest.items() if _is_defect(row) and key[0] in STAY}
         newer.append(interval)
     return [found[key] for key in sorted(found, key=lambda key: (key[0].start, key[0].end, *key[1:]))]
 

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -215,6 +215,23 @@ def stored_inputs(name: str) -> list[str]:
     if node["config"]["materialized"] not in ("view", "ephemeral"):
         return [f"{node['schema'].removesuffix('_next')}.{node['alias']}"]
     return sorted({each for parent in node["depends_on"]["nodes"] for each in stored_inputs(parent.rpartition(".")[2])})
+
+
+def upstream(tables: Iterable[str]) -> list[str]:
+    """The tables that some tables are made from, directly or not, and themselves.
+
+    Args:
+        tables: By the names that readers use.
+    """
+    built = set(stored_models())
+    found: list[str] = []
+    queue = list(tables)
+    while queue:
+        table = queue.pop()
+        if table not in found:
+            found.append(table)
+            queue += inputs(table) if table in built else []
+    return found
 
 
 def sources() -> dict[str, int]:
