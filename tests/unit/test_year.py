@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks import code, weekly, year
-from benchmarks.replay import Week, Year, drive
-from lakehouse import gate, training
+from benchmarks.replay import Year, drive
+from lakehouse import gate, registry, training
 from lakehouse.gate import RuleResult
 from lakehouse.interval import Interval
 from lakehouse.metrics import metric
@@ -118,11 +118,16 @@ def test_another_code_another_model_and_other_rows_are_trained_again(
 def test_what_came_of_it_is_kept_and_told(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(year, "training_windows", lambda: [WINDOW, NEWEST, NEWEST])
     monkeypatch.setattr(year, "FIRST", WINDOW)
-    whole = replayed(trained)
-    weeks: list[Week] = list(drive(whole, WINDOW, WEEKS))
-    path = year.keep(year.outcome(whole, whole.contest(None, WINDOW), weeks), tmp_path / "results" / "year.json")
+    monkeypatch.setattr(year, "weeks", lambda: WEEKS)
+    monkeypatch.setattr(weekly, "read", lambda _: FRAME)
+    monkeypatch.setattr(registry, "load", lambda _: MODEL)
+    path = year.keep(year.replay(trained, None), tmp_path / "results" / "year.json")
     kept = json.loads(path.read_text())
-    never = kept["plans"][0]
+    page = (trained / "year.html").read_text()
+    assert "flight_delay, 2013-03-15/2013-03-21" in page and "carrier_late_rate_28d" in page
+    assert kept["trainings"].keys() == {str(WINDOW), str(NEWEST)}
+    assert kept["sha256"]["trainings"] == weekly.Trainings(trained, FRAME, MODEL).sha256
+    whole, never = replayed(trained), kept["plans"][0]
     rows = whole.rows(Interval(WEEKS[0].start, WEEKS[-1].end), WINDOW)
     known = rows[rows["label"].notna()]
     y, p = known["label"].to_numpy("float64"), known["score"].to_numpy()
