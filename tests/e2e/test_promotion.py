@@ -37,8 +37,17 @@ def person(airflow: AirflowClient, platform: Platform, name: str, role: str) -> 
 
 def train(airflow: AirflowClient, window: str) -> str:
     """Train, and return the run of the DAG that promotes, which starts by itself."""
-    known = {run["dag_run_id"] for run in airflow.runs(f"promote_{MODEL}")}
+    known = proposals(airflow)
     airflow.wait(f"train_{MODEL}", airflow.trigger(f"train_{MODEL}", conf={"window": window}), timeout=300)
+    return proposed(airflow, known)
+
+
+def proposals(airflow: AirflowClient) -> set[str]:
+    return {run["dag_run_id"] for run in airflow.runs(f"promote_{MODEL}")}
+
+
+def proposed(airflow: AirflowClient, known: set[str]) -> str:
+    """The run of the DAG that promotes which a training has started."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for run in airflow.runs(f"promote_{MODEL}"):
@@ -170,10 +179,12 @@ def test_a_decision_to_train_again_starts_the_training_with_its_cause(
     subprocess.run(
         [sys.executable, "-c", keep, json.dumps(decision)], env=platform.environment, cwd=PROJECT, check=True
     )
+    known = proposals(airflow)
     monitoring = airflow.trigger(f"monitor_{MODEL}", DAY)
     airflow.wait(f"monitor_{MODEL}", monitoring, timeout=PATIENCE)
     assert set(states(airflow, f"monitor_{MODEL}", monitoring).values()) == {"success"}
     airflow.wait(f"train_{MODEL}", f"retrain__{DAY}", timeout=300)
+    airflow.wait(f"promote_{MODEL}", proposed(airflow, known), timeout=PATIENCE)
     [(version, start, end)] = platform.sql(
         f"select model_version, window_start, window_end from ops.models where model_name = '{MODEL}' "
         "order by model_version desc limit 1"
