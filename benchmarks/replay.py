@@ -9,11 +9,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lakehouse import monitoring, performance, promotion, retraining, training
+from lakehouse import monitoring, performance, promotion, retraining, roles, training
 from lakehouse.histograms import count_in_memory
 from lakehouse.interval import Interval
 from lakehouse.metrics import metric
@@ -30,7 +31,8 @@ class Year:
     Attributes:
         spec: The model.
         frame: Outcome of :func:`lakehouse.training.training_frame`.
-        train: Gives the scores of a training on a window: a ``score`` for each row from the window's first day on.
+        train: Gives what a training on a window says: ``score`` and ``baseline`` for each row from the window's first
+            day on.
     """
 
     spec: ModelSpec
@@ -71,7 +73,7 @@ class Year:
         if window not in self._references:
             rows, spec = self.rows(window, window), self.spec
             reference = Reference.of(rows, spec, window, version=0, types=dict.fromkeys(spec.features.inputs, ""))
-            split = training.split(window, spec.training)
+            split = self.split(window)
             fitted = float(self.rows(split.train)[training.LABEL].astype("float64").mean())
             tested = self.figures(self.rows(split.test, window), reference.score_edges, fitted)
             self._references[window] = reference, tested
@@ -110,21 +112,30 @@ class Year:
             *monitoring.of_performance(found, sizes, tested, rules, spec.metrics.optimize),
         ]
 
-    def contest(self, champion: Interval, challenger: Interval) -> promotion.Decision:
-        """The comparison of a training with the champion: on its test days that the champion was not fitted on.
+    def contest(self, champion: Interval | None, challenger: Interval) -> promotion.Decision:
+        """The platform's decision about a training, on its test days that the champion was not fitted on.
 
         Args:
-            champion: What the champion was trained on.
+            champion: What the champion was trained on; None where there is none yet.
             challenger: What the challenger was trained on.
         """
         day = self.spec.features.interval_column
-        fitted = training.split(champion, self.spec.training).train.end
-        rows = self.rows(training.split(challenger, self.spec.training).test, challenger)
-        rows = rows[rows[training.LABEL].notna() & (rows[day] > fitted)].rename(columns={SCORE: "challenger"})
-        key = list(dict.fromkeys([*self.spec.features.entity_key, day]))
-        rows = rows.merge(self.train(champion).rename(columns={SCORE: "champion"}), on=key)
-        rows = rows.assign(day=rows[day], outcome=rows[training.LABEL].astype("float64"))
-        return promotion.decide(rows, self.spec)
+        fitted = self.split(champion).train.end if champion else None
+        rows = self.rows(self.split(challenger).test, challenger).rename(columns={SCORE: "challenger"})
+        rows, _ = roles.evaluation_set(rows, self.spec, fitted)
+        if champion is not None:
+            key = list(dict.fromkeys([*self.spec.features.entity_key, day]))
+            theirs = self.train(champion)[[*key, SCORE]].rename(columns={SCORE: "champion"})
+            rows = rows.merge(theirs, on=key, how="left", validate="one_to_one")
+        return promotion.judge(rows.assign(day=rows[day], outcome=rows[training.LABEL]), self.spec)
+
+    def split(self, window: Interval) -> training.Split:
+        """How a training cuts its window.
+
+        Args:
+            window: What it is made on.
+        """
+        return training.split(window, self.spec.training, self.spec.label.known_after_days)
 
 
 @dataclass(frozen=True)
@@ -156,9 +167,15 @@ def drive(year: Year, first: Interval, weeks: list[Interval]) -> Iterator[Week]:
     """
     champion, last = first, first.end
     length = first.end - first.start
-    for week in weeks:
+    rows: list[dict[str, Any]] = []
+    for number, week in enumerate(weeks):
         measures = year.measure(champion, week)
-        decision = retraining.decide(year.spec, Evidence(week.end, [vars(each) for each in measures], (), last))
+        found = [vars(each) for each in measures]
+        span = Interval(min(week.start, week.end - length), week.end)
+        evidence = Evidence(week.end, found, (), last, retraining.standing_defects(rows, span))
+        days = {"interval_start": week.start, "interval_end": week.end, "measured_at": number}
+        rows += [row | days for row in found]
+        decision = retraining.decide(year.spec, evidence)
         contest = None
         served = champion
         if decision.outcome == retraining.RETRAIN:

@@ -1,24 +1,28 @@
-"""A training for each week of the year, from which the benchmark of the year takes what it needs.
+"""The trainings of the year, from which its benchmark takes what it needs; each is made once.
 
-    python -m benchmarks.weekly HOME
-
-Trains on each window that could be trained on, scores every flight from its first day on, and keeps the scores in
-``HOME/weekly``, so that it goes on where it stopped. It needs the tables of the lake in that folder, and no engine.
+What a training has said is kept in a folder that is called by a hash: of the code that it runs, of the model's folder
+and of the rows. So the benchmark goes on where it stopped, and what another code has said is not taken for its own.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.interval import Interval
+from benchmarks import code
+from lakehouse import registry, training
+from lakehouse.scoring import model_input, predict
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lakehouse.interval import Interval
     from lakehouse.model_spec import ModelSpec
+
+BASELINE = "baseline"
 
 
 def read(spec: ModelSpec) -> pd.DataFrame:
@@ -28,7 +32,6 @@ def read(spec: ModelSpec) -> pd.DataFrame:
         spec: The model.
     """
     import lakehouse
-    from lakehouse import training
 
     key = list(dict.fromkeys([*spec.features.entity_key, spec.features.interval_column]))
     features = lakehouse.read(spec.features.table)
@@ -36,59 +39,68 @@ def read(spec: ModelSpec) -> pd.DataFrame:
     return training.training_frame(features, outcomes, spec)
 
 
-def train(home: Path, frame: pd.DataFrame, spec: ModelSpec, window: Interval) -> pd.DataFrame:
-    """The scores of a training, which is made when it has not been yet.
+class Trainings:
+    """Trainings on windows of the same rows.
 
     Args:
         home: Folder of the benchmark.
         frame: Outcome of :func:`read`.
         spec: The model.
-        window: What to train on.
 
-    Returns:
-        A row for each row of the frame from the window's first day on, in its order: key, day and ``score``.
+    Attributes:
+        sha256: Hash of all that the trainings are made of.
     """
-    import pandas as pd
 
-    from benchmarks.year import say
-    from lakehouse import registry, training
+    def __init__(self, home: Path, frame: pd.DataFrame, spec: ModelSpec) -> None:
+        self.frame, self._spec = frame, spec
+        made_of = [
+            code.sha256("lakehouse.training", "lakehouse.linear", folders=(f"models/{spec.name}",)),
+            spec.model_dump_json(),
+            training.content_sha256(frame),
+        ]
+        self.sha256 = hashlib.sha256("".join(made_of).encode()).hexdigest()
+        self._folder = home / f"trainings-{self.sha256[:16]}"
 
-    file = home / "weekly" / f"{window.end}.parquet"
-    if not file.exists():
-        trained = training.train(frame, registry.candidates(spec), spec, window)
-        file.parent.mkdir(exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
-        scores(frame, trained, spec, window).to_parquet(part, index=False)
-        part.rename(file)
-        say(f"trained on {window}: {trained.selected}, {trained.headline()[f'test_{spec.metrics.optimize}']:.4f}")
-    return pd.read_parquet(file)
+    def scores(self, window: Interval) -> pd.DataFrame:
+        """What a training says.
 
+        Args:
+            window: What it is made on.
 
-def scores(frame: pd.DataFrame, trained: Any, spec: ModelSpec, window: Interval) -> pd.DataFrame:
-    """Scores of the rows of a window, and of all after it.
+        Returns:
+            A row for each row of the frame from the window's first day on, in its order: key, day, ``score`` and
+            ``baseline``.
+        """
+        import pandas as pd
 
-    Args:
-        frame: Outcome of :func:`read`.
-        trained: The training.
-        spec: The model.
-        window: What it was trained on.
-    """
-    from lakehouse.scoring import model_input, predict
+        file = self._folder / f"{window.end}.parquet"
+        if not file.exists():
+            spec = self._spec
+            trained = training.train(self.frame, registry.candidates(spec), spec, window, registry.search_spaces(spec))
+            self._folder.mkdir(parents=True, exist_ok=True)
+            facts = {"selected": trained.selected, **trained.headline()}
+            self._facts(window).write_text(json.dumps(facts), "utf-8")
+            part = file.with_suffix(f".{os.getpid()}")
+            self._said(trained, window).to_parquet(part, index=False)
+            part.rename(file)
+        return pd.read_parquet(file)
 
-    day = spec.features.interval_column
-    later = frame[frame[day] >= window.start]
-    inputs = model_input(later, spec.features.numeric, spec.features.categorical)
-    key = list(dict.fromkeys([*spec.features.entity_key, day]))
-    kept: pd.DataFrame = later[key].assign(score=predict(trained.pipeline, inputs, spec.task))
-    return kept
+    def facts(self, window: Interval) -> dict[str, Any]:
+        """What is known of a training that was made: the candidate that was selected, and its figures.
 
+        Args:
+            window: What it was made on.
+        """
+        found: dict[str, Any] = json.loads(self._facts(window).read_text("utf-8"))
+        return found
 
-if __name__ == "__main__":
-    os.environ["LAKE_HOME"] = sys.argv[1]
-    from benchmarks.year import MODEL, training_windows
-    from lakehouse import registry
+    def _facts(self, window: Interval) -> Path:
+        return self._folder / f"{window.end}.json"
 
-    model = registry.load(MODEL)
-    everything = read(model)
-    for each in training_windows():
-        train(Path(sys.argv[1]), everything, model, each)
+    def _said(self, trained: training.Trained, window: Interval) -> pd.DataFrame:
+        spec, day = self._spec, self._spec.features.interval_column
+        later = self.frame[self.frame[day] >= window.start]
+        inputs = model_input(later, spec.features.numeric, spec.features.categorical)
+        key = list(dict.fromkeys([*spec.features.entity_key, day]))
+        said = {"score": trained.pipeline, BASELINE: trained.baseline_pipeline}
+        return later[key].assign(**{name: predict(each, inputs, spec.task) for name, each in said.items()})

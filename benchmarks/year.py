@@ -3,36 +3,50 @@
     lake bench year            the whole year; some 20 minutes
     lake bench year --weeks 4  its first weeks
 
-Works in a folder of its own (``--home``), and goes on where it stopped when it was cut off. The lake is loaded once, by
-an engine of its own, for the whole year, since a row of features looks only at days before its own. The weeks are then
-replayed on the released tables with the library's functions, without the engine.
+Works in a folder of its own (``--home``), and goes on where it stopped when it was cut off; what another code has made
+is made again. The lake is loaded once, by an engine of its own, for the whole year, since a row of features looks only
+at days before its own. The weeks are then replayed on the released tables with the library's functions, without it.
+
+What came of the whole year is kept in ``benchmarks/results/year``, and the tables of its page are made of that.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
+import json
+import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import platform
+from benchmarks import code, platform
+from lakehouse.drift import RED
 from lakehouse.interval import Interval
+from lakehouse.monitoring import ALL
+from lakehouse.settings import PROJECT_DIR
 
 if TYPE_CHECKING:
     from benchmarks.replay import Week, Year
-    from lakehouse.model_spec import ModelSpec
+    from lakehouse.promotion import Decision
 
 MODEL = "flight_delay"
 YEAR = Interval.parse("2013-01-01/2013-12-31")
 FIRST = Interval.parse("2013-01-08/2013-02-28")
 """Window of the first training: the features of the first week look back on nothing."""
 SOURCES = ("airlines", "airports", "planes", "flight_schedule", "flight_actuals", "weather")
+LOSS = "log_loss"
+METRICS = (LOSS, "brier", "auc", "calibration_error")
+RESULT = PROJECT_DIR / "benchmarks" / "results" / "year" / f"{MODEL}.json"
+PAGE = PROJECT_DIR / "docs" / "how-to" / "monitor.md"
+PART, END = "<!-- year: written by lake bench year -->\n", "<!-- end -->\n"
 
 
 def say(message: str) -> None:
@@ -83,6 +97,12 @@ def load() -> None:
         release(gold, YEAR)
 
 
+def lake_sha256() -> str:
+    """Hash of the code that lands the year and builds the warehouse of it."""
+    modules = ("infra.demo.upstream", "spark_jobs.land", "lakehouse.warehouse", "lakehouse.audit", "lakehouse.release")
+    return code.sha256(*modules, folders=("dbt", "spark_jobs/sources", "expectations/bronze", "expectations/gold"))
+
+
 def rows_of(weeks_: list[Week]) -> list[dict[str, Any]]:
     """The measures as rows of ``ops.model_metrics``, for the report.
 
@@ -104,21 +124,18 @@ def rows_of(weeks_: list[Week]) -> list[dict[str, Any]]:
     ]
 
 
-def report(year: Year, done: list[Week]) -> Iterator[str]:
-    """What came of it, as Markdown.
+def outcome(year: Year, first: Decision, done: list[Week]) -> dict[str, Any]:
+    """What came of it, as it is kept: each week, and the figures of every way to go on.
 
     Args:
         year: The rows.
+        first: The decision about the first training.
         done: The weeks, as the policy drove them.
     """
-    import pandas as pd
-
-    from lakehouse.training import LABEL
-
-    day, windows = year.spec.features.interval_column, training_windows()[: len(done)]
-    champion, fair = windows[0], []
+    windows = training_windows()[: len(done)]
+    fair, champion = [], windows[0]
     for week, window in zip(done, windows, strict=True):
-        if window != champion and window != windows[0] and year.contest(champion, window).promote:
+        if window != windows[0] and year.contest(champion, window).promote:
             champion = window
         fair.append((week.days, champion))
     plans = {
@@ -127,59 +144,109 @@ def report(year: Year, done: list[Week]) -> Iterator[str]:
         "every week, must win": (len(windows), fair),
         "every week, newest serves": (len(windows), [(week.days, w) for week, w in zip(done, windows, strict=True)]),
     }
-    served = {}
-    for name, (_, plan) in plans.items():
-        rows = pd.concat([year.rows(days, window) for days, window in plan])
-        served[name] = rows[rows[LABEL].notna()].assign(outcome=lambda rows: rows[LABEL].astype("float64"))
-    names = ["log_loss", "brier", "auc", "calibration_error"]
-    yield from _table(
-        ["trained", "trainings", "champions", *names],
-        (
-            [name, trainings, len({window for _, window in plan}), *_figures(served[name], names, year.spec)]
+    return {
+        "model": MODEL,
+        "first": {"window": str(FIRST), **asdict(first)},
+        "weeks": [_week(week) for week in done],
+        "plans": [
+            {"name": name, "trainings": trainings, "champions": len({window for _, window in plan})}
+            | _figures(year, plan)
             for name, (trainings, plan) in plans.items()
+        ],
+    }
+
+
+def _week(week: Week) -> dict[str, Any]:
+    measures = [vars(each) for each in week.measures if each.segment == ALL or each.verdict == RED]
+    return {
+        "days": str(week.days),
+        "champion": str(week.champion),
+        "decision": week.decision.outcome,
+        "causes": week.decision.causes,
+        "reason": week.decision.reason,
+        "contest": asdict(week.contest) if week.contest else None,
+        "measures": measures,
+    }
+
+
+def _figures(year: Year, plan: list[tuple[Interval, Interval]]) -> dict[str, Any]:
+    """Metrics of all flights of a plan with an outcome, and of those of each month."""
+    import pandas as pd
+
+    from lakehouse.metrics import metric
+    from lakehouse.training import LABEL
+
+    rows = pd.concat([year.rows(days, window) for days, window in plan])
+    rows = rows[rows[LABEL].notna()]
+    month = [day.strftime("%Y-%m") for day in rows[year.spec.features.interval_column]]
+
+    def of(part: Any, name: str) -> float:
+        outcomes, scores = part[LABEL].to_numpy("float64"), part["score"].to_numpy("float64")
+        return metric(name).of(outcomes, scores, year.spec.decision_threshold)
+
+    return {
+        "metrics": {name: of(rows, name) for name in METRICS},
+        "months": {
+            name: {"rows": len(part), "late": float(part[LABEL].astype("float64").mean()), LOSS: of(part, LOSS)}
+            for name, part in rows.groupby(month)
+        },
+    }
+
+
+def report(kept: dict[str, Any]) -> Iterator[str]:
+    """What came of it, as Markdown.
+
+    Args:
+        kept: Outcome of :func:`outcome`, as it was kept.
+    """
+    weeks_, plans = kept["weeks"], kept["plans"]
+    yield "Every flight with an outcome, each scored by the version that was champion of its week:"
+    yield ""
+    yield from _table(
+        ["trained", "trainings", "champions", *METRICS],
+        (
+            [each["name"], each["trainings"], each["champions"], *(f"{each['metrics'][name]:.4f}" for name in METRICS)]
+            for each in plans
         ),
     )
-    months = {name: rows.groupby([each.strftime("%Y-%m") for each in rows[day]]) for name, rows in served.items()}
-    drifted = pd.Series({w.days.end: _value(w, "drifted_share") for w in done})
-    drifted = drifted.groupby([each.strftime("%Y-%m") for each in drifted.index]).mean()
+    yield "Log loss by month:"
+    yield ""
+    drifted = defaultdict(list)
+    for week in weeks_:
+        share = next(each["value"] for each in week["measures"] if each["metric"] == "drifted_share")
+        drifted[f"{Interval.parse(week['days']).end:%Y-%m}"].append(share)
     yield from _table(
-        ["month", "flights", "late", "features drifted", *(f"log loss, {name}" for name in months)],
+        ["month", "flights", "late", "features drifted", *(each["name"] for each in plans)],
         (
             [
                 month,
-                len(rows),
-                f"{rows['outcome'].mean():.1%}",
-                f"{drifted.get(month, float('nan')):.0%}",
-                *(_figures(by.get_group(month), ["log_loss"], year.spec)[0] for by in months.values()),
+                found["rows"],
+                f"{found['late']:.1%}",
+                f"{mean(drifted[month]):.0%}" if drifted[month] else "",
+                *(f"{each['months'][month][LOSS]:.4f}" for each in plans),
             ]
-            for month, rows in months["never again"]
+            for month, found in plans[0]["months"].items()
         ),
     )
+    yield "Each training of the policy:"
+    yield ""
     yield from _table(
         ["after the week to", "cause", "what came of it"],
         (
             [
-                week.days.end,
-                week.decision.reason,
-                f"{'wins' if week.contest.promote else 'kept out'}: {week.contest.difference}",
+                Interval.parse(week["days"]).end,
+                week["reason"],
+                f"{'wins' if week['contest']['promote'] else 'kept out'}: {'; '.join(week['contest']['reasons'])}",
             ]
-            for week in done
-            if week.contest
+            for week in weeks_
+            if week["contest"]
         ),
     )
-    counts = Counter(week.decision.outcome for week in done)
-    yield "Decisions: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) + "."
-
-
-def _figures(rows: Any, names: list[str], spec: ModelSpec) -> list[str]:
-    from lakehouse.metrics import metric
-
-    y, p = rows["outcome"].to_numpy(), rows["score"].to_numpy("float64")
-    return [f"{metric(name).of(y, p, spec.decision_threshold):.4f}" for name in names]
-
-
-def _value(week: Week, name: str) -> float:
-    return next(each.value for each in week.measures if each.metric == name and each.segment == "all") or 0.0
+    counts = Counter(week["decision"] for week in weeks_)
+    yield f"Of {len(weeks_)} weeks: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) + "."
+    if kept.get("machine"):
+        yield ""
+        yield f"Replayed on {kept['machine']['date']}, at commit `{kept['commit'][:7]}`."
 
 
 def _table(head: list[str], rows: Iterable[list[Any]]) -> Iterator[str]:
@@ -190,24 +257,53 @@ def _table(head: list[str], rows: Iterable[list[Any]]) -> Iterator[str]:
     yield ""
 
 
-def replay(home: Path, upto: int | None) -> None:
-    """Let the policy decide week by week, and print what came of it.
+def fill(page: str, kept: dict[str, Any]) -> str:
+    """A page with the tables of the year as they were kept.
+
+    Args:
+        page: What the page holds.
+        kept: Outcome of :func:`outcome`.
+    """
+    before, found, rest = page.partition(PART)
+    _, ended, after = rest.partition(END)
+    if not (found and ended):
+        raise ValueError(f"The page has no part {PART.strip()} ... {END.strip()}")
+    text = "\n".join(report(kept))
+    return f"{before}{PART}\n{text}\n\n{END}{after}"
+
+
+def replay(home: Path, upto: int | None) -> dict[str, Any]:
+    """Let the policy decide week by week.
 
     Args:
         home: Folder of the benchmark.
         upto: Only so many weeks.
+
+    Returns:
+        What came of it: :func:`outcome`, and what it was made of.
     """
-    from benchmarks import weekly
+    from benchmarks import harness, weekly
     from benchmarks.replay import Year, drive
     from lakehouse import monitoring_pages, pages, registry
+    from lakehouse.steps import code_version
 
     spec = registry.load(MODEL)
-    frame = weekly.read(spec)
+    trainings = weekly.Trainings(home, weekly.read(spec), spec)
+    trained: dict[Interval, dict[str, Any]] = {}
 
     def train(window: Interval) -> Any:
-        return weekly.train(home, frame, spec, window)
+        found = trainings.scores(window)
+        if window not in trained:
+            trained[window] = trainings.facts(window)
+            loss = trained[window][f"test_{spec.metrics.optimize}"]
+            say(f"trained on {window}: {trained[window]['selected']}, {loss:.4f}")
+        return found
 
-    year = Year(spec, frame, lru_cache(6)(train))
+    year = Year(spec, trainings.frame, lru_cache(6)(train))
+    first = year.contest(None, FIRST)
+    say(f"the first: {'; '.join(first.reasons)}")
+    if not first.promote:
+        raise SystemExit("The first training does not beat its baseline: there is no champion to go on with.")
     done = []
     for week in drive(year, FIRST, weeks()[:upto]):
         say(f"{week.days}: {week.decision.outcome}: {week.decision.reason}")
@@ -220,20 +316,45 @@ def replay(home: Path, upto: int | None) -> None:
     ]  # fmt: skip
     page = home / "year.html"
     pages.write(page, monitoring_pages.page(MODEL, done[-1].days, rows_of(done), decisions))
-    for line in report(year, done):
-        print(line, flush=True)
     say(f"The report of the year: {page}")
+    return outcome(year, first, done) | {
+        "trainings": {str(window): trained[window] for window in sorted(trained)},
+        "machine": harness.machine(),
+        "commit": code_version(),
+        "sha256": {
+            "lake": lake_sha256(),
+            "trainings": trainings.sha256,
+            "decisions": code.sha256("benchmarks.replay", folders=(f"models/{MODEL}", "expectations/ml")),
+        },
+    }
+
+
+def keep(kept: dict[str, Any], path: Path) -> Path:
+    """Keep what came of it as JSON.
+
+    Args:
+        kept: Outcome of :func:`replay`.
+        path: The file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(kept, indent=1, default=str, ensure_ascii=False) + "\n", "utf-8")
+    return path
 
 
 def main() -> None:
-    """Load the year once, replay it, and print what came of it."""
+    """Load the year once, replay it, and print what came of it; of the whole year, keep it and write its page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "lakehouse-year")
-    parser.add_argument("--weeks", type=int, help="only the first weeks that are scored")
+    parser.add_argument("--weeks", type=int, help="only the first weeks that are scored; nothing is kept of it")
     arguments = parser.parse_args()
-    platform.isolate(arguments.home)
-    arguments.home.mkdir(parents=True, exist_ok=True)
-    loaded = arguments.home / "loaded"
+    home = arguments.home.resolve()
+    lake = home / f"lake-{lake_sha256()[:16]}"
+    for other in home.glob("lake-*"):
+        if other != lake:  # of another code
+            shutil.rmtree(other)
+    lake.mkdir(parents=True, exist_ok=True)
+    platform.isolate(lake)
+    loaded = lake / "loaded"
     if not loaded.exists():
         try:
             platform.start("engine")
@@ -241,7 +362,12 @@ def main() -> None:
             loaded.touch()
         finally:
             platform.stop()
-    replay(arguments.home, arguments.weeks)
+    kept = replay(home, arguments.weeks)
+    print("\n".join(report(kept)), flush=True)
+    if arguments.weeks is None:
+        say(f"kept in {keep(kept, RESULT)}")
+        PAGE.write_text(fill(PAGE.read_text("utf-8"), json.loads(RESULT.read_text("utf-8"))), "utf-8")
+        say(f"written: {PAGE}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import completeness, data_docs, history, ops, tables
+from lakehouse import completeness, data_docs, history, ops, shift, tables
 from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, pending, refuse_withdrawn, released, withdraw, writers
 from lakehouse.steps import step
@@ -51,8 +51,9 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
                 passed[table] = state[table].version
                 run.say("%s: nothing new since version %d was released", table, state[table].version)
                 continue
+            also = completeness.rules(table) + shift.rules(table, interval)
             unchecked[table] = Request(
-                stored, version, suite_name=table, watch=history.watch(table, interval), also=completeness.rules(table)
+                stored, version, suite_name=table, watch=history.watch(table, interval), also=also
             )
         results = dict(zip(unchecked, check_all(unchecked.values()), strict=True)) if unchecked else {}
         history.record(results.values(), run.run_id)

@@ -54,6 +54,8 @@ def generated(spec: ModelSpec, trained: Trained, pins: dict[str, str]) -> list[s
             ],
         ),
         "",
+        f"**Promotion.** {conditions(spec)}",
+        "",
         *([f"Decisions are made at a score of {spec.decision_threshold}.", ""] if spec.decision_threshold else []),
         f"Calibration of {trained.selected} on the test days:",
         "",
@@ -75,6 +77,30 @@ def generated(spec: ModelSpec, trained: Trained, pins: dict[str, str]) -> list[s
         "",
         *table(["pinned", "value"], [[name, value] for name, value in pins.items()]),
     ]
+
+
+def conditions(spec: ModelSpec) -> str:
+    """When a version becomes champion, in a few sentences.
+
+    Args:
+        spec: The model.
+    """
+    rules, loss = spec.promotion, spec.metrics.optimize
+    least = f", and by {rules.min_effect:g} at least" if rules.min_effect else ""
+    guards = [f"{name} is no more than {far:g} worse" for name, far in rules.guards.items()]
+    guards += [
+        f"in no {column} the {loss} is beyond doubt more than {rules.segment_tolerance:g} higher"
+        for column in rules.segments
+    ]
+    more = f" Besides, {', '.join(guards)}." if guards else ""
+    confirmed = " A person confirms it." if rules.policy == "approve" else ""
+    return (
+        f"A version becomes champion if on its test days, less those that the champion was fitted on, its {loss} is "
+        f"lower than the champion's beyond doubt ({rules.confidence:.0%} interval of the difference, by drawing whole "
+        f"days){least}; lower than that of the baseline beside it; and if its scores keep the critical rules of the "
+        f"gate of `{spec.predictions_table}`.{more} Without a champion, the baseline beside it takes the champion's "
+        f"place, and nothing else is compared.{confirmed}"
+    )
 
 
 def table(names: list[str], rows: list[list[str]]) -> list[str]:

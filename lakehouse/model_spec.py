@@ -70,6 +70,11 @@ class Label(_Part):
     known_after_days: int = Field(
         1, ge=0, description="Days from an interval to the day on which its outcomes are known."
     )
+    reported: str | None = Field(
+        None,
+        description="Boolean column that is true once a row's outcome has come, if only to say that there is none; "
+        "without it, a row without an outcome is given up when outcomes of later days are known.",
+    )
 
 
 class Metrics(_Part):
@@ -200,6 +205,23 @@ class Serving(_Part):
         return None if self.canary is None else ("canary", self.canary / 100)
 
 
+class Gate(_Part):
+    """How far the scores of a day may be from those of the days before, beside what the suite asks of them."""
+
+    shift_warning: float | None = Field(
+        0.5, gt=0, le=1, description="From this share of a day's scores on that would have to lie elsewhere a warning."
+    )
+    shift: float | None = Field(
+        0.85, gt=0, le=1, description="From this one on the predictions are not released; null to release them."
+    )
+
+    @model_validator(mode="after")
+    def _warns_first(self) -> Gate:
+        if self.shift is not None and self.shift_warning is not None and self.shift_warning > self.shift:
+            raise ValueError("shift_warning is more than shift")
+        return self
+
+
 class Monitoring(_Part):
     """What is watched while the model is in use, and from where on it is bad."""
 
@@ -212,7 +234,7 @@ class Monitoring(_Part):
     significance: float = Field(0.01, gt=0, lt=1, description="Of that test, after correction for many features.")
     null_share: float = Field(0.2, gt=0, le=1, description="Rise of a feature's share of nulls that is a defect.")
     volume_drop: float = Field(0.5, gt=0, lt=1, description="Share of the usual rows whose absence is a defect.")
-    stale_days: int = Field(0, ge=0, description="Days that the newest features may be behind the interval's last.")
+    stale_days: int = Field(0, ge=0, description="Days that may be missing at the end of a source, or of the features.")
     skill_drop: float = Field(
         0.05, gt=0, description="Fall of the skill (1 - loss / the baseline's loss) below that of the test days."
     )
@@ -252,6 +274,7 @@ class ModelSpec(_Part):
     training: Training
     promotion: Promotion = Field(Promotion(), description="Without it, a challenger that is better beyond doubt wins.")
     serving: Serving = Field(Serving(), description="Without it, challengers score in the shadow, and failures stop.")
+    gate: Gate = Field(Gate(), description="Without it, with the defaults.")
     monitoring: Monitoring = Field(Monitoring(), description="Without it, with the defaults.")
     retrain: Retrain | None = Field(None, description="Without it, nothing is a cause to train again.")
 

@@ -22,6 +22,8 @@ SEGMENTS = 50
 """So many segments of a model are measured at most: those with most outcomes."""
 DEFECTS = ("rows", "stale_days", "changed_columns", "null_share")
 """Metrics that are red when the data is broken, and not when the world has changed."""
+STAY = ("rows", "changed_columns", "null_share")
+"""Those that say of the days themselves that they are broken: what was late when it was scored has come since."""
 
 
 class NothingToMonitorError(LakeError):
@@ -83,7 +85,7 @@ def of_data(
         reference: The training snapshot.
         types: Column to its type, of the features table as it is.
         features: Input column to its counts in the interval.
-        stale: Days from the newest row's day to the interval's last.
+        stale: Days that were missing at the end of the features, or of a source behind them, when it was scored.
         days: Days of the interval.
         rules: The model's ``monitoring``.
     """
@@ -125,6 +127,16 @@ def of_performance(
                 yield Measure(name, segment, value, before, _of_skill(value, before, segment, rules))
             else:
                 yield Measure(name, segment, value, tested.get(name) if segment == ALL else None)
+
+
+def of_coverage(due: int, missing: int) -> Measure:
+    """Whether everything that was due has a prediction.
+
+    Args:
+        due: Rows of the features in the interval.
+        missing: Those without a prediction.
+    """
+    return Measure("unscored_rows", ALL, missing, due, RED if missing else GREEN)
 
 
 def of_scoring(runs: Sequence[Mapping[str, Any]]) -> Iterator[Measure]:

@@ -15,6 +15,7 @@ import pandas as pd
 from lakehouse.errors import LakeError
 from lakehouse.metrics import interval_of_mean, metric
 from lakehouse.model_spec import ModelSpec
+from lakehouse.scoring import DECISION, SCORE
 
 if TYPE_CHECKING:
     from lakehouse.gate import RuleResult
@@ -74,6 +75,36 @@ class Decision:
     guards: dict[str, tuple[float, float]]
     segments: dict[str, Difference]
     gate: dict[str, bool] = field(default_factory=dict)
+
+
+def judge(rows: pd.DataFrame, spec: ModelSpec) -> Decision:
+    """All that a promotion is decided by: the champion, the baseline beside the challenger, and the gate.
+
+    Args:
+        rows: As :func:`decide` takes them, with ``baseline`` beside ``challenger``, and without ``champion``
+            where there is none: the challenger is then compared with its baseline alone.
+        spec: The model.
+
+    Raises:
+        ComparisonError: As of :func:`decide`, or the model's predictions have no suite, so no gate to pass.
+    """
+    from lakehouse import gate, suites
+
+    if "champion" in rows:
+        decision = decide(rows, spec)
+        against = difference(rows.assign(champion=rows["baseline"]), spec)
+        decision = also_beats(decision, against, "the baseline beside it")
+    else:
+        # A constant is perfectly calibrated and harms nobody more than another: guards are against a champion.
+        bare = spec.promotion.model_copy(update={"guards": {}, "segments": []})
+        decision = decide(rows.assign(champion=rows["baseline"]), spec.model_copy(update={"promotion": bare}))
+    said = rows.assign(**{SCORE: rows["challenger"]})
+    if spec.decision_threshold is not None:
+        said = said.assign(**{DECISION: said[SCORE] >= spec.decision_threshold})
+    try:
+        return gated(decision, gate.of_scores(spec.predictions_table, said))
+    except suites.SuiteNotFoundError as error:
+        raise ComparisonError(f"Its predictions could not be released: {error}") from error
 
 
 def decide(rows: pd.DataFrame, spec: ModelSpec) -> Decision:

@@ -12,8 +12,9 @@ from typing import Any
 
 from lakehouse.drift import RED
 from lakehouse.errors import LakeError
+from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Retrain
-from lakehouse.monitoring import ALL, DEFECTS
+from lakehouse.monitoring import ALL, DEFECTS, STAY
 
 RETRAIN, BLOCKED, WAITING, KEPT = "retrain", "blocked", "waiting", "kept"
 
@@ -35,12 +36,14 @@ class Evidence:
         measures: Rows of ``ops.model_metrics`` of the champion and that interval.
         red_gates: Input tables whose newest version has not passed its gate.
         last_training: Last day of the newest window that a training was made on, or decided for.
+        defects: Outcome of :func:`standing_defects` of the other days that the decision rests on.
     """
 
     day: dt.date
     measures: Sequence[Mapping[str, Any]]
     red_gates: Sequence[str] = ()
     last_training: dt.date | None = None
+    defects: Sequence[Mapping[str, Any]] = ()
 
     def measure(self, metric: str) -> Mapping[str, Any] | None:
         """The row of a metric of all rows, where there is one.
@@ -106,6 +109,36 @@ def decide(spec: ModelSpec, evidence: Evidence) -> Decision:
     return Decision(RETRAIN, causes, because)
 
 
+def standing_defects(rows: Sequence[Mapping[str, Any]], span: Interval) -> list[Mapping[str, Any]]:
+    """Data defects of some days that have not been put right.
+
+    A defect stands until all of its days have been measured again, in intervals that are no longer: in the figures of a
+    week, the nulls of one day are too few to be seen.
+
+    Args:
+        rows: Rows of ``ops.model_metrics`` of a model.
+        span: The days.
+
+    Returns:
+        The red rows, the oldest days first.
+    """
+    by_interval: dict[Interval, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["measured_at"], reverse=True):
+        interval = Interval(row["interval_start"], row["interval_end"])
+        if interval.overlaps(span):
+            by_interval.setdefault(interval, []).append(row)
+    found: dict[tuple[Interval, str, str], Mapping[str, Any]] = {}
+    newer: list[Interval] = []
+    for interval, measured in by_interval.items():
+        length = interval.end - interval.start
+        again = {day for each in newer if each.end - each.start <= length for day in each.days()}
+        if not again.issuperset(interval.days()):
+            newest = {(row["metric"], row["segment"]): row for row in reversed(measured)}
+            found |= {(interval, *key): row for key, row in newest.items() if _is_defect(row) and key[0] in STAY}
+        newer.append(interval)
+    return [found[key] for key in sorted(found, key=lambda key: (key[0].start, key[0].end, *key[1:]))]
+
+
 def _causes(policy: Retrain, evidence: Evidence) -> Iterator[tuple[str, str]]:
     drifted = evidence.value("drifted_share")
     if policy.drift_share is not None and drifted is not None and drifted >= policy.drift_share:
@@ -125,7 +158,15 @@ def _causes(policy: Retrain, evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _defects(evidence: Evidence) -> Iterator[str]:
-    for row in evidence.measures:
-        if row["metric"] in DEFECTS and row["verdict"] == RED:
-            where = "" if row["segment"] == ALL else f" of {row['segment'].partition('=')[2]}"
-            yield f"{row['metric']}{where} is {row['value']:.4g}, usual is {row['reference']:.4g}"
+    yield from (_told(row) for row in evidence.measures if _is_defect(row))
+    for row in evidence.defects:
+        yield f"{_told(row)} on {Interval(row['interval_start'], row['interval_end'])}"
+
+
+def _is_defect(row: Mapping[str, Any]) -> bool:
+    return row["metric"] in DEFECTS and row["verdict"] == RED
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    where = "" if row["segment"] == ALL else f" of {row['segment'].partition('=')[2]}"
+    return f"{row['metric']}{where} is {row['value']:.4g}, usual is {row['reference']:.4g}"

@@ -17,7 +17,6 @@ from lakehouse import ops, registry
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.registry import CHALLENGER, CHAMPION, ModelVersion
-from lakehouse.scoring import DECISION, SCORE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,22 +234,17 @@ def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Co
         lakehouse.promotion.ComparisonError: There are no days that neither of the two was fitted on, or the champion
             needs a column that the rows do not have; or the model's predictions have no suite, so no gate to pass.
     """
-    from lakehouse import gate, promotion, suites, training
+    from lakehouse import promotion, training
     from lakehouse.scoring import score
 
     before = _number(in_office(events(spec.name)))
     if before == challenger.version:
         raise RoleError(f"{spec.name} version {before} is the champion.")
-    rules = spec
-    if before is None:
-        rival, fitted = registry.fetch(challenger, baseline=True), None
-        # A constant is perfectly calibrated and harms nobody more than another: guards are against a champion.
-        bare = spec.promotion.model_copy(update={"guards": {}, "segments": []})
-        rules = spec.model_copy(update={"promotion": bare})
-    else:
+    champion, fitted = None, None
+    if before is not None:
         theirs = registry.version(spec.name, before)
-        rival, fitted = registry.fetch(theirs), Interval.parse(registry.logged(theirs).parameters["train_days"]).end
-    if missing := [name for name in rival.inputs if name not in rows]:
+        champion, fitted = registry.fetch(theirs), Interval.parse(registry.logged(theirs).parameters["train_days"]).end
+    if missing := [name for name in (champion.inputs if champion else ()) if name not in rows]:
         raise promotion.ComparisonError(
             f"The test days of {spec.name} version {challenger.version} have no {', '.join(missing)}, which the "
             f"champion, version {before}, needs: the two cannot be measured on the same rows."
@@ -264,22 +258,12 @@ def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Co
     compared = rows.assign(
         day=rows[spec.features.interval_column],
         outcome=rows[training.LABEL],
-        champion=score(rows, rival),
+        baseline=score(rows, registry.fetch(challenger, baseline=True)),
         challenger=score(rows, registry.fetch(challenger)),
+        **({"champion": score(rows, champion)} if champion else {}),
     )
-    decision = promotion.decide(compared, rules)
-    if before is not None:
-        baseline = compared.assign(champion=score(rows, registry.fetch(challenger, baseline=True)))
-        decision = promotion.also_beats(decision, promotion.difference(baseline, spec), "the baseline beside it")
-    said = compared.assign(**{SCORE: compared["challenger"]})
-    if spec.decision_threshold is not None:
-        said = said.assign(**{DECISION: said[SCORE] >= spec.decision_threshold})
-    try:
-        decision = promotion.gated(decision, gate.of_scores(spec.predictions_table, said))
-    except suites.SuiteNotFoundError as error:
-        raise promotion.ComparisonError(f"Its predictions could not be released: {error}") from error
     days = compared["day"]
-    return Comparison(before, decision, Interval(days.min(), days.max()), digest)
+    return Comparison(before, promotion.judge(compared, spec), Interval(days.min(), days.max()), digest)
 
 
 def decide(

@@ -238,6 +238,23 @@ def stored_inputs(name: str) -> list[str]:
     return sorted({each for parent in node["depends_on"]["nodes"] for each in stored_inputs(parent.rpartition(".")[2])})
 
 
+def upstream(tables: Iterable[str]) -> list[str]:
+    """The tables that some tables are made from, directly or not, and themselves.
+
+    Args:
+        tables: By the names that readers use.
+    """
+    built = set(stored_models())
+    found: list[str] = []
+    queue = list(tables)
+    while queue:
+        table = queue.pop()
+        if table not in found:
+            found.append(table)
+            queue += inputs(table) if table in built else []
+    return found
+
+
 def sources() -> dict[str, int]:
     """The released sources, by the name that readers use, with their versions: one state of all of them.
 

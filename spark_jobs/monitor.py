@@ -5,13 +5,26 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import histograms, monitoring, monitoring_pages, ops, performance, registry, tables
+from lakehouse import (
+    contracts,
+    freshness,
+    histograms,
+    monitoring,
+    monitoring_pages,
+    ops,
+    performance,
+    registry,
+    roles,
+    tables,
+    warehouse,
+)
 from lakehouse.drift import Bins
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.monitoring import ALL, Measure, NothingToMonitorError
 from lakehouse.reference import ARTIFACT, Reference
-from lakehouse.release import released
+from lakehouse.registry import CHAMPION
+from lakehouse.release import history, released
 from lakehouse.scoring import SCORE
 from lakehouse.steps import step
 
@@ -22,6 +35,7 @@ if TYPE_CHECKING:
     from lakehouse.model_spec import ModelSpec
     from lakehouse.registry import ModelVersion
     from lakehouse.release import Released
+    from lakehouse.steps import Run
 
 LOG = "ops.model_metrics"
 
@@ -29,52 +43,45 @@ LOG = "ops.model_metrics"
 def run(model: str, interval: Interval) -> dict[str, Any]:
     """Measure an interval that was scored; what was measured of it before is replaced.
 
-    What depends on outcomes is measured on those that are known by now: run it again when they have arrived.
+    What depends on outcomes is measured on those that are known by now: run it again when they have arrived. Of days
+    that should have been scored and were not, that is what is told.
 
     Args:
         model: Name of a model folder.
-        interval: Days that were scored and released.
+        interval: Days that were scored and released, or should have been.
 
     Returns:
         By role and version: how many measures, which are red, and how many outcomes are still due; and the report's
         ``page``, which MLflow keeps with the version's run, too.
 
     Raises:
-        lakehouse.monitoring.NothingToMonitorError: No predictions of the interval are released.
+        lakehouse.monitoring.NothingToMonitorError: No predictions of the interval are released, and none were due.
     """
     spec = registry.load(model)
     with step("monitor", spec.name, interval, writes=LOG) as this:
         state = released()
-        needed = {name: state.get(name) for name in (spec.predictions_table, spec.features.table, spec.label.table)}
+        needed = {name: state.get(name) for name in (spec.features.table, spec.label.table)}
         if missing := [name for name, each in needed.items() if each is None]:
             raise NothingToMonitorError(f"{', '.join(missing)}: nothing is released. Score, gate and release first.")
+        scored = state.get(spec.predictions_table)
+        needed |= {spec.predictions_table: scored} if scored else {}
         views = {name: _pinned(each) for name, each in needed.items() if each is not None}
         this.versions_in = {tables.next_table(n): each.version for n, each in needed.items() if each is not None}
         types = tables.types(tables.next_table(spec.features.table), state[spec.features.table].version)
-        predictions = views[spec.predictions_table]
-        of_interval = interval.sql(spec.features.interval_column)
-        who = sql(
-            f"select model_version, role, count(*) as rows from {predictions} where {of_interval} "
-            "group by model_version, role order by model_version, role"
-        ).collect()
+        coverage = _coverage(spec, interval, views)
+        days = {"model_name": spec.name, "interval_start": interval.start, "interval_end": interval.end}
+        who = _scorers(spec, interval, views)
         if not who:
-            raise NothingToMonitorError(
-                f"{spec.predictions_table} has no predictions for {interval}. Score, gate and release them first: "
-                f"lake score {model} --interval {interval}."
-            )
+            return _unscored(spec, interval, coverage, days, this)
+        # The one who was due and has not scored may be another than those who have scored since.
+        ops.replace(LOG, [], days | {"metric": coverage.metric})
         this.rows_in = sum(row["rows"] for row in who)
         outcome: dict[str, Any] = {}
         written = 0
         for row in who:
             version = registry.version(spec.name, row["model_version"])
-            measures = measure(spec, version, row["role"], interval, views, types)
-            facts = {
-                "model_name": spec.name,
-                "model_version": version.version,
-                "role": row["role"],
-                "interval_start": interval.start,
-                "interval_end": interval.end,
-            }
+            measures = [coverage, *measure(spec, version, row["role"], interval, views, types)]
+            facts = days | {"model_version": version.version, "role": row["role"]}
             now = {"measured_at": dt.datetime.now(dt.UTC), "run_id": this.run_id}
             this.check_lock()
             ops.replace(LOG, [{**facts, **now, **vars(each)} for each in measures], facts)
@@ -123,7 +130,7 @@ def measure(
     of_interval = histograms.count(features.where(interval.sql(day)), nulls)
     since = Interval(min(reference.window.end, interval.end), interval.end)
     newest = features.where(since.sql(day)).agg({day: "max"}).collect()[0][0] or reference.window.end
-    stale = (interval.end - newest).days
+    stale = max([(interval.end - newest).days, *_missing(spec, version, role, interval, views).values()])
 
     scored = _scored(spec, version, role, window, views)
     of_score = histograms.count(scored, {SCORE: reference.score})[SCORE]
@@ -155,6 +162,64 @@ def reference_of(version: ModelVersion) -> Reference:
     return Reference.from_json(text)
 
 
+def _scorers(spec: ModelSpec, interval: Interval, views: dict[str, str]) -> list[Any]:
+    """Versions and roles that have scored an interval, with the number of their rows."""
+    if spec.predictions_table not in views:
+        return []
+    return sql(
+        f"select model_version, role, count(*) as rows from {views[spec.predictions_table]} "
+        f"where {interval.sql(spec.features.interval_column)} "
+        "group by model_version, role order by model_version, role"
+    ).collect()
+
+
+def _coverage(spec: ModelSpec, interval: Interval, views: dict[str, str]) -> Measure:
+    """How many rows of the features have no prediction."""
+    keys = ", ".join(dict.fromkeys([*spec.features.entity_key, spec.features.interval_column]))
+    within = interval.sql(spec.features.interval_column)
+    due = f"select {keys} from {views[spec.features.table]} where {within}"
+    missing = due
+    if spec.predictions_table in views:
+        missing += f" except select {keys} from {views[spec.predictions_table]} where {within}"
+    rows, without = sql(f"select (select count(*) from ({due})), (select count(*) from ({missing}))").collect()[0]
+    return monitoring.of_coverage(rows, without)
+
+
+def _unscored(
+    spec: ModelSpec, interval: Interval, coverage: Measure, days: dict[str, Any], this: Run
+) -> dict[str, Any]:
+    """Tell of an interval that nobody has scored, if there was something to score, and a version to do it."""
+    line = roles.succession(roles.events(spec.name), interval.end)
+    if not (line and coverage.value):
+        raise NothingToMonitorError(
+            f"{spec.predictions_table} has no predictions for {interval}, and none were due. To make some: "
+            f"lake score {spec.name} --interval {interval}, then gate and release them."
+        )
+    facts = days | {"model_version": line[-1], "role": CHAMPION}
+    now = {"measured_at": dt.datetime.now(dt.UTC), "run_id": this.run_id}
+    this.check_lock()
+    ops.replace(LOG, [facts | now | vars(coverage)], facts)
+    this.rows_in, this.rows_out = 0, 1
+    this.say("%s %s: not scored, though %d rows were due", spec.name, interval, coverage.value)
+    page = monitoring_pages.write(spec.name, interval)
+    missed = {"measures": 1, "red": [f"{coverage.metric} {coverage.segment}"], "labels_due": 0}
+    this.details = {f"{CHAMPION} {line[-1]}": missed, "page": str(page)}
+    return this.details
+
+
+def _missing(
+    spec: ModelSpec, version: ModelVersion, role: str, interval: Interval, views: dict[str, str]
+) -> dict[str, int]:
+    """Days of each source that were missing when the features were released that a version has scored."""
+    within = interval.sql(spec.features.interval_column)
+    release_id = sql(
+        f"select max(release_id) from {views[spec.predictions_table]} where {within} "
+        f"and model_version = {version.version} and role = '{role}'"
+    ).collect()[0][0]
+    made_from = warehouse.upstream([spec.features.table])
+    return freshness.stale_days(made_from, contracts.readable(), history(), interval.end, release_id)
+
+
 def _pinned(table: Released) -> str:
     return f"{tables.next_table(table.table)} version as of {table.version}"
 
@@ -164,8 +229,9 @@ def _scored(spec: ModelSpec, version: ModelVersion, role: str, window: Interval,
     key = list(dict.fromkeys([*spec.features.entity_key, spec.features.interval_column]))
     equal = " and ".join(f"p.{name} = l.{name}" for name in key)
     inside = window.sql(f"p.{spec.features.interval_column}")
+    reported = f"coalesce(l.{spec.label.reported}, false)" if spec.label.reported else "false"
     return sql(
-        f"select p.*, cast(l.{spec.label.column} as double) as outcome from (select * from "
+        f"select p.*, cast(l.{spec.label.column} as double) as outcome, {reported} as reported from (select * from "
         f"{views[spec.predictions_table]}) p left join (select * from {views[spec.label.table]}) l on {equal} "
         f"where {inside} and p.model_version = {version.version} and p.role = '{role}'"
     )
@@ -184,9 +250,11 @@ def _of_outcomes(
         f"select max({day}), count(*) from {label} where {spec.label.column} is not null "
         f"and {day} > date'{reference.window.end}' and {day} <= date'{interval.end}'"
     ).collect()[0]
+    # Where the label does not say that nothing is to come, days before those with outcomes are given up.
+    open_ = "not reported" if spec.label.reported else f"{day} > date'{until or dt.date.min}'"
     counted = scored.selectExpr(
         f"count_if({interval.sql(day)} and outcome is not null) as known",
-        f"count_if({interval.sql(day)} and outcome is null and {day} > date'{until or dt.date.min}') as due",
+        f"count_if({interval.sql(day)} and outcome is null and {open_}) as due",
         f"count_if({interval.sql(day)}) as scored",
     ).collect()[0]
     measures = [

@@ -47,18 +47,16 @@ def run(model: str, interval: Interval | None = None, by: str | None = None, che
         raise AssertionError("unreachable: a model without a champion was not refused")
     version = int(office["model_version"])
     if check:
-        evidence, measured = gather(spec, version, interval)
-        decision = retraining.decide(spec, evidence)
-        return _outcome(spec, measured, decision, window_of(spec, measured.end))
+        evidence, measured, window = gather(spec, version, interval)
+        return _outcome(spec, measured, retraining.decide(spec, evidence), window)
     with step("retrain", spec.name, interval, writes=LOG) as this:
-        evidence, measured = gather(spec, version, interval)
+        evidence, measured, window = gather(spec, version, interval)
         before = _standing(spec.name, version, measured)
         if before is not None:
             this.say("%s %s: decided before: %s", spec.name, measured, before["reason"])
             decision = Decision(RETRAIN, dict(zip(before["causes"], before["causes"], strict=True)), before["reason"])
             return _outcome(spec, measured, decision, Interval(before["window_start"], before["window_end"]))
         decision = retraining.decide(spec, evidence)
-        window = window_of(spec, measured.end)
         this.check_lock()
         ops.append(
             LOG,
@@ -85,8 +83,8 @@ def run(model: str, interval: Interval | None = None, by: str | None = None, che
         return _outcome(spec, measured, decision, window)
 
 
-def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Evidence, Interval]:
-    """What a decision is made on, and the interval that it is about.
+def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Evidence, Interval, Interval]:
+    """What a decision is made on, the interval that it is about, and the window to train on.
 
     Args:
         spec: The model.
@@ -97,11 +95,11 @@ def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Ev
         lakehouse.retraining.NotMonitoredError: There is none.
     """
     field = pc.field
-    wanted = (field("model_name") == spec.name) & (field("model_version") == version)
-    wanted &= field("role") == registry.CHAMPION
+    log = ops.read("ops.model_metrics").filter(field("model_name") == spec.name)
+    wanted = (field("model_version") == version) & (field("role") == registry.CHAMPION)
     if interval is not None:
         wanted &= (field("interval_start") == interval.start) & (field("interval_end") == interval.end)
-    rows = ops.read("ops.model_metrics").filter(wanted).to_pylist()
+    rows = log.filter(wanted).to_pylist()
     if not rows:
         where = f" for {interval}" if interval else ""
         raise NotMonitoredError(
@@ -112,7 +110,17 @@ def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Ev
         (Interval(row["interval_start"], row["interval_end"]) for row in rows), key=lambda i: (i.end, i.start)
     )
     chosen = [row for row in rows if (row["interval_start"], row["interval_end"]) == (measured.start, measured.end)]
-    return Evidence(measured.end, chosen, red_gates(spec), _last_training(spec.name, measured)), measured
+    window = window_of(spec, measured.end)
+    watched = measured.end - dt.timedelta(days=spec.monitoring.window_days - 1)
+    span = Interval(min(measured.start, watched, window.start), measured.end)
+    # A challenger is compared with a snapshot of its own; whoever served on the other days, their data is the same.
+    others = log.filter(field("role") != registry.CHALLENGER).to_pylist()
+    defects = [
+        row for row in retraining.standing_defects(others, span)
+        if (row["interval_start"], row["interval_end"]) != (measured.start, measured.end)
+    ]  # fmt: skip
+    evidence = Evidence(measured.end, chosen, red_gates(spec), _last_training(spec.name, measured), defects)
+    return evidence, measured, window
 
 
 def red_gates(spec: ModelSpec) -> list[str]:
@@ -121,14 +129,7 @@ def red_gates(spec: ModelSpec) -> list[str]:
     Args:
         spec: The model.
     """
-    built = set(warehouse.stored_models())
-    found: list[str] = []
-    queue = [spec.features.table, spec.label.table]
-    while queue:
-        table = queue.pop()
-        if table not in found:
-            found.append(table)
-            queue += warehouse.inputs(table) if table in built else []
+    found = warehouse.upstream([spec.features.table, spec.label.table])
     verdicts = ops.read("ops.gate_results", ["checked_at", "table_name", "verdict"])
     verdicts = verdicts.filter(pc.field("table_name").isin(found)).sort_by("checked_at")
     newest = {row["table_name"]: row["verdict"] for row in verdicts.to_pylist()}
@@ -174,7 +175,16 @@ def _kept(evidence: Evidence) -> dict[str, Any]:
     """What a decision was made on, without the figures that it did not look at."""
     looked = {row["metric"]: row["value"] for row in evidence.measures if row["segment"] == "all"}
     red = [f"{row['metric']} {row['segment']}" for row in evidence.measures if row["verdict"] == "red"]
-    return {"measures": looked, "red": red, "red_gates": evidence.red_gates, "last_training": evidence.last_training}
+    return {
+        "measures": looked,
+        "red": red,
+        "red_gates": evidence.red_gates,
+        "last_training": evidence.last_training,
+        "defects": [
+            f"{row['metric']} {row['segment']} {Interval(row['interval_start'], row['interval_end'])}"
+            for row in evidence.defects
+        ],
+    }
 
 
 def _outcome(spec: ModelSpec, interval: Interval, decision: Decision, window: Interval) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def flights(
     features["flight_number"] = 1
     risk = signal * (features["carrier_late_rate_28d"].fillna(0) + (features["carrier"] == "EV")) - 1.5
     late = random.random(rows) < 1 / (1 + np.exp(-risk))
-    labels = features[["flight_id", "flight_date"]].assign(is_late=pd.array(late, "boolean"))
+    labels = features[["flight_id", "flight_date"]].assign(is_late=pd.array(late, "boolean"), is_reported=True)
     labels.loc[random.random(rows) < 0.03, "is_late"] = pd.NA
     return features, labels
 

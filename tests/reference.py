@@ -131,7 +131,7 @@ def daily_delays(start: dt.date, end: dt.date, by: str = "carrier") -> pd.DataFr
     for key, group in frame.groupby(["date", *names]):
         departed = [int(value) for value in group["dep_delay"].dropna()]
         arrived = [int(value) for value in group["arr_delay"].dropna()]
-        late = [value for value in arrived if value >= LATE_MINUTES]
+        late = [value for value in arrived if value > LATE_MINUTES]
         cancelled = int(group["dep_time"].isna().sum())
         rows.append(
             dict(zip(["flight_date", *names.values()], key, strict=True))
@@ -214,9 +214,7 @@ def _features(flight: Any, first_day: dt.date) -> dict[str, Any]:
         for days in WINDOWS:
             delays = group[group["date"] >= day - dt.timedelta(days=days)]["arr_delay"]
             row[f"{name}_flights_{days}d"] = len(delays)
-            row[f"{name}_late_rate_{days}d"] = (
-                int((delays >= LATE_MINUTES).sum()) / len(delays) if len(delays) else None
-            )
+            row[f"{name}_late_rate_{days}d"] = int((delays > LATE_MINUTES).sum()) / len(delays) if len(delays) else None
 
     observed = weather()
     observed = observed[(observed["date"] == before) & (observed["origin"] == flight.origin) & (before >= first_day)]

@@ -105,7 +105,7 @@ SOURCES = {
 FLIGHT_ID = (
     "concat_ws('_', s.flight_date, carrier, flight_number, s.origin, lpad(scheduled_departure_time::text, 4, '0'))"
 )
-LATE = "arrival_delay_minutes >= 15"
+LATE = "arrival_delay_minutes > 15"
 PLANE_ATTRIBUTES = ["year_built", "type", "manufacturer", "model", "engines", "seats", "cruising_speed_mph", "engine"]
 
 PLANES = f"""

@@ -7,7 +7,7 @@
 
 {#- Whether a flight arrived late; null when it has no arrival delay (not reported yet, cancelled or diverted). -#}
 {% macro is_late(arrival_delay_minutes) -%}
-    {{ arrival_delay_minutes }} >= {{ var('late_minutes') }}
+    {{ arrival_delay_minutes }} > {{ var('late_minutes') }}
 {%- endmacro %}
 
 

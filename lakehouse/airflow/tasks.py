@@ -454,8 +454,8 @@ def score(model: str) -> dict[str, Any] | None:
 def monitor(model: str) -> dict[str, Any]:
     """Measure drift, data and performance of the interval, as far as its outcomes are known.
 
-    Days without predictions are skipped. Repeated, it replaces what it has measured before. By hand:
-    `lake monitor MODEL --interval DAYS`.
+    Of days that should have been scored and were not, that is what is told; where nothing was due, it is skipped.
+    Repeated, it replaces what it has measured before. By hand: `lake monitor MODEL --interval DAYS`.
     """
     interval = run_interval(get_current_context())
     from lakehouse.monitoring import NothingToMonitorError

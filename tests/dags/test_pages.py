@@ -82,7 +82,7 @@ def test_a_viewer_sees_the_pages_and_no_other_file(client: Any, token: Any, page
         assert client.get(other, headers=viewer).status_code == 404
 
 
-def test_the_gates_link_to_the_list_of_their_run(bag: Any, stored: dict[str, Any]) -> None:
+def test_the_gates_link_to_the_list_of_their_run_and_monitoring_to_its_report(bag: Any, stored: dict[str, Any]) -> None:
     from airflow.sdk.types import TaskInstanceKey
 
     for dag_id, task_id in [
@@ -95,6 +95,12 @@ def test_the_gates_link_to_the_list_of_their_run(bag: Any, stored: dict[str, Any
         assert address == f"/lakehouse/data-docs/task/{dag_id}/manual__a%2Bb/{task_id}"
         assert [known.name for known in stored[dag_id].get_task(task_id).operator_extra_links] == ["Data Docs"]
     assert not bag.dags["ingest_planes"].get_task("land").operator_extra_links
+    [link] = bag.dags["monitor_flight_delay"].get_task("monitor").operator_extra_links
+    address = link.get_link(None, ti_key=TaskInstanceKey("monitor_flight_delay", "monitor", "manual__a+b"))
+    assert address == "/lakehouse/monitoring/task/monitor_flight_delay/manual__a%2Bb/monitor"
+    assert [known.name for known in stored["monitor_flight_delay"].get_task("monitor").operator_extra_links] == [
+        "Report"
+    ]
 
 
 def test_a_viewer_sees_the_report_of_a_model(client: Any, token: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks import year
 from tests.docs import generate
 from tests.docs.blocks import ROOT, blocks, runnable_blocks, script
 
@@ -173,6 +175,11 @@ def test_blocks_are_shell_or_data_that_can_be_read(page: Path) -> None:
     if found:
         checked = subprocess.run(["bash", "-n"], input=script(found), text=True, capture_output=True, check=False)
         assert checked.returncode == 0, checked.stderr
+
+
+def test_the_tables_of_the_year_are_those_of_the_kept_result() -> None:
+    text = year.PAGE.read_text("utf-8")
+    assert text == year.fill(text, json.loads(year.RESULT.read_text("utf-8")))
 
 
 @pytest.mark.parametrize("name", generate.GENERATED)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from lakehouse import routing
 from lakehouse.airflow_client import AirflowClient, AirflowError
-from tests.platforms import Platform
+from tests.platforms import PROJECT, Platform
 
 MODEL = "flight_delay_minutes"
 """Whose ``model.yaml`` has the policy ``approve``, and a canary of 10 %."""
@@ -35,8 +37,17 @@ def person(airflow: AirflowClient, platform: Platform, name: str, role: str) -> 
 
 def train(airflow: AirflowClient, window: str) -> str:
     """Train, and return the run of the DAG that promotes, which starts by itself."""
-    known = {run["dag_run_id"] for run in airflow.runs(f"promote_{MODEL}")}
+    known = proposals(airflow)
     airflow.wait(f"train_{MODEL}", airflow.trigger(f"train_{MODEL}", conf={"window": window}), timeout=300)
+    return proposed(airflow, known)
+
+
+def proposals(airflow: AirflowClient) -> set[str]:
+    return {run["dag_run_id"] for run in airflow.runs(f"promote_{MODEL}")}
+
+
+def proposed(airflow: AirflowClient, known: set[str]) -> str:
+    """The run of the DAG that promotes which a training has started."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for run in airflow.runs(f"promote_{MODEL}"):
@@ -149,3 +160,36 @@ def test_a_tenth_of_the_flights_that_are_released_is_the_challengers(
         f"select count(*), max(model_version) from ml_shadow.predictions_{MODEL} where flight_date = date'{DAY}'"
     )
     assert (unseen, version) == (len(rows), 2)
+
+
+def test_a_decision_to_train_again_starts_the_training_with_its_cause(
+    platform: Platform, airflow: AirflowClient
+) -> None:
+    """Follows the test before it; the decision stands already, since these days give the policy no cause."""
+    window, cause = "2013-01-10/2013-03-01", "age: 99 days since the last day that it was trained on"
+    decision = {
+        "model_name": MODEL, "model_version": 1, "decision": "retrain", "causes": ["age"], "reason": cause,
+        "interval_start": DAY, "interval_end": DAY, "window_start": window[:10], "window_end": window[11:],
+    }  # fmt: skip
+    keep = (
+        "import datetime as dt, json, sys; from lakehouse import ops; row = json.loads(sys.argv[1]); "
+        "days = {k: dt.date.fromisoformat(v) for k, v in row.items() if k.endswith(('_start', '_end'))}; "
+        "ops.append('ops.retrain_decisions', [row | days | {'at': dt.datetime.now(dt.UTC)}])"
+    )
+    subprocess.run(
+        [sys.executable, "-c", keep, json.dumps(decision)], env=platform.environment, cwd=PROJECT, check=True
+    )
+    known = proposals(airflow)
+    monitoring = airflow.trigger(f"monitor_{MODEL}", DAY)
+    airflow.wait(f"monitor_{MODEL}", monitoring, timeout=PATIENCE)
+    assert set(states(airflow, f"monitor_{MODEL}", monitoring).values()) == {"success"}
+    airflow.wait(f"train_{MODEL}", f"retrain__{DAY}", timeout=300)
+    airflow.wait(f"promote_{MODEL}", proposed(airflow, known), timeout=PATIENCE)
+    [(version, start, end)] = platform.sql(
+        f"select model_version, window_start, window_end from ops.models where model_name = '{MODEL}' "
+        "order by model_version desc limit 1"
+    )
+    assert (version, f"{start}/{end}") == (3, window)
+    url = f"http://127.0.0.1:{platform.port('mlflow')}/api/2.0/mlflow/model-versions/get"
+    found = httpx.get(url, params={"name": MODEL, "version": "3"}).raise_for_status().json()["model_version"]
+    assert {"key": "cause", "value": cause} in found["tags"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 import lakehouse
-from lakehouse import monitoring, ops, registry, roles
+from lakehouse import alerts, monitoring, ops, registry, roles, shift, tables, warehouse
+from lakehouse.audit import GateFailedError, gate
+from lakehouse.engine import sql
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec
+from lakehouse.model_spec import ModelSpec, Retrain
 from lakehouse.monitoring import NothingToMonitorError
-from lakehouse.release import release
+from lakehouse.release import release, released, withdraw
 from lakehouse.settings import settings
-from lakehouse.steps import job
+from lakehouse.steps import job, step
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.spark.made_up import forget, give_suites, put
 
@@ -29,6 +32,8 @@ MODEL = SPEC.name
 WEEK, NEXT = Interval.parse("2013-03-01/2013-03-07"), Interval.parse("2013-03-08/2013-03-14")
 ALL = Interval(WINDOW.start, NEXT.end)
 KNOWN_UNTIL = dt.date(2013, 3, 4)
+LATE_REPORTS = [f"2013-03-03_{number}" for number in range(3)]
+"""Flights of a day whose other outcomes are known."""
 monitor, retrain, train, score = job("monitor"), job("retrain"), job("train"), job("score")
 
 
@@ -77,7 +82,8 @@ def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 
 def known(outcomes: pd.DataFrame, until: dt.date) -> pd.DataFrame:
-    return outcomes.assign(is_late=outcomes["is_late"].where(outcomes["flight_date"] <= until))
+    reported = (outcomes["flight_date"] <= until) & ~outcomes["flight_id"].isin(LATE_REPORTS)
+    return outcomes.assign(is_late=outcomes["is_late"].where(reported), is_reported=reported)
 
 
 def scored(interval: Interval) -> pd.DataFrame:
@@ -95,7 +101,9 @@ def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
         return float(found[metric, segment]["value"])
 
     assert value("labels_known") == len(labelled)
-    assert value("labels_due") == outcome["champion 1"]["labels_due"] == (rows["flight_date"] > KNOWN_UNTIL).sum() > 0
+    assert value("labels_due") == outcome["champion 1"]["labels_due"] == 180 + 3
+    assert (rows["is_late"].isna() & rows["is_reported"]).any()  # cancelled: nothing more is to come
+    assert (found["unscored_rows", "all"]["value"], found["unscored_rows", "all"]["verdict"]) == (0, "green")
     y, p = labelled["is_late"], labelled["score"]
     assert value("log_loss") == pytest.approx(sklearn_metrics.log_loss(y, p), rel=1e-9)
     assert value("brier") == pytest.approx(sklearn_metrics.brier_score_loss(y, p), rel=1e-9)
@@ -122,10 +130,13 @@ def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
 def test_of_many_segments_the_greatest_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = registry.load(MODEL)
     watch = spec.monitoring.model_copy(update={"segments": ["flight_id", "origin"], "segment_rows": 1})
-    monkeypatch.setattr(registry, "load", lambda _name: spec.model_copy(update={"monitoring": watch}))
+    silent = spec.label.model_copy(update={"reported": None})
+    bare = spec.model_copy(update={"monitoring": watch, "label": silent})
+    monkeypatch.setattr(registry, "load", lambda _name: bare)
     monkeypatch.setattr(monitoring, "SEGMENTS", 5)
     monitor(MODEL, WEEK)
     found = measured(WEEK)
+    assert found["labels_due", "all"]["value"] == 180  # a label that does not say what was reported
     segments = {segment for metric, segment in found if metric == "labelled_rows"}
     origins = {f"origin={name}" for name in ("EWR", "JFK", "LGA")}
     assert segments > {"all", *origins} and len(segments) == 1 + 5
@@ -164,14 +175,59 @@ def test_measured_again_it_is_replaced_and_outcomes_that_have_arrived_are_no_lon
     after = measured(WEEK)
     assert len(ops.read("ops.model_metrics")) - len(after) == others
     assert after.keys() == before.keys()
-    assert (before["labels_due", "all"]["value"], after["labels_due", "all"]["value"]) == (180, 0)
+    assert (before["labels_due", "all"]["value"], after["labels_due", "all"]["value"]) == (183, 0)
     assert after["labels_known", "all"]["value"] > before["labels_known", "all"]["value"]
     put(OUTCOMES, known(flights(ALL)[1], KNOWN_UNTIL), folder)
 
 
-def test_days_that_were_not_scored_are_refused() -> None:
-    with pytest.raises(NothingToMonitorError, match="has no predictions for 2013-06-01"):
+def test_days_that_should_have_been_scored_are_told_and_others_are_refused() -> None:
+    with pytest.raises(NothingToMonitorError, match="has no predictions for 2013-06-01, and none were due"):
         monitor(MODEL, Interval.parse("2013-06-01"))
+    with pytest.raises(NothingToMonitorError, match="none were due"):
+        monitor(MODEL, WINDOW)  # no version may score what it has seen
+    assert monitor(MODEL, NEXT)["champion 1"]["red"] == ["unscored_rows all"]
+    [row] = measured(NEXT).values()
+    assert (row["metric"], row["value"], row["verdict"], row["model_version"]) == ("unscored_rows", 420, "red", 1)
+    [cause], _ = alerts.of_measures([row], NEXT)
+    assert (cause.rule, cause.table) == ("unscored_rows", f"models.{MODEL}")
+    assert retrain(MODEL, NEXT, check=True)["decision"] == "kept"
+
+
+def test_sources_that_were_late_for_the_features_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warehouse, "upstream", lambda tables: [*tables, "bronze.flight_actuals"])
+    late = {"table_name": "bronze.flight_actuals", "release_id": 1, "rollback_to": None}
+    monkeypatch.setattr(importlib.import_module("spark_jobs.monitor"), "history", lambda: [
+        late | {"interval_end": WEEK.end - dt.timedelta(days=3)}
+    ])  # fmt: skip
+    monitor(MODEL, WEEK)
+    stale = measured(WEEK)["stale_days", "all"]
+    # Outcomes arrive on the next day: those of two days were missing.
+    assert (stale["value"], stale["verdict"]) == (2, "red")
+    assert retrain(MODEL, WEEK, check=True)["decision"] == "kept"
+
+
+def test_scores_that_are_spread_otherwise_do_not_pass_the_gate() -> None:
+    day, stored = Interval(NEXT.start, NEXT.start), tables.next_table(TABLE)
+    score(MODEL, day)
+    seen, made = released()[TABLE].version, tables.head(stored)
+    assert made is not None
+    [(when, moved)] = sql(shift.query(stored, made, seen, "flight_date", day, 0)).collect()
+    scores = lakehouse.read(TABLE)["score"]
+    today = sql(f"select score from {stored} where flight_date = date'{day}'").toPandas()["score"]
+    edges = np.quantile(scores, np.arange(1, 10) / 10)
+    old, new = (np.bincount(np.searchsorted(edges, part, side="left"), minlength=10) for part in (scores, today))
+    expected = np.abs(old / old.sum() - new / new.sum()).sum() / 2
+    assert when == day.start and moved == pytest.approx(expected) and 0 < moved < 0.5
+    # With six days before it a day is not judged.
+    assert sql(shift.query(stored, seen, seen, "flight_date", Interval.parse("2013-03-07"), 0)).collect() == []
+    commit = tables.last_commit(stored)["userMetadata"]
+    sql(f"update {stored} set score = 0.97 + score / 100 where flight_date = date'{day}'", commit).collect()
+    with pytest.raises(GateFailedError, match=r"distribution: on no day of 2013-03-08 do 85% of the scores"):
+        gate([TABLE], day)
+    sql(f"update {stored} set role = 'fallback_baseline' where flight_date = date'{day}'").collect()
+    assert sql(shift.query(stored, tables.head(stored) or 0, seen, "flight_date", day, 0)).collect() == []
+    with step("withdraw", TABLE, day, writes=stored) as this:
+        withdraw(TABLE, this)
 
 
 def test_the_report_is_kept_with_the_version() -> None:
@@ -181,7 +237,11 @@ def test_the_report_is_kept_with_the_version() -> None:
     assert "carrier_late_rate_28d" in page.read_text() and "origin=JFK" in page.read_text()
 
 
-def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path) -> None:
+def spec_with(**policy: Any) -> ModelSpec:
+    return registry.load(MODEL).model_copy(update={"retrain": Retrain(**policy)})
+
+
+def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features, outcomes = flights(ALL)
     numeric = [name for name in SPEC.features.numeric if features[name].dtype == "float64"]
     late = features["flight_date"] >= NEXT.start
@@ -195,6 +255,23 @@ def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path) -> 
     checked = retrain(MODEL, NEXT, check=True)
     assert checked["decision"] == "retrain" and "drift" in checked["causes"]
     assert not [row for row in ops.read("ops.retrain_decisions").to_pylist() if row["model_name"] == MODEL]
+
+    day, last = (Interval(each, each) for each in (NEXT.start, NEXT.end))
+    holes = shifted.copy()
+    holes.loc[holes["flight_date"] == day.start, "plane_seats"] = np.nan
+    put(FEATURES, holes, folder)
+    monitor(MODEL, day)
+    monitor(MODEL, last)
+    outcome = retrain(MODEL, last, check=True)
+    assert outcome["decision"] == "blocked" and "null_share of plane_seats is 1" in outcome["reason"]
+    assert outcome["reason"].endswith(f" on {day}")
+    put(FEATURES, shifted, folder)
+    monitor(MODEL, day)
+    assert retrain(MODEL, last, check=True)["decision"] == "retrain"
+    every = spec_with(drift_share=0.5, performance=True, max_age_days=5, new_rows=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "load", lambda _name: every)
+        assert retrain(MODEL, NEXT, check=True)["causes"] == ["drift", "performance", "age", "new data"]
 
     holes = shifted.copy()
     holes.loc[late & (np.arange(len(holes)) % 3 > 0), "plane_seats"] = np.nan

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import lakehouse
-from lakehouse import locks, ops, registry, roles, serving, tables
+from lakehouse import cli, locks, ops, registry, roles, serving, tables
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
@@ -323,3 +324,9 @@ def test_a_person_promotes_and_takes_it_back_and_the_day_is_scored_again(monkeyp
     seen = lakehouse.read(TABLE, where=[("flight_date", "=", day.start)])
     assert set(seen["model_version"]) == {1} and len(seen) == 60
     assert [row["decided_by"] for row in roles.events("flight_delay")][-1] == "eve"
+    # The command does the same, to the version that it is told.
+    command = ["rollback-model", "flight_delay", "--to", "2", "--reason", "it was right", "--since", "2013-03-05"]
+    done = CliRunner().invoke(cli.command_line(), command, catch_exceptions=False)
+    assert done.exit_code == 0 and "it was right" in done.output, done.output
+    last = roles.events("flight_delay")[-1]
+    assert (last["event"], last["model_version"], last["serves_from"]) == ("rolled back", 2, dt.date(2013, 3, 5))

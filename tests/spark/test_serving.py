@@ -395,6 +395,8 @@ def test_a_regression_is_served_the_same_way(
     roles.appoint(spec, other, roles.PROMOTED, "the first", "ada", step)
     roles.appoint(spec, best, roles.PROMOTED, "it is better", "ada", step)
     roles.register(spec, third, "ada", step)
+    plots = {each.path for each in registry.connect().list_artifacts(best.run_id, "plots")}
+    assert plots == {f"plots/{name}.png" for name in ("calibration", "importances", "residuals")}
     outcome = score(spec.name, DAY)
     found = rows("ml_next.served_minutes")
     assert outcome["roles"] == {

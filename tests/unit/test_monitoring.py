@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lakehouse import monitoring_pages
+from lakehouse import contracts, monitoring_pages
 from lakehouse.drift import NUMERIC, Bins
+from lakehouse.freshness import stale_days
 from lakehouse.interval import Interval
 from lakehouse.model_spec import Monitoring
 from lakehouse.monitoring import Measure, of_data, of_drift, of_performance, of_scoring
@@ -95,6 +96,32 @@ def test_the_newest_scoring_that_succeeded_is_told_and_those_that_failed_are_cou
         Measure("scoring_seconds", "all", 2.0),
         Measure("scored_rows", "all", 60, 60),
     ]
+
+
+def landed(table: str, release_id: int, day: str | None, rollback_to: int | None = None) -> dict[str, Any]:
+    end = dt.date.fromisoformat(day) if day else None
+    return {"table_name": f"bronze.{table}", "release_id": release_id, "interval_end": end, "rollback_to": rollback_to}
+
+
+@pytest.mark.parametrize(
+    ("log", "stale"),
+    [
+        ([landed("flight_actuals", 1, "2013-03-01"), landed("flight_schedule", 2, "2013-03-02")], {"a": 0, "s": 0}),
+        # Arrived after the features were made: as if it had not.
+        ([landed("flight_actuals", 1, "2013-02-27"), landed("flight_schedule", 2, "2013-03-02"),
+          landed("flight_actuals", 9, "2013-03-01")], {"a": 2, "s": 0}),
+        ([landed("flight_actuals", 1, "2013-02-28"), landed("flight_actuals", 2, "2013-03-01"),
+          landed("flight_actuals", 3, None, rollback_to=1), landed("flight_schedule", 3, "2013-03-01")],
+         {"a": 1, "s": 1}),
+        # What is landed again is no news, what has never arrived is not told, and a snapshot goes on to count.
+        ([landed("flight_actuals", 1, "2013-03-01"), landed("flight_actuals", 2, "2013-02-01"),
+          landed("planes", 3, "2013-01-01")], {"a": 0}),
+    ],
+)  # fmt: skip
+def test_a_source_is_as_stale_as_the_days_that_were_missing(log: Any, stale: dict[str, int]) -> None:
+    made_from = ["gold.flight_delay_features", "bronze.flight_actuals", "bronze.flight_schedule", "bronze.planes"]
+    found = stale_days(made_from, contracts.readable(), log, dt.date(2013, 3, 2), release_id=5)
+    assert found == {{"a": "bronze.flight_actuals", "s": "bronze.flight_schedule"}[k]: n for k, n in stale.items()}
 
 
 def test_a_page_draws_what_was_measured_over_time() -> None:

@@ -173,6 +173,15 @@ def test_calibration_by_hand() -> None:
 
 def test_the_card_shows_every_candidate(trained: training.Trained) -> None:
     text = card(SPEC, trained, {"release_id": "7"}, "# Flights\n\nWritten by hand.\n")
+    assert "**Promotion.** A version becomes champion if on its test days" in text
+    for condition in (
+        "by 0.0005 at least",
+        "lower than that of the baseline beside it",
+        "rules of the gate of `ml.predictions_flight_delay`",
+        "calibration_error is no more than 0.02 worse",
+        "in no origin the log_loss",
+    ):
+        assert condition in text, condition
     assert text.startswith("# Flights\n\nWritten by hand.\n\n## ")
     low, high = trained.candidates[trained.selected].intervals["auc"]
     assert f"| auc | {on_test_days(trained)['auc']:.4f} | {low:.4f} | {high:.4f} |" in text

@@ -69,6 +69,20 @@ def test_a_challenger_that_is_not_better_enough_does_not_win(better: float, poli
     assert not found.promote and reason in " ".join(found.reasons)
 
 
+def test_a_better_loss_does_not_make_up_for_a_guard() -> None:
+    """The champion ranks better, but says it far too loudly."""
+    given = rows(0.5)
+    signal = np.log(given["challenger"] / (1 - given["challenger"]))
+    noise = np.random.default_rng(7).normal(0, 0.5, len(given))
+    given = given.assign(champion=1 / (1 + np.exp(-4 * signal)), challenger=1 / (1 + np.exp(-signal - noise)))
+    assert decide(given, spec()).promote
+    found = decide(given, spec(guards={"auc": 0.01, "calibration_error": 0.0}))
+    assert not found.promote and len(found.reasons) == 1 and "auc is worse by more than 0.01" in found.reasons[0]
+    theirs, ours = found.guards["auc"]
+    assert theirs == pytest.approx(roc_auc_score(given["outcome"], given["champion"]))
+    assert ours == pytest.approx(roc_auc_score(given["outcome"], given["challenger"]))
+
+
 def test_a_challenger_that_harms_a_segment_does_not_win() -> None:
     given = rows(0.5, harmed="LGA")
     assert decide(given, spec()).promote is (difference(given, spec()).high < 0)

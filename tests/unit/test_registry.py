@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 import yaml
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.models import get_model_info
 from skops import io
 
 from lakehouse import registry, scoring, training
@@ -196,6 +199,11 @@ def test_a_version_carries_its_pins_and_has_no_role_yet(mlflow_client: MlflowCli
         "gold.fct_flights@7",
     }
     assert {artifact.path for artifact in mlflow_client.list_artifacts(version.run_id)} >= {"card.md", "metrics.json"}
+    model = get_model_info(f"models:/{NAME}/{version.version}")
+    assert model.signature.inputs.input_names() == SPEC.features.inputs and len(model.signature.outputs.inputs) == 1
+    stored = Path(download_artifacts(f"models:/{NAME}/{version.version}"))
+    assert f"scikit-learn=={sklearn.__version__}" in (stored / "requirements.txt").read_text().splitlines()
+    assert (stored / "model.skops").is_file() and model.saved_input_example_info
     figures = json.loads(Path(mlflow_client.download_artifacts(version.run_id, "metrics.json")).read_text())
     assert figures["candidates"].keys() == good.candidates.keys()
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from lakehouse import registry
+from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Retrain
-from lakehouse.retraining import Evidence, NoPolicyError, decide
+from lakehouse.retraining import Evidence, NoPolicyError, decide, standing_defects
 
 DAY = dt.date(2013, 6, 30)
 
@@ -74,6 +75,44 @@ def test_drift_that_a_defect_explains_is_no_reason_to_train(broken: dict[str, An
 def test_a_red_gate_blocks() -> None:
     decision = decide(spec(drift_share=0.5), Evidence(DAY, [DRIFTED], red_gates=["bronze.weather"]))
     assert decision.outcome == "blocked" and "the gate of bronze.weather is red" in decision.reason
+
+
+def measured(
+    days: str, hour: int, verdict: str = "red", metric: str = "null_share", segment: str = "feature=plane_seats"
+) -> dict[str, Any]:
+    interval, at = Interval.parse(days), dt.datetime(2013, 7, 1, hour)
+    where = {"interval_start": interval.start, "interval_end": interval.end, "measured_at": at}
+    return row(metric, 0.6, segment, 0.1, verdict) | where
+
+
+@pytest.mark.parametrize(
+    ("rows", "standing"),
+    [
+        ([measured("2013-06-03", 1)], ["2013-06-03"]),
+        ([measured("2013-05-31", 1), measured("2013-07-01", 1)], []),
+        ([measured("2013-06-03", 1), measured("2013-06-03", 2, "green")], []),
+        ([measured("2013-06-03", 2), measured("2013-06-03", 1, "green")], ["2013-06-03"]),
+        # In a week, a bad day is not to be seen; each day of a bad week has to be good.
+        ([measured("2013-06-03", 1), measured("2013-06-03/2013-06-09", 2, "green")], ["2013-06-03"]),
+        ([measured("2013-06-03/2013-06-04", 1), measured("2013-06-03", 2, "green")], ["2013-06-03/2013-06-04"]),
+        ([measured("2013-06-03/2013-06-04", 1), *(measured(f"2013-06-0{n}", n, "green") for n in (3, 4))], []),
+        ([measured("2013-06-03", 1, metric="stale_days", segment="all")], []),
+        ([measured("2013-06-03", 1, metric="rows", segment="all")], ["2013-06-03"]),
+        ([measured("2013-06-03", 1, metric="changed_columns", segment="all")], ["2013-06-03"]),
+        ([measured("2013-06-03", 1, metric="psi")], []),
+    ],
+)
+def test_a_defect_stands_until_its_days_are_measured_again(rows: list[dict[str, Any]], standing: list[str]) -> None:
+    found = standing_defects(rows, Interval.parse("2013-06-01/2013-06-30"))
+    assert [str(Interval(each["interval_start"], each["interval_end"])) for each in found] == standing
+
+
+def test_a_defect_of_other_days_blocks_and_is_named_with_them() -> None:
+    evidence = Evidence(DAY, [DRIFTED], defects=[measured("2013-06-03", 1)])
+    decision = decide(spec(drift_share=0.5), evidence)
+    assert decision.outcome == "blocked"
+    assert decision.reason.endswith("null_share of plane_seats is 0.6, usual is 0.1 on 2013-06-03")
+    assert decide(spec(drift_share=0.8), evidence).outcome == "kept"
 
 
 def test_a_feature_that_has_drifted_is_no_defect() -> None:

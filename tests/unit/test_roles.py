@@ -201,6 +201,7 @@ def test_a_challenger_has_to_say_what_its_gate_lets_pass(
     assert second.aliases == ("challenger",) and row["event"] == "kept out"
     above = int((good.scores > bounds["kwargs"]["max_value"]).sum())
     assert f"{above} of {len(good.test)} rows break it" in row["reason"]
+    assert json.loads(row["evidence"])["guards"].keys() == SPEC.promotion.guards.keys() == {"calibration_error"}
     found = json.loads(row["evidence"])["gate"]
     assert found["expect_column_values_to_not_be_null(score)"] and list(found.values()).count(False) == 1
     suites.suite_path(table).unlink()

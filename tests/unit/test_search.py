@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lakehouse import linear, registry, training
 from lakehouse.compilation import attempt
 from lakehouse.model_spec import InvalidModelError, ModelSpec, Search, read_spec
 from lakehouse.scoring import TRUSTED, ServedModel, score
-from lakehouse.search import SearchError
+from lakehouse.search import SearchError, tune
 from lakehouse.settings import settings
 from tests.made_up_flights import SPEC, WINDOW, flights
 
@@ -72,6 +73,18 @@ def test_the_test_days_have_no_say_in_a_search() -> None:
         for each in (labels, turned)
     )
     assert first.trials == second.trials and first.tuned == second.tuned
+
+
+def test_a_search_ends_when_its_time_is_over_and_repeats_by_the_number_of_its_trials() -> None:
+    def slow(pipeline: Pipeline) -> float:
+        time.sleep(0.1)
+        return abs(float(pipeline[-1].C) - 0.01)
+
+    space = spaces(SPEC)["linear"]
+    found, _ = tune("linear", linear.linear(SPEC), space, slow, Search(seconds=0.25), seed=1)
+    assert 1 <= len(found) <= 3
+    again, _ = tune("linear", linear.linear(SPEC), space, slow, Search(seconds=0.01), seed=1, trials=len(found))
+    assert again == found
 
 
 def test_without_a_budget_nothing_is_searched_and_a_budget_needs_a_space() -> None:
