@@ -22,8 +22,8 @@ from lakehouse import contracts, locks, ops, provenance, registry, tables, train
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
 from tests import reference
-from tests.projects import project_of_its_own
 from tests.openlineage_schema import faults
+from tests.projects import project_of_its_own
 
 PREFIX = "dbt_test_"
 FIRST, LAST = dt.date(2013, 1, 1), dt.date(2013, 1, 7)
