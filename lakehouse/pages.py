@@ -15,13 +15,25 @@ if TYPE_CHECKING:
 def _templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    found = Environment(
         loader=PackageLoader("lakehouse", "templates/pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.filters["commit"] = short
+    return found
+
+
+def short(code_version: str) -> str:
+    """A commit as people write it, and whether files were not as it has them.
+
+    Args:
+        code_version: Outcome of :func:`lakehouse.steps.code_version`.
+    """
+    commit, changed, _ = code_version.partition("+changed")
+    return commit[:12] + changed
 
 
 def render(template: str, **values: Any) -> str:

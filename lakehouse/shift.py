@@ -8,13 +8,14 @@ is too great, with one query. Rows that a fallback has scored are left out: it w
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 
 from lakehouse import registry, tables
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.registry import CHALLENGER, CHAMPION
-from lakehouse.release import released
+from lakehouse.release import history, released
 from lakehouse.scoring import SCORE
 from lakehouse.suites import Expectation
 
@@ -35,9 +36,21 @@ def rules(table: str, interval: Interval | None) -> tuple[Expectation, ...]:
     """
     spec = registry.of_predictions(table)
     state = released().get(table)
-    if spec is None or state is None or interval is None:
+    if spec is None or state is None or interval is None or len(_days_before(table, interval)) < FEWEST_DAYS:
         return ()
     return tuple(_rules(spec, interval, tables.next_table(table), state.version))
+
+
+def _days_before(table: str, interval: Interval) -> set[dt.date]:
+    """The days that a day of the interval could be compared with, so that the engine is not asked in vain."""
+    earliest = interval.start - dt.timedelta(days=DAYS)
+    return {
+        day
+        for row in history()
+        if row["table_name"] == table and row["interval_start"] is not None
+        for day in Interval(row["interval_start"], row["interval_end"]).days()
+        if earliest <= day < interval.end
+    }
 
 
 def query(table: str, made: int, seen: int, day: str, interval: Interval, limit: float) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.tree import Tree
 
+from lakehouse.pages import short
+
 if TYPE_CHECKING:
     from lakehouse.impact import Impact
 
@@ -41,7 +43,7 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
     training = model["training"]
     trained = branch.add(
         f"trained on {training['window']}, {training['rows']} rows of release {training['release_id']}, "
-        f"seed {training['seed']}, code {training['code_version'][:12]}, rows' hash {training['input_sha256'][:12]}, "
+        f"seed {training['seed']}, code {short(training['code_version'])}, rows' hash {training['input_sha256'][:12]}, "
         f"uv.lock {training['lock_sha256'][:12]}; MLflow run {model['mlflow_run_id']}"
     )
     for each in training["inputs"]:
@@ -98,7 +100,7 @@ def _write(write: dict[str, Any]) -> str:
     if run is None:
         return f"{text} (its run left no record)"
     by = f"{run['airflow_dag_id']} {run['airflow_run_id']}" if run["airflow_dag_id"] else "by hand"
-    return escape(f"{text}, run {run['run_id']} ({by}), code {run['code_version'][:12]}")
+    return escape(f"{text}, run {run['run_id']} ({by}), code {short(run['code_version'])}")
 
 
 def _gate(verdict: dict[str, Any] | None) -> str:
