@@ -184,7 +184,7 @@ def test_a_decision_to_train_again_starts_the_training_with_its_cause(
     airflow.wait(f"monitor_{MODEL}", monitoring, timeout=PATIENCE)
     done = states(airflow, f"monitor_{MODEL}", monitoring)
     assert (done["monitor"], done["decide"]) == ("success", "success")
-    # The day was released by the test before: it may have been monitored by itself meanwhile, and one training is enough.
+    # The test before has released the day, which may have been monitored by itself meanwhile: one training is enough.
     assert done["train"] in ("success", "skipped")
     airflow.wait(f"train_{MODEL}", f"retrain__{DAY}", timeout=300)
     airflow.wait(f"promote_{MODEL}", proposed(airflow, known), timeout=PATIENCE)
