@@ -171,6 +171,7 @@ def test_a_decision_to_train_again_starts_the_training_with_its_cause(
         "model_name": MODEL, "model_version": 1, "decision": "retrain", "causes": ["age"], "reason": cause,
         "interval_start": DAY, "interval_end": DAY, "window_start": window[:10], "window_end": window[11:],
     }  # fmt: skip
+    known = proposals(airflow)
     keep = (
         "import datetime as dt, json, sys; from lakehouse import ops; row = json.loads(sys.argv[1]); "
         "days = {k: dt.date.fromisoformat(v) for k, v in row.items() if k.endswith(('_start', '_end'))}; "
@@ -179,10 +180,12 @@ def test_a_decision_to_train_again_starts_the_training_with_its_cause(
     subprocess.run(
         [sys.executable, "-c", keep, json.dumps(decision)], env=platform.environment, cwd=PROJECT, check=True
     )
-    known = proposals(airflow)
     monitoring = airflow.trigger(f"monitor_{MODEL}", DAY)
     airflow.wait(f"monitor_{MODEL}", monitoring, timeout=PATIENCE)
-    assert set(states(airflow, f"monitor_{MODEL}", monitoring).values()) == {"success"}
+    done = states(airflow, f"monitor_{MODEL}", monitoring)
+    assert (done["monitor"], done["decide"]) == ("success", "success")
+    # The test before has released the day, which may have been monitored by itself meanwhile: one training is enough.
+    assert done["train"] in ("success", "skipped")
     airflow.wait(f"train_{MODEL}", f"retrain__{DAY}", timeout=300)
     airflow.wait(f"promote_{MODEL}", proposed(airflow, known), timeout=PATIENCE)
     [(version, start, end)] = platform.sql(
