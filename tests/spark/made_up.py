@@ -40,8 +40,8 @@ def give_suites(patch: pytest.MonkeyPatch, folder: Path, like: dict[str, str]) -
 
 
 def forget(model: str) -> None:
-    """Have it that a model was never trained, and nothing decided about it: its registry is a new one."""
-    for table in ("ops.models", "ops.model_events"):
+    """Have it that a model was never trained, measured or decided about: its registry is a new one."""
+    for table in ("ops.models", "ops.model_events", "ops.model_metrics", "ops.retrain_decisions"):
         log = tables.delta(table)
         if log is not None:
             log.delete(f"model_name = '{model}'")
