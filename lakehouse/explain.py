@@ -104,10 +104,7 @@ class Explainer:
         return {
             "prediction": {name: value for name, value in row.items() if name not in ("table", "version")},
             "reasons": self._reasons(spec, row, write),
-            "scored": {
-                **self._made(write, days),
-                "release": self._release(write.table, write.version),
-            },
+            "scored": self._made(write, days),
             "inputs": self._inputs(write, days),
             "model": self._model(row["model_name"], int(row["model_version"])),
         }
@@ -309,7 +306,7 @@ class Explainer:
                 "table": table,
                 "version": version,
                 "days": ranges(days),
-                "release": self._release(table, version),
+                "release": _release(self._ledger.release_of(table, version)),
                 "gate": self._ledger.verdict(table, version),
                 "writes": [self._write(write, own) for write, own in self._ledger.owners(table, version, days)],
             }
@@ -330,19 +327,8 @@ class Explainer:
             "step": write.step,
             "interval": str(write.interval) if write.interval else None,
             "gate": self._ledger.verdict(write.table, write.version),
+            "release": _release(self._ledger.first_shown_by(write, days)),
             "run": _run(write.run),
-        }
-
-    def _release(self, table: str, version: int) -> dict[str, Any] | None:
-        row = self._ledger.release_of(table, version)
-        if row is None:
-            return None
-        return {
-            "release_id": row["release_id"],
-            "released_at": row["released_at"],
-            "reason": row["reason"],
-            "released_by": row["released_by"],
-            "override_of": row["override_of"],
         }
 
     def _files(self, write: Write, days: Days) -> list[dict[str, Any]]:
@@ -398,6 +384,12 @@ def files_of(inputs: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]
             for file in write.get("files", []):
                 yield each["table"], file
             yield from files_of(write.get("inputs", []))
+
+
+def _release(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {name: row[name] for name in ("release_id", "released_at", "reason", "released_by", "override_of")}
 
 
 def _run(run: dict[str, Any] | None) -> dict[str, Any] | None:

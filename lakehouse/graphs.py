@@ -61,7 +61,7 @@ def _add_inputs(graph: nx.DiGraph, inputs: list[dict[str, Any]], target: str) ->
         for write in each["writes"]:
             node = f"{write['table']}@{write['version']}"
             verdict = (write["gate"] or {}).get("verdict", "no gate")
-            if write["version"] == each["version"] and (each["release"] or {}).get("override_of"):
+            if (write["release"] or {}).get("override_of"):
                 verdict += ", OVERRIDE"
             graph.add_node(node, kind="table", note=f"{write['step']} {write['interval']}, {verdict}")
             graph.add_edge(node, target)

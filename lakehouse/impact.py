@@ -119,7 +119,7 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
             for stored, version in run["versions_out"] or ():
                 table = f"bronze.{tables.split(stored)[1]}"
                 if day := _day_of(name, tables.split(table)[1], run):
-                    origin[table, version] = frozenset([day])
+                    origin[table, version] = (origin.get((table, version)) or frozenset()) | {day}
     if not result.landings:
         import difflib
 
@@ -214,11 +214,11 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     from lakehouse.column_lineage import downstream
 
     result = Impact(what, "column")
-    for edge in downstream(what):
+    for edge in downstream(what, with_conditions=True):
         result.edges.append((f"{edge.source_table}.{edge.source_column}", f"{edge.table}.{edge.column}"))
     result.columns = sorted({to for _, to in result.edges})
     inputs = {what, *result.columns}
-    used: dict[tuple[str, int], list[str]] = {}
+    used: dict[tuple[str, int], str] = {}
     models = {spec.name: spec for spec in registry.readable()}
     for row in ops.read("ops.models").to_pylist():
         name, number = row["model_name"], row["model_version"]
@@ -226,18 +226,22 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             continue
         # That of its training, and not of today.
         features = features_of(models[name], dict(row["versions"]))
-        if not any(each.startswith(f"{features}.") for each in inputs):
-            continue
-        served = registry.fetch(registry.version(name, number))
-        if seen := [each for each in served.inputs if f"{features}.{each}" in inputs]:
-            used[name, number] = seen
-            result.models.append({**_model(name, number, []), "inputs": seen})
+        label = models[name].label
+        if any(each.startswith(f"{features}.") for each in inputs):
+            served = registry.fetch(registry.version(name, number))
+            if seen := [each for each in served.inputs if f"{features}.{each}" in inputs]:
+                used[name, number] = "an input of its model"
+                result.models.append({**_model(name, number, []), "inputs": seen})
+                continue
+        if label.table in dict(row["versions"]) and f"{label.table}.{label.column}" in inputs:
+            used[name, number] = "the label of its model"
+            result.models.append({**_model(name, number, []), "inputs": [label.column]})
     of_table: dict[str, list[Write]] = {}
     for write in ledger.writes():
         using = [model for model in _models_of(ledger, write) if model in used]
         if write.step == "score":
             days = ledger.written(write)
-            result.predictions += [_predictions(ledger, write, one, days, "an input of its model") for one in using]
+            result.predictions += [_predictions(ledger, write, one, days, used[one]) for one in using]
         elif using or any(name.rpartition(".")[0] == write.table for name in (what, *result.columns)):
             of_table.setdefault(write.table, []).append(write)
     result.tables = [_whole(ledger, table, writes) for table, writes in sorted(of_table.items())]

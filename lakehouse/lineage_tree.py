@@ -35,6 +35,11 @@ def facts(name: str, *, up: bool, down: bool) -> dict[str, Any]:
         found["conditions"] = [asdict(each) for each in column_lineage.conditions() if each.table == table]
     if down:
         found["downstream"] = [asdict(edge) for edge in column_lineage.downstream(name)]
+        found["decides_about"] = [
+            asdict(each)
+            for each in column_lineage.conditions()
+            if (each.source_table, each.source_column) in column_lineage.resolve(name)
+        ]
     return found
 
 
@@ -74,6 +79,11 @@ def tree(name: str, *, up: bool, down: bool) -> Tree:
         if not neighbours.get(name):
             branch.add("[dim]nothing[/dim]")
         _grow(branch, name, neighbours, set())
+        decided = _decided(*start[0]) if of_columns else {}
+        if decided:
+            branch = root.add("decides about the rows of")
+            for table, ways in decided.items():
+                branch.add(f"{escape(table)} [dim]{', '.join(ways)}[/dim]")
     return root
 
 
@@ -109,6 +119,14 @@ def _grow(branch: Tree, name: str, neighbours: _Neighbours, shown: set[str]) -> 
         if not again:
             shown.add(further)
             _grow(twig, further, neighbours, shown)
+
+
+def _decided(table: str, column: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for each in column_lineage.conditions():
+        if (each.source_table, each.source_column) == (table, column):
+            found[each.table].append(each.transformation)
+    return {name: sorted(set(ways)) for name, ways in sorted(found.items())}
 
 
 def _conditions(table: str) -> dict[tuple[str, str], list[str]]:

@@ -363,13 +363,22 @@ class Ledger:
             write: Which.
             days: The days in question.
         """
-        return [
-            row["release_id"]
-            for row in self.releases
-            if row["table_name"] == write.table
-            and row["version"] >= write.version
-            and self.still(write, row["version"], days) != frozenset()
-        ]
+        return [row["release_id"] for row in self._showing(write, days)]
+
+    def first_shown_by(self, write: Write, days: Days) -> dict[str, Any] | None:
+        """The release that has made rows of a write visible, or None; versions after its own show them, too.
+
+        Args:
+            write: Which.
+            days: The days in question.
+        """
+        return next(self._showing(write, days), None)
+
+    def _showing(self, write: Write, days: Days) -> Iterator[dict[str, Any]]:
+        for row in self.releases:
+            of_table = row["table_name"] == write.table and row["version"] >= write.version
+            if of_table and self.still(write, row["version"], days) != frozenset():
+                yield row
 
     @cached_property
     def specs(self) -> dict[str, ModelSpec]:

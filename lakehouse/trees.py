@@ -83,7 +83,7 @@ def _add_input(tree: Tree, each: dict[str, Any]) -> None:
         branch.add(escape(f"broken: {broken}"))
     for write in each["writes"]:
         files = write.get("files")
-        below = branch.add(f"days {write['days']}: {_write(write)}")
+        below = branch.add(f"days {write['days']}: {_write(write)}{_overridden(write, each)}")
         if files and len(files) > FILES:
             rows = sum(file.get("rows") or 0 for file in files)
             below.add(f"{len(files)} files, {files[0]['day']} to {files[-1]['day']}, {rows} rows: --json lists them")
@@ -92,6 +92,14 @@ def _add_input(tree: Tree, each: dict[str, Any]) -> None:
             below.add(escape(f"{file['file']}: {file.get('rows', '?')} rows{facts}"))
         for one in write.get("inputs", []):
             _add_input(below, one)
+
+
+def _overridden(write: dict[str, Any], read: dict[str, Any]) -> str:
+    """That a write was released against its gate, where that is not said of the version that holds its rows."""
+    release = write["release"]
+    if release is None or not release["override_of"] or release == read["release"]:
+        return ""
+    return f"{_released(release)}; {_gate(write['gate'])}"
 
 
 def _write(write: dict[str, Any]) -> str:

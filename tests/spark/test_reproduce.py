@@ -210,7 +210,7 @@ def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.Mon
         told = explain(find(found["prediction_id"], MODEL, SCORED[0].start))
         assert [each["table"] for each in told["inputs"]] == [FEATURES]
         assert told["reasons"]["gone"] is None and told["reasons"]["contributions"]
-        patch.setattr(column_lineage, "downstream", lambda _name: [])
+        patch.setattr(column_lineage, "downstream", lambda _name, **_: [])
         affected = impact(f"{FEATURES}.{SPEC.features.numeric[0]}")
         assert sorted(each["version"] for each in affected.models) == [1, 2, 3] and affected.predictions
     other = registry.load(MODEL).model_copy(update={"decision_threshold": 0.9})

@@ -11,14 +11,18 @@ from rich.tree import Tree
 from lakehouse import graphs, trees
 
 GATE = {"verdict": "failed", "rules": 2, "broken": ["expect_table_row_count_to_be_between"]}
+PASSED = {"verdict": "passed", "broken": []}
 WRITE = {"table": "bronze.weather", "version": 7, "days": "2013-03-01", "step": "land", "interval": "2013-03-01",
          "gate": GATE, "run": None, "inputs": []}  # fmt: skip
 
 
-def released(override_of: str | None) -> dict[str, Any]:
+def released(override_of: str | None, later: bool = False) -> dict[str, Any]:
+    """An input; with ``later``, its version is one that was released after the one that the rows came with."""
     release = {"release_id": 4, "reason": "counted by hand", "released_by": "ada", "override_of": override_of}
-    return {"table": "bronze.weather", "version": 7, "days": "2013-03-01", "release": release, "gate": GATE,
-            "writes": [WRITE]}  # fmt: skip
+    read = {"version": 7, "release": release, "gate": GATE}
+    if later:
+        read = {"version": 8, "release": release | {"release_id": 5, "override_of": None}, "gate": {**GATE, **PASSED}}
+    return {"table": "bronze.weather", "days": "2013-03-01", **read, "writes": [WRITE | {"release": release}]}
 
 
 def on_the_terminal(each: dict[str, Any]) -> str:
@@ -39,3 +43,11 @@ def test_the_explanation_of_a_prediction_marks_an_override() -> None:
     assert "release 4, an OVERRIDE of gate 5d0c by ada: counted by hand" in on_the_terminal(released("5d0c"))
     assert on_the_page(released("5d0c")) == "land 2013-03-01, failed, OVERRIDE"
     assert "OVERRIDE" not in on_the_terminal(released(None)) + on_the_page(released(None))
+
+
+def test_also_where_a_later_version_holds_the_rows() -> None:
+    shown = on_the_terminal(released("5d0c", later=True))
+    assert "version 8, days 2013-03-01, release 5; gate passed" in shown
+    assert "release 4, an OVERRIDE of gate 5d0c by ada: counted by hand; gate failed" in shown
+    assert on_the_page(released("5d0c", later=True)) == "land 2013-03-01, failed, OVERRIDE"
+    assert "OVERRIDE" not in on_the_terminal(released(None, later=True))
