@@ -304,6 +304,15 @@ def test_the_command_prints_a_tree_of_columns_or_of_tables() -> None:
     assert "no column: it counts rows" in _lake("lineage", "gold.daily_delays_by_carrier.flights", "--up")
 
 
+def test_a_column_that_only_decides_about_rows_is_not_said_to_go_nowhere() -> None:
+    shown = _lake("lineage", "gold.fct_flights.is_reported", "--down")
+    assert "decides about the rows of" in shown
+    assert "gold.daily_delays_by_carrier FILTER" in shown and "gold.daily_delays_by_route FILTER" in shown
+    found = json.loads(_lake("lineage", "gold.fct_flights.is_reported", "--down", "--json"))
+    assert {each["table"] for each in found["decides_about"]} >= {"gold.daily_delays_by_carrier"}
+    assert "decides about" not in _lake("lineage", "bronze.weather.temperature_f", "--down")
+
+
 def test_the_command_prints_json() -> None:
     found = json.loads(_lake("lineage", "silver.stg_airlines.carrier_name", "--up", "--json"))
     assert [edge["source_table"] for edge in found["upstream"]] == ["source.airlines", "bronze.airlines"]
