@@ -153,9 +153,10 @@ def test_only_its_own_interval_is_replaced() -> None:
     gate([TABLE], NEXT_DAY)
     release([TABLE], NEXT_DAY)
     after = lakehouse.read(TABLE)
-    kept = after[after["flight_date"] == DAY.start]
-    assert len(after) == len(before) + 60
-    assert set(kept["run_id"]) == set(before["run_id"])
+    kept, new = (after[after["flight_date"] == day.start] for day in (DAY, NEXT_DAY))
+    assert len(kept) == len(new) == 60
+    assert set(kept["run_id"]) == set(before[before["flight_date"] == DAY.start]["run_id"])
+    assert set(new["run_id"]).isdisjoint(before["run_id"])
 
 
 def test_a_range_has_the_scores_of_its_days() -> None:
