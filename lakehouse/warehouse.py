@@ -541,7 +541,8 @@ def _built(run: Run) -> dict[str, dict[str, Any]]:
     from lakehouse import tables
     from lakehouse.release import pending
 
-    ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")}
+    # Without Airflow the second is none, and so is the run of a commit that does not name its own.
+    ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")} - {None}
     found = {
         table: tables.last_commit(tables.next_table(table))["userMetadata"]
         for table in stored_models()
