@@ -110,6 +110,7 @@ def test_a_viewer_sees_the_report_of_a_model(client: Any, token: Any) -> None:
 
     days = {"interval_start": dt.date(2012, 3, 1), "interval_end": dt.date(2012, 3, 7)}
     whose = {"model_name": "flight_delay", "model_version": 4, "role": "champion", "run_id": "r1"}
+    whose["measured_at"] = dt.datetime(2012, 3, 8, tzinfo=dt.UTC)
     measures = [
         {"metric": "log_loss", "segment": "all", "value": 0.4321, "reference": 0.4},
         {"metric": "psi", "segment": "feature=<b>", "value": 0.3, "reference": 0.25, "verdict": "red"},
