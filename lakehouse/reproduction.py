@@ -115,7 +115,8 @@ def conclude(what: str, found: list[Difference], reasons: list[Difference], deta
     why = (
         "What has changed since:\n" + "\n".join(map(str, reasons))
         if reasons
-        else "Neither the code nor the environment has changed: see whether the files are whole, with `lake verify`."
+        else "Nothing that was recorded of the code and its surroundings has changed: see whether the files are whole, "
+        "with `lake verify`."
     )
     raise NotReproducedError(f"{what} comes out otherwise:\n" + "\n".join(map(str, found)) + f"\n{why}")
 

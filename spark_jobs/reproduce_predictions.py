@@ -6,14 +6,14 @@ import datetime as dt
 from collections import Counter
 from typing import Any
 
-from lakehouse import registry, reproduction, serving, tables
+from lakehouse import ops, registry, reproduction, serving, tables
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, released
 from lakehouse.reproduction import Difference
 from lakehouse.scoring import LINEAGE
-from lakehouse.steps import step
+from lakehouse.steps import code_version, step
 from spark_jobs.score import column_types, predictions, select
 
 
@@ -50,7 +50,7 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
         batches = _batches(stored, seen.version, day, interval)
         if not batches:
             raise NoPredictionsError(f"{table} has no predictions for {interval} in its version {seen.version}.")
-        outcomes, found = [], []
+        outcomes, found, reasons = [], [], _changed_since({facts["run_id"] for facts, _ in batches})
         shared = Counter(facts["run_id"] for facts, _ in batches)
         for facts, days in batches:
             state = released(facts["release_id"])
@@ -94,7 +94,15 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
             )
             this.say("%s: run %s, %d rows: %s", table, facts["run_id"], rows, "equal" if was == now else "differ")
         this.rows_in = sum(batch["rows"] for batch in outcomes)
-        return {**reproduction.conclude(f"{table} {interval}", found, [], this.details), "batches": outcomes}
+        return {**reproduction.conclude(f"{table} {interval}", found, reasons, this.details), "batches": outcomes}
+
+
+def _changed_since(run_ids: set[str]) -> list[Difference]:
+    """How the code differs from that of the runs that have scored; what else can, is recorded of trainings alone."""
+    runs = ops.read("ops.runs", ["run_id", "code_version"]).to_pylist()
+    versions = {run["code_version"] for run in runs if run["run_id"] in run_ids}
+    now = {"code_version": code_version()}
+    return [each for then in sorted(versions) for each in reproduction.changed({"code_version": then}, now)]
 
 
 def _batches(stored: str, version: int, day: str, interval: Interval) -> list[tuple[dict[str, Any], list[dt.date]]]:

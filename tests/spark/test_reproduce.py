@@ -198,6 +198,11 @@ def test_data_that_is_no_longer_kept_is_named() -> None:
 def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spark_jobs.reproduce_training.code_version", lambda: "another")
     assert [line.split(":")[0] for line in train_again(MODEL, 1)["changed_since"]] == ["the code (code_version)"]
+    assert score_again(MODEL, SCORED[0])["changed_since"] == []
+    with monkeypatch.context() as patch:
+        patch.setattr("spark_jobs.reproduce_predictions.code_version", lambda: "another")
+        [changed] = score_again(MODEL, SCORED[0])["changed_since"]
+    assert changed == f"the code (code_version): {code_version()} then, another now"
     features = registry.load(MODEL).features.model_copy(update={"table": "gold.named_since"})
     with monkeypatch.context() as patch:
         elsewhere = registry.load(MODEL).model_copy(update={"features": features})
