@@ -28,7 +28,8 @@ def facts(name: str, *, up: bool, down: bool) -> dict[str, Any]:
     Raises:
         lakehouse.column_lineage.UnknownColumnError: There is no such table or column.
     """
-    table = column_lineage.resolve(name)[0][0]
+    start = column_lineage.resolve(name)
+    table = start[0][0]
     found: dict[str, Any] = {"name": name}
     if up:
         found["upstream"] = [asdict(edge) for edge in column_lineage.upstream(name)]
@@ -36,9 +37,7 @@ def facts(name: str, *, up: bool, down: bool) -> dict[str, Any]:
     if down:
         found["downstream"] = [asdict(edge) for edge in column_lineage.downstream(name)]
         found["decides_about"] = [
-            asdict(each)
-            for each in column_lineage.conditions()
-            if (each.source_table, each.source_column) in column_lineage.resolve(name)
+            asdict(each) for each in column_lineage.conditions() if (each.source_table, each.source_column) in start
         ]
     return found
 

@@ -56,7 +56,7 @@ def print_table(names: list[str], rows: list[dict[str, Any]]) -> None:
         table.add_column(name, overflow="fold")  # a name that does not fit goes on in the next line
     for row in rows:
         table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
-    _console().print(table)
+    console().print(table)
 
 
 def show(
@@ -71,10 +71,10 @@ def show(
     elif as_json:
         print(_json(facts))
     else:
-        _console().print(tree, highlight=False)
+        console().print(tree, highlight=False)
 
 
-def _console() -> Console:
+def console() -> Console:
     """Where to print: piped into another program, nothing is cut to the width of a terminal that is not there."""
     return Console() if sys.stdout.isatty() else Console(width=10_000)
 

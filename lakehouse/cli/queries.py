@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from lakehouse.cli.arguments import days_option, parse_interval, parse_version
-from lakehouse.cli.printing import print_rows, print_table, show
+from lakehouse.cli.printing import console, print_rows, print_table, show
 from lakehouse.cli.prompt import prompt
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
@@ -189,9 +187,7 @@ def lineage(
     if as_json:
         print(json.dumps(lineage_tree.facts(name, up=up or both, down=down or both), indent=2))
         return
-    # Piped into another program, a line is not cut to the width of a terminal that is not there.
-    console = Console(width=None if sys.stdout.isatty() else 1000)
-    console.print(lineage_tree.tree(name, up=up or both, down=down or both))
+    console().print(lineage_tree.tree(name, up=up or both, down=down or both))
 
 
 def cost(
