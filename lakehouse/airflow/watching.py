@@ -77,7 +77,7 @@ class ModelTrigger(WatcherTrigger):
                 return
             told = await self.get_xcom_val(get_dbt_event_xcom_key(self.model_unique_id)) or {}
             log.info("%s: built from %s to %s", self.model_unique_id, told.get("start_time"), told.get("finish_time"))
-            # The triggerer drops the lines of a trigger that it reads after the trigger's end, and reads them apart from it.
+            # The triggerer reads lines and ends apart from each other, and drops the lines of a trigger that has ended.
             await asyncio.sleep(POLL_SECONDS)
             yield TaskSuccessEvent()
 

@@ -60,6 +60,20 @@ def test_a_model_that_dbt_has_built_is_reported_before_the_build_ends(monkeypatc
     assert found == "success"
 
 
+def test_the_line_about_a_model_is_written_some_time_before_its_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    after: list[str] = []
+
+    async def sleep(_: float) -> None:
+        after.append(caplog.messages[-1] if caplog.messages else "")
+
+    monkeypatch.setattr(watching.asyncio, "sleep", sleep)
+    with caplog.at_level("INFO", logger=watching.__name__):
+        waited(monkeypatch, 1, ("running", "success"))
+    assert after == [f"{MODEL}: built from None to None"]
+
+
 def test_a_model_that_is_broken_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     found = waited(monkeypatch, 1, ("running", None), ("running", "error"))
     assert (found["status"], found["reason"]) == ("failed", "node_failed")
