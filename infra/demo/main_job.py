@@ -7,6 +7,7 @@ interrupted goes on where it stopped.
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ OUTCOMES = ("flight_actuals", "weather")
 BROKEN_DAY = dt.date(2013, 3, 2)
 BROKEN_DAG = "ingest_weather"
 MODEL = "flight_delay"
+ROW_IN_A_REASON = re.compile(r" For example |; (?=\S+ row \d+: )| (?=All \d+ rows )")
 
 QUERY = """\
 select
@@ -209,7 +211,10 @@ def one_broken_file(client: AirflowClient, say: Say) -> None:
         client.wait(dag_id, client.trigger(dag_id, key), timeout=600)
     except RunFailedError as error:
         *_, reason, page = str(error).splitlines()
-        say(f"    caught: {reason.strip()}")
+        what, *examples = ROW_IN_A_REASON.split(reason.strip())
+        say(f"    caught: {what}")
+        for example in examples:
+            say(f"        {example}")
         say(f"    {page}")
     else:
         raise RuntimeError(f"{dag_id} {key} has let a broken file pass.")
