@@ -1,4 +1,7 @@
-"""What the engine has done, counted by Spark's own REST interface: a number that a busy machine does not change."""
+"""What the engine is asked and has done: numbers that a busy machine does not change.
+
+Spark's own REST interface tells the jobs, and the client's ends of its requests are counted here.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 from lakehouse.engine import spark
 
@@ -22,10 +26,12 @@ class Count:
     """What was done within :func:`counting`.
 
     Attributes:
+        statements: Queries and commands that this process has sent to the engine.
         jobs: Spark jobs.
         bytes_written: Bytes that tasks have written to tables.
     """
 
+    statements: int = -1
     jobs: int = -1
     bytes_written: int = -1
 
@@ -35,11 +41,34 @@ def counting() -> Iterator[Count]:
     """Count what the engine does in the block, whoever asks for it."""
     found = Count()
     job = _mark()
-    yield found
+    with _statements() as statements:
+        yield found
+    found.statements = len(statements)
     last_job = _mark()
     found.jobs = last_job - job - 1
     stages = {stage for each in _ask("jobs") if job < each["jobId"] < last_job for stage in each["stageIds"]}
     found.bytes_written = sum(stage["outputBytes"] for stage in _ask("stages") if stage["stageId"] in stages)
+
+
+@contextmanager
+def _statements() -> Iterator[list[None]]:
+    """A list that grows with each query and each command; what asks for a schema or the like is none."""
+    client: Any = spark().client
+    sent: list[None] = []
+
+    def counted(name: str) -> Any:
+        real = getattr(client, name)
+
+        def send(*arguments: Any, **options: Any) -> Any:
+            sent.append(None)
+            return real(*arguments, **options)
+
+        return mock.patch.object(client, name, send)
+
+    with ExitStack() as patches:
+        for name in ("_execute", "_execute_and_fetch_as_iterator"):
+            patches.enter_context(counted(name))
+        yield sent
 
 
 def _mark() -> int:

@@ -26,6 +26,8 @@ TABLE, STORED = f"bronze.{NAME}", f"bronze_next.{NAME}"
 ROWS = 1000
 LANDING, GATE, RELEASE = 10, 5, 2
 """Spark jobs, those that Delta runs for its log included; 8, 2 to 4, and none were counted. By itself, GX takes 90."""
+LANDING_ASKS, GATE_ASKS, RELEASE_ASKS = 3, 3, 3
+"""Queries and commands that the same steps send to the engine."""
 TWENTY = [
     expect("table_row_count_to_be_between", min_value=1),
     expect("table_columns_to_match_set", column_set=["id", "day"], exact_match=False),
@@ -75,10 +77,10 @@ def test_the_steps_of_a_day(source: Any) -> None:
     with counting() as publish:
         release([TABLE], day)
     assert 1 <= len(written) <= len(os.sched_getaffinity(0))  # one for each task that writes
-    assert land.jobs <= LANDING, land
+    assert land.jobs <= LANDING and 1 <= land.statements <= LANDING_ASKS, land
     assert 0 < land.bytes_written <= 2 * len(csv("2020-01-02")), land
-    assert judge.jobs <= GATE, judge
-    assert publish.jobs <= RELEASE, publish
+    assert judge.jobs <= GATE and 1 <= judge.statements <= GATE_ASKS, judge
+    assert publish.jobs <= RELEASE and 1 <= publish.statements <= RELEASE_ASKS, publish
 
 
 def test_landing_reads_a_file_once(source: Any) -> None:
