@@ -102,6 +102,32 @@ def test_every_scheduled_flight_of_the_scored_days_has_one_prediction(platform: 
         assert len({row[6] for row in rows}) == len(rows)
 
 
+def test_a_day_is_monitored_by_itself_when_it_is_scored_and_again_when_its_outcomes_have_come(
+    platform: Platform,
+) -> None:
+    day = SCORED[0]
+    query = (
+        "select airflow_run_id, details, versions_in['ml_next.predictions_flight_delay'] from ops.runs "
+        f"where step = 'monitor' and dataset = 'flight_delay' and interval_start = date'{day}' "
+        f"and interval_end = date'{day}' and status = 'success' order by started_at"
+    )
+    deadline = time.monotonic() + 120
+    while len(runs := platform.sql(query)) < 2 and time.monotonic() < deadline:
+        time.sleep(2)
+    (first, *told), (second, *again) = runs[:2]  # later ones are of the tests that score the day again
+    assert first != second and all(run.startswith("asset_triggered__") for run in (first, second))
+    scored = len(reference.flights().query("date == @day"))
+    due = [json.loads(details)["champion 1"]["labels_due"] for details, _ in (told, again)]
+    assert due == [scored, 0]
+    assert told[1] == again[1]  # nothing was scored in between: what is new is the outcomes
+    [(known, skill)] = platform.sql(
+        "select max(if(metric = 'labels_known', value, null)), max(if(metric = 'skill', value, null)) "
+        f"from ops.model_metrics where model_name = 'flight_delay' and segment = 'all' and interval_start = date'{day}'"
+        f" and interval_end = date'{day}'"
+    )
+    assert 0.9 * scored < known <= scored and skill is not None
+
+
 def test_each_dbt_model_is_a_task_that_says_in_its_own_log_when_it_was_built(airflow: AirflowClient) -> None:
     run = airflow.runs("build_warehouse", state="success")[0]["dag_run_id"]
     tasks = [task for task in airflow.tasks("build_warehouse", run) if task["task_id"].endswith("_run")]
