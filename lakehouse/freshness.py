@@ -45,17 +45,17 @@ def stale_days(
     return found
 
 
-def newest_day(table: str, log: Iterable[Mapping[str, Any]], release_id: int) -> dt.date | None:
+def newest_day(table: str, log: Iterable[Mapping[str, Any]], release_id: int | None = None) -> dt.date | None:
     """The last day that readers saw of a table right after a release; None when there was none.
 
     Args:
         table: The table, as readers name it.
         log: Rows of ``ops.releases``, the oldest release first.
-        release_id: The release.
+        release_id: The release; the newest without it.
     """
     shown: list[Mapping[str, Any]] = []
     for row in log:
-        if row["table_name"] != table or row["release_id"] > release_id:
+        if row["table_name"] != table or (release_id is not None and row["release_id"] > release_id):
             continue
         if row["rollback_to"] is not None:
             shown = [each for each in shown if each["release_id"] <= row["rollback_to"]]

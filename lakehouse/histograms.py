@@ -116,8 +116,8 @@ def _floats(values: pd.Series[Any]) -> Any:
 
 
 def _number(name: str) -> str:
-    # Not a number is no value, as it is to the models.
-    return f"nanvl(cast(`{name}` as double), null)"
+    # Not a number is no value, as it is to the models; nor is text, in a column that has become one of text.
+    return f"nanvl(try_cast(`{name}` as double), null)"
 
 
 def _literal(text: str) -> str:

@@ -17,6 +17,8 @@ from lakehouse.errors import LakeError
 
 CALIBRATION_BINS = 10
 RESAMPLES = 2000
+FEWEST_DAYS = 3
+"""Of fewer days there is no interval: one day drawn again and again is always the same."""
 _SMALLEST = np.finfo("float64").eps
 
 
@@ -86,7 +88,7 @@ def _calibration_error(outcomes: Any, scores: Any, _: float | None) -> float:
     return sum(rows * abs(score - outcome) for rows, score, outcome in found) / len(scores)
 
 
-def interval_of_mean(values: Any, days: Any, confidence: float, seed: int) -> tuple[float, float]:
+def interval_of_mean(values: Any, days: Any, confidence: float, seed: int) -> tuple[float, float] | None:
     """The interval of a mean over rows, by drawing whole days.
 
     Rows of one day share its weather and its delays: drawn one by one, they would make the interval too narrow
@@ -97,9 +99,14 @@ def interval_of_mean(values: Any, days: Any, confidence: float, seed: int) -> tu
         days: The day of each row.
         confidence: Of the interval, such as 0.95.
         seed: Of the draws.
+
+    Returns:
+        Its lower and upper end; None of fewer than ``FEWEST_DAYS`` days.
     """
     by_day = pd.DataFrame({"day": days, "value": values}).groupby("day")["value"]
     sums, counts = by_day.sum().to_numpy(), by_day.count().to_numpy()
+    if len(sums) < FEWEST_DAYS:
+        return None
     drawn = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     tail = (1 - confidence) / 2

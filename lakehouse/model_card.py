@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lakehouse.metrics import FEWEST_DAYS
+
 if TYPE_CHECKING:
     from lakehouse.model_spec import ModelSpec
-    from lakehouse.training import Trained
+    from lakehouse.training import Figures, Trained
 
 SHOWN_TRIALS = 5
 
@@ -44,12 +46,13 @@ def generated(spec: ModelSpec, trained: Trained, pins: dict[str, str]) -> list[s
         "",
         *_candidates(trained),
         "",
-        f"Of {trained.selected} on the test days, with 95 % intervals by drawing whole days:",
+        f"Of {trained.selected} on the test days, with 95 % intervals by drawing whole days (none of fewer than "
+        f"{FEWEST_DAYS} days):",
         "",
         *table(
             ["metric", "value", "from", "to"],
             [
-                [name, *(f"{number:.4f}" for number in (value, *figures.intervals[name]))]
+                [name, f"{value:.4f}", *(f"{end:.4f}" if end is not None else "" for end in _interval(figures, name))]
                 for name, value in figures.test.items()
             ],
         ),
@@ -111,6 +114,10 @@ def table(names: list[str], rows: list[list[str]]) -> list[str]:
         rows: Cells.
     """
     return [f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows)]
+
+
+def _interval(figures: Figures, name: str) -> tuple[float | None, float | None]:
+    return figures.intervals.get(name, (None, None))
 
 
 def _candidates(trained: Trained) -> list[str]:

@@ -50,14 +50,18 @@ class Measure:
 
 
 def of_drift(
-    reference: Reference, features: Mapping[str, Bins], score: Bins, rules: Monitoring, drift_share: float | None
+    reference: Reference,
+    features: Mapping[str, Bins],
+    score: Bins | None,
+    rules: Monitoring,
+    drift_share: float | None,
 ) -> list[Measure]:
     """What has drifted: each feature, how many of them, and the predictions.
 
     Args:
         reference: The training snapshot.
         features: Input column to its counts in the window.
-        score: Counts of the scores in the window.
+        score: Counts of the scores in the window; None where nothing was scored.
         rules: The model's ``monitoring``.
         drift_share: The share of the features that is a cause to retrain.
     """
@@ -67,6 +71,8 @@ def of_drift(
     drifted = sum(drift.verdict == RED for drift in found.values()) / max(len(found), 1)
     verdict = None if drift_share is None else RED if drifted >= drift_share else GREEN
     measures.append(Measure("drifted_share", ALL, drifted, drift_share, verdict))
+    if score is None:
+        return measures
     [of_score] = compare({SCORE: reference.score}, {SCORE: score}, **limits).values()
     return [*measures, *_of_column(SCORE, of_score, rules)]
 

@@ -6,6 +6,7 @@ pairs (Efron and Tibshirani, 1993, "An introduction to the bootstrap"), and whol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lakehouse.errors import LakeError
-from lakehouse.metrics import interval_of_mean, metric
+from lakehouse.metrics import FEWEST_DAYS, interval_of_mean, metric
 from lakehouse.model_spec import ModelSpec
 from lakehouse.scoring import DECISION, SCORE
 
@@ -33,26 +34,33 @@ class Difference:
         rows: Rows that were compared.
         champion: The champion's mean loss.
         challenger: The challenger's.
-        low: Lower end of the interval of the difference.
+        low: Lower end of the interval of the difference; None where the days are too few for one.
         high: Upper end.
     """
 
     rows: int
     champion: float
     challenger: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
     def value(self) -> float:
         """The difference."""
         return self.challenger - self.champion
 
+    @property
+    def interval(self) -> str:
+        """Its interval, for a person."""
+        if self.low is None or self.high is None:
+            return f"no interval of fewer than {FEWEST_DAYS} days"
+        return f"{self.low:+.4f} to {self.high:+.4f}"
+
     def __str__(self) -> str:
         """One line for a person."""
         return (
             f"{self.challenger:.4f} against {self.champion:.4f} on {self.rows} rows, a difference of {self.value:+.4f} "
-            f"({self.low:+.4f} to {self.high:+.4f})"
+            f"({self.interval})"
         )
 
 
@@ -67,6 +75,7 @@ class Decision:
         guards: Metric to the champion's and the challenger's value.
         segments: ``column=value`` to the difference there.
         gate: Rule of the suite of the predictions to whether the challenger's scores keep it.
+        gate_open: Whether they keep all that are critical.
     """
 
     promote: bool
@@ -75,6 +84,7 @@ class Decision:
     guards: dict[str, tuple[float, float]]
     segments: dict[str, Difference]
     gate: dict[str, bool] = field(default_factory=dict)
+    gate_open: bool = True
 
 
 def judge(rows: pd.DataFrame, spec: ModelSpec) -> Decision:
@@ -122,7 +132,7 @@ def decide(rows: pd.DataFrame, spec: ModelSpec) -> Decision:
     _check(rows, policy.segments)
     overall = difference(rows, spec)
     reasons = []
-    if overall.high >= 0:
+    if overall.high is None or overall.high >= 0:
         reasons.append(f"{loss} is not lower beyond doubt: {overall}")
     elif -overall.value < policy.min_effect:
         reasons.append(f"{loss} is lower by less than {policy.min_effect}: {overall}")
@@ -133,15 +143,19 @@ def decide(rows: pd.DataFrame, spec: ModelSpec) -> Decision:
             metric(name).of(outcomes, rows[who].to_numpy("float64"), spec.decision_threshold)
             for who in ("champion", "challenger")
         )
+        worse = metric(name).worse_by(ours, theirs)
+        if math.isnan(worse):  # of outcomes that are all the same there is no area under a curve
+            reasons.append(f"{name} cannot be told on these rows, and so not whether it is worse")
+            continue
         guards[name] = theirs, ours
-        if metric(name).worse_by(ours, theirs) > tolerance:
+        if worse > tolerance:
             reasons.append(f"{name} is worse by more than {tolerance}: {ours:.4f} against {theirs:.4f}")
     segments = {}
     for column in policy.segments:
         for value, part in rows.groupby(column, sort=True):
             if len(part) >= policy.segment_rows:
                 found = segments[f"{column}={value}"] = difference(part, spec)
-                if found.low > policy.segment_tolerance:
+                if found.low is not None and found.low > policy.segment_tolerance:
                     reasons.append(f"{loss} is higher where {column} is {value}: {found}")
     if not reasons:
         return Decision(True, (f"{loss} is lower: {overall}",), overall, guards, segments)
@@ -168,8 +182,9 @@ def gated(decision: Decision, found: Sequence[RuleResult]) -> Decision:
         decision: Against the champion.
         found: What the gate says of the scores on the same rows.
     """
-    decision = replace(decision, gate={each.expectation.label: each.success for each in found})
     broken = [str(each) for each in found if not each.success and each.expectation.severity == "critical"]
+    gate = {each.expectation.label: each.success for each in found}
+    decision = replace(decision, gate=gate, gate_open=not broken)
     return (
         _kept_out(decision, f"the gate of its predictions would be shut: {'; '.join(broken)}") if broken else decision
     )
@@ -191,8 +206,8 @@ def difference(rows: pd.DataFrame, spec: ModelSpec) -> Difference:
     assert loss is not None
     outcomes = rows["outcome"].to_numpy("float64")
     theirs, ours = (loss(outcomes, rows[who].to_numpy("float64")) for who in ("champion", "challenger"))
-    low, high = interval_of_mean(ours - theirs, rows["day"].to_numpy(), spec.promotion.confidence, spec.training.seed)
-    return Difference(len(rows), float(theirs.mean()), float(ours.mean()), low, high)
+    found = interval_of_mean(ours - theirs, rows["day"].to_numpy(), spec.promotion.confidence, spec.training.seed)
+    return Difference(len(rows), float(theirs.mean()), float(ours.mean()), *(found or (None, None)))
 
 
 def _check(rows: pd.DataFrame, segments: list[str]) -> None:

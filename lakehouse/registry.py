@@ -119,12 +119,34 @@ def candidates(spec: ModelSpec) -> dict[str, Pipeline]:
 
     Args:
         spec: The model.
+
+    Raises:
+        InvalidModelError: The first is not the constant that every model has to beat.
     """
-    found: dict[str, Pipeline] = _pipeline_module(spec).candidates(spec)
-    _, *contenders = found.values()
-    if not any(map(linear.is_linear, contenders)):
+    from sklearn.pipeline import Pipeline, make_pipeline
+
+    given = _pipeline_module(spec).candidates(spec)
+    found = {name: each if isinstance(each, Pipeline) else make_pipeline(each) for name, each in given.items()}
+    baseline = next(iter(found), None)
+    if baseline is None or not _is_the_constant(found[baseline], spec):
+        kind = (
+            "DummyClassifier(strategy='prior')" if spec.task == "classification" else "DummyRegressor(strategy='mean')"
+        )
+        raise InvalidModelError(
+            f"{MODELS_DIR / spec.name / 'pipeline.py'}: the first candidate is the baseline that every model has to "
+            f"beat. It has to be {kind}, and nothing before it; {baseline or 'none'} is not."
+        )
+    if not any(linear.is_linear(each) for name, each in found.items() if name != baseline):
         found[linear.NAME] = linear.linear(spec)
     return found
+
+
+def _is_the_constant(candidate: Pipeline, spec: ModelSpec) -> bool:
+    """Whether a candidate says the mean outcome of the rows that it is fitted on, whatever it is asked."""
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    kind, strategy = (DummyClassifier, "prior") if spec.task == "classification" else (DummyRegressor, "mean")
+    return len(candidate) == 1 and isinstance(candidate[0], kind) and candidate[0].strategy == strategy
 
 
 def search_spaces(spec: ModelSpec) -> dict[str, Space]:
@@ -386,8 +408,9 @@ def fetch(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
     model = ServedModel(
         name=version.name,
         version=version.version,
-        numeric=tuple(metadata["numeric"]),
-        categorical=tuple(metadata["categorical"]),
+        # The baseline is a constant: it is there when a column is gone.
+        numeric=() if baseline else tuple(metadata["numeric"]),
+        categorical=() if baseline else tuple(metadata["categorical"]),
         threshold=metadata["decision_threshold"],
         payload=payload,
         task=metadata.get("task", "classification"),

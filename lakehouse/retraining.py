@@ -103,9 +103,12 @@ def decide(spec: ModelSpec, evidence: Evidence) -> Decision:
     last = evidence.last_training
     if last is not None and (evidence.day - last).days < policy.cooldown_days:
         days = (evidence.day - last).days
-        return Decision(
-            WAITING, causes, f"{because}; but the last training was {days} of {policy.cooldown_days} days ago"
+        ago = (
+            f"was {days} of {policy.cooldown_days} days ago"
+            if days >= 0
+            else f"knew more days than these, up to {last}"
         )
+        return Decision(WAITING, causes, f"{because}; but the last training {ago}")
     return Decision(RETRAIN, causes, because)
 
 

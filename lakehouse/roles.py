@@ -1,8 +1,9 @@
 """Roles: which version of a model is champion on which day, who decided it, and on what evidence.
 
 ``ops.model_events`` is what counts, and is only ever added to; the aliases in MLflow show it. A version serves from
-the first day that it could have known of: the day after its training window. So a past interval is scored by the
-version that served then, and never by one that has seen its outcome.
+the first day that it could have known of, the day after its training window; and of days that readers saw the
+champion's predictions of when it was decided about, from the day after the last. So a past interval is scored by the
+version that served then, never by one that came later or has seen its outcome.
 """
 
 from __future__ import annotations
@@ -99,6 +100,21 @@ def challenging(log: Sequence[Event], day: dt.date | None = None) -> int | None:
     return None if _number(decided[-1]) == _number(in_office(log, day)) else _number(decided[-1])
 
 
+def may_be_shown(log: Sequence[Event], number: int) -> bool:
+    """Whether readers may see what a challenger says: not of one that was not compared, or would not pass the gate.
+
+    Args:
+        log: Outcome of :func:`events`; its newest word about the version counts, also for the days before it.
+        number: The challenger.
+    """
+    newest = [row for row in log if row["model_version"] == number][-1]
+    if newest["event"] != KEPT:
+        return True
+    found = json.loads(newest["evidence"]) if newest.get("evidence") else {"gate_open": False}
+    # Of a decision that does not say so, every rule of the gate has to hold.
+    return bool(found.get("gate_open", all(found.get("gate", {}).values())))
+
+
 def waiting(log: Sequence[Event]) -> int | None:
     """The newest version that waits for a person, whatever has been decided about others meanwhile.
 
@@ -160,8 +176,8 @@ def no_champion(name: str, log: Sequence[Event], day: dt.date | None) -> NoChamp
     if present is not None:
         first = min(row["serves_from"] for row in log if row["event"] in APPOINTMENTS)
         return NoChampionError(
-            f"No version of {name} may score {day}: the champion, version {present['model_version']}, was trained on "
-            f"data up to the day before {present['serves_from']}, and no version served before {first}. Train one on "
+            f"No version of {name} may score {day}: the champion, version {present['model_version']}, serves from "
+            f"{present['serves_from']} on, and no version served before {first}. Train one on "
             f"earlier days: lake train {name} --interval FIRST/LAST. What a version would have said all the same, "
             "having seen the outcomes, says lake score --what-if VERSION, apart from the predictions."
         )
@@ -342,7 +358,8 @@ def appoint(
         reason: Why.
         by: Who says so.
         run: The step that does it, which holds the model's lock.
-        since: First day that it is champion of; the first that it may score without it.
+        since: First day that it is champion of. Without it a version that is promoted follows the champion, and one
+            that is rolled back to has every day that it may score.
 
     Raises:
         RoleError: There is no reason, it is the champion already, or it has seen the day ``since``.
@@ -355,7 +372,9 @@ def appoint(
     before = _number(in_office(events(spec.name)))
     if before == version.version:
         raise RoleError(f"{spec.name} version {before} is the champion already.")
-    return _record(spec, version, event, reason.strip(), by, run, before, serves_from=since or first)
+    if since is not None or event == ROLLED_BACK:
+        return _record(spec, version, event, reason.strip(), by, run, before, serves_from=since or first)
+    return _record(spec, version, event, reason.strip(), by, run, before)
 
 
 def register(spec: ModelSpec, version: ModelVersion, by: str, run: Run) -> dict[str, Any]:
@@ -415,7 +434,8 @@ def _record(
         "model_version": version.version,
         "event": event,
         "champion_before": before,
-        "serves_from": serves_from(spec, version),
+        # Who is turned down challenges nobody on any day; others come after what has been served.
+        "serves_from": serves_from(spec, version) if event == REJECTED else follows_from(spec, version, before),
         "reason": reason,
         "decided_by": by,
         "run_id": run.run_id,
@@ -442,3 +462,23 @@ def serves_from(spec: ModelSpec, version: ModelVersion) -> dt.date:
         version: The version.
     """
     return spec.serves_from(Interval.parse(version.tags["training_window"]).end)
+
+
+def follows_from(spec: ModelSpec, version: ModelVersion, before: int | None) -> dt.date:
+    """The first day that a version may score in the place of a champion, or beside it.
+
+    A day whose predictions readers have seen had its champion; what is decided afterwards changes nothing of it.
+
+    Args:
+        spec: The model.
+        version: The version that something is decided about.
+        before: The champion; without one, no day has been served.
+    """
+    first = serves_from(spec, version)
+    if before is None:
+        return first
+    from lakehouse.freshness import newest_day
+    from lakehouse.release import history
+
+    served = newest_day(spec.predictions_table, history())
+    return first if served is None else max(first, served + dt.timedelta(days=1))

@@ -89,5 +89,7 @@ def tune(
         timeout=budget.seconds if trials is None else None,
     )
     found = [Trial(name, each.number, each.user_attrs["parameters"], float(each.value or 0.0)) for each in study.trials]
+    if not found:  # the time was over before the first
+        return [], None
     best = min(found, key=lambda each: each.validation)
     return found, best.parameters if best.validation < validate(candidate) else None

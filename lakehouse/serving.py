@@ -37,12 +37,15 @@ class Shift:
         champion: The version that was champion of them.
         challenger: The version that challenged it, if any.
         previous: The champion before it, if there is one that was not taken back.
+        routed: Whether the challenger has the share of the entities that ``serving`` gives it; in the shadow alone
+            without it.
     """
 
     days: Interval
     champion: ModelVersion
     challenger: ModelVersion | None = None
     previous: ModelVersion | None = None
+    routed: bool = True
 
 
 def shifts(name: str, interval: Interval, expected: int | None = None) -> list[Shift]:
@@ -74,7 +77,8 @@ def shifts(name: str, interval: Interval, expected: int | None = None) -> list[S
                 known[number] = registry.version(name, number)
         champion, challenger, previous = (None if number is None else known[number] for number in key)
         assert champion is not None
-        found.append(Shift(Interval(days[0], days[-1]), champion, challenger, previous))
+        routed = challenger is not None and roles.may_be_shown(log, challenger.version)
+        found.append(Shift(Interval(days[0], days[-1]), champion, challenger, previous, routed))
     return found
 
 
@@ -188,7 +192,7 @@ class Crew:
         return [part for shift in shifts for part in self._shift(shift)]
 
     def _shift(self, shift: Shift) -> Iterator[Part]:
-        if shift.challenger is None or self._spec.serving.route is None:
+        if shift.challenger is None or not shift.routed or self._spec.serving.route is None:
             yield self._champion(shift, None)
             return
         champion = self._champion(shift, False)

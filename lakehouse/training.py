@@ -65,7 +65,7 @@ class Figures:
     Attributes:
         validation: Mean over the folds of the metric that decides.
         test: Metric to its value on the test days; the one that decides comes first.
-        low: Lower end of the 95 % interval of the one that decides, by days.
+        low: Lower end of the 95 % interval of the one that decides, by days; None of too few days for one.
         high: Upper end.
         segments: ``column=value`` to the rows there and the metric that decides.
         calibration: Per bin of the score (deciles): rows, mean score, mean outcome.
@@ -74,8 +74,8 @@ class Figures:
 
     validation: float
     test: dict[str, float]
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     segments: dict[str, tuple[int, float]]
     calibration: tuple[tuple[int, float, float], ...]
     intervals: dict[str, tuple[float, float]]
@@ -128,10 +128,10 @@ class Trained:
     def headline(self) -> dict[str, float]:
         """The figures that a version is known by."""
         figures = self.candidates[self.selected]
+        ends = {"low": figures.low, "high": figures.high}
         return {
             **{f"test_{name}": value for name, value in figures.test.items()},
-            f"test_{self.optimize}_low": figures.low,
-            f"test_{self.optimize}_high": figures.high,
+            **{f"test_{self.optimize}_{end}": value for end, value in ends.items() if value is not None},
             f"test_{self.optimize}_baseline": self.candidates[self.baseline].test[self.optimize],
         }
 
@@ -342,7 +342,7 @@ def measure(part: pd.DataFrame, scores: Any, spec: ModelSpec, validation: float)
     losses = pd.Series(loss(outcomes, scores), index=part.index)
     days = part[spec.features.interval_column].to_numpy()
     found = intervals(list(names), outcomes, scores, days, spec.decision_threshold, spec.training.seed)
-    low, high = found[spec.metrics.optimize]
+    low, high = found.get(spec.metrics.optimize, (None, None))
     return Figures(
         validation=validation,
         test={name: metric(name).of(outcomes, scores, spec.decision_threshold) for name in names},

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lakehouse.metrics import CALIBRATION_BINS, RESAMPLES, metric
+from lakehouse.metrics import CALIBRATION_BINS, FEWEST_DAYS, RESAMPLES, metric
 
 Draws = Any
 """How often each day is drawn: an array of draws by days."""
@@ -39,11 +39,13 @@ def intervals(
         confidence: Of the intervals.
 
     Returns:
-        By metric its lower and upper end. A metric that a draw does not have (of days with one outcome, say) is left
-        out of that draw.
+        By metric its lower and upper end; none of fewer than ``FEWEST_DAYS`` days. A metric that a draw does not have
+        (of days with one outcome, say) is left out of that draw.
     """
     codes, known = pd.factorize(pd.Series(days), sort=True)
     size = len(known)
+    if size < FEWEST_DAYS:
+        return {}
     picked = np.random.default_rng(seed).integers(0, size, (RESAMPLES, size))
     draws = np.stack([(picked == day).sum(axis=1) for day in range(size)], axis=1).astype("float64")
     tail = (1 - confidence) / 2

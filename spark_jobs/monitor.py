@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from lakehouse.model_spec import ModelSpec
     from lakehouse.registry import ModelVersion
     from lakehouse.release import Released
-    from lakehouse.steps import Run
 
 LOG = "ops.model_metrics"
 
@@ -44,7 +43,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
     """Measure an interval that was scored; what was measured of it before is replaced.
 
     What depends on outcomes is measured on those that are known by now: run it again when they have arrived. Of days
-    that should have been scored and were not, that is what is told.
+    that should have been scored and were not, that is told, and what can be said of their data.
 
     Args:
         model: Name of a model folder.
@@ -71,30 +70,34 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         coverage = _coverage(spec, interval, views)
         days = {"model_name": spec.name, "interval_start": interval.start, "interval_end": interval.end}
         who = _scorers(spec, interval, views)
-        if not who:
-            return _unscored(spec, interval, coverage, days, this)
-        # The one who was due and has not scored may be another than those who have scored since.
-        ops.replace(LOG, [], days | {"metric": coverage.metric})
-        this.rows_in = sum(row["rows"] for row in who)
-        outcome: dict[str, Any] = {}
-        written = 0
+        found: list[tuple[ModelVersion, str, list[Measure]]] = []
         for row in who:
             version = registry.version(spec.name, row["model_version"])
             measures = [coverage, *measure(spec, version, row["role"], interval, views, types)]
-            facts = days | {"model_version": version.version, "role": row["role"]}
-            now = {"measured_at": dt.datetime.now(dt.UTC), "run_id": this.run_id}
-            this.check_lock()
-            ops.replace(LOG, [{**facts, **now, **vars(each)} for each in measures], facts)
-            written += len(measures)
+            found.append((version, row["role"], measures))
+        if not found:
+            version = _due(spec, interval, coverage)
+            release_id = state[spec.features.table].release_id
+            measures = [coverage, *_of_inputs(spec, reference_of(version), interval, views, types, release_id, None)]
+            found.append((version, CHAMPION, measures))
+        this.rows_in = sum(row["rows"] for row in who)
+        outcome: dict[str, Any] = {}
+        rows = []
+        for version, role, measures in found:
+            facts = {"model_version": version.version, "role": role, "run_id": this.run_id}
+            now = {"measured_at": dt.datetime.now(dt.UTC)}
+            rows += [{**days, **facts, **now, **vars(each)} for each in measures]
             red = [f"{each.metric} {each.segment}" for each in measures if each.verdict == "red"]
-            due = next(each.value for each in measures if each.metric == "labels_due")
-            outcome[f"{row['role']} {version.version}"] = {"measures": len(measures), "red": red, "labels_due": due}
+            due = next((each.value for each in measures if each.metric == "labels_due"), 0)
+            outcome[f"{role} {version.version}"] = {"measures": len(measures), "red": red, "labels_due": due}
             this.say("%s version %d %s: %d measures, red: %s", spec.name, version.version, interval, len(measures),
                      ", ".join(red) or "none")  # fmt: skip
-        this.rows_out = written
+        this.check_lock()
+        # All of the days at once: who was due, or has scored them before, may be another.
+        ops.replace(LOG, rows, days)
+        this.rows_out = len(rows)
         page = monitoring_pages.write(spec.name, interval)
-        for row in who:
-            version = registry.version(spec.name, row["model_version"])
+        for version, _, _ in found:
             registry.keep_text(version, f"monitoring/{page.name}", page.read_text())
         this.details = outcome | {"page": str(page)}
         return this.details
@@ -118,9 +121,36 @@ def measure(
         views: Tables, by the names that readers use, to what is read of them in a query.
         types: Columns of the features table to their types.
     """
-    rules, day = spec.monitoring, spec.features.interval_column
     reference = reference_of(version)
-    window = Interval(min(interval.start, interval.end - dt.timedelta(days=rules.window_days - 1)), interval.end)
+    window = _window(spec, interval)
+    scored = _scored(spec, version, role, window, views)
+    score = histograms.count(scored, {SCORE: reference.score})[SCORE]
+    release_id = _features_release(spec, version, role, interval, views)
+    return [
+        *_of_inputs(spec, reference, interval, views, types, release_id, score),
+        *monitoring.of_scoring(_scorings(spec, interval)),
+        *_of_outcomes(spec, version, reference, interval, scored, views),
+    ]
+
+
+def _window(spec: ModelSpec, interval: Interval) -> Interval:
+    """The days that drift and performance are measured on."""
+    days = dt.timedelta(days=spec.monitoring.window_days - 1)
+    return Interval(min(interval.start, interval.end - days), interval.end)
+
+
+def _of_inputs(
+    spec: ModelSpec,
+    reference: Reference,
+    interval: Interval,
+    views: dict[str, str],
+    types: dict[str, str],
+    release_id: int,
+    score: Bins | None,
+) -> list[Measure]:
+    """What is told of the data that a version was given, or would have been: its state, and how far it has drifted."""
+    rules, day = spec.monitoring, spec.features.interval_column
+    window = _window(spec, interval)
     features = sql(f"select * from {views[spec.features.table]}")
     # A column that is gone is told of as such, and cannot be counted.
     bins = {name: each for name, each in reference.features.items() if name in types}
@@ -130,18 +160,15 @@ def measure(
     of_interval = histograms.count(features.where(interval.sql(day)), nulls)
     since = Interval(min(reference.window.end, interval.end), interval.end)
     newest = features.where(since.sql(day)).agg({day: "max"}).collect()[0][0] or reference.window.end
-    stale = max([(interval.end - newest).days, *_missing(spec, version, role, interval, views).values()])
-
-    scored = _scored(spec, version, role, window, views)
-    of_score = histograms.count(scored, {SCORE: reference.score})[SCORE]
+    made_from = warehouse.upstream([spec.features.table])
+    missing = freshness.stale_days(made_from, contracts.readable(), history(), interval.end, release_id)
+    stale = max([(interval.end - newest).days, *missing.values()])
     known = {name: each for name, each in reference.features.items() if name in bins}
     drifting = Reference(**vars(reference) | {"features": known})
-    measures = [
+    return [
         *monitoring.of_data(reference, types, of_interval, stale, len(list(interval.days())), rules),
-        *monitoring.of_drift(drifting, of_window, of_score, rules, spec.retrain and spec.retrain.drift_share),
-        *monitoring.of_scoring(_scorings(spec, interval)),
+        *monitoring.of_drift(drifting, of_window, score, rules, spec.retrain and spec.retrain.drift_share),
     ]
-    return [*measures, *_of_outcomes(spec, version, reference, interval, scored, views)]
 
 
 def reference_of(version: ModelVersion) -> Reference:
@@ -185,39 +212,27 @@ def _coverage(spec: ModelSpec, interval: Interval, views: dict[str, str]) -> Mea
     return monitoring.of_coverage(rows, without)
 
 
-def _unscored(
-    spec: ModelSpec, interval: Interval, coverage: Measure, days: dict[str, Any], this: Run
-) -> dict[str, Any]:
-    """Tell of an interval that nobody has scored, if there was something to score, and a version to do it."""
+def _due(spec: ModelSpec, interval: Interval, coverage: Measure) -> ModelVersion:
+    """The version that should have scored an interval that nobody has scored, if there was something to score."""
     line = roles.succession(roles.events(spec.name), interval.end)
     if not (line and coverage.value):
         raise NothingToMonitorError(
             f"{spec.predictions_table} has no predictions for {interval}, and none were due. To make some: "
             f"lake score {spec.name} --interval {interval}, then gate and release them."
         )
-    facts = days | {"model_version": line[-1], "role": CHAMPION}
-    now = {"measured_at": dt.datetime.now(dt.UTC), "run_id": this.run_id}
-    this.check_lock()
-    ops.replace(LOG, [facts | now | vars(coverage)], facts)
-    this.rows_in, this.rows_out = 0, 1
-    this.say("%s %s: not scored, though %d rows were due", spec.name, interval, coverage.value)
-    page = monitoring_pages.write(spec.name, interval)
-    missed = {"measures": 1, "red": [f"{coverage.metric} {coverage.segment}"], "labels_due": 0}
-    this.details = {f"{CHAMPION} {line[-1]}": missed, "page": str(page)}
-    return this.details
+    return registry.version(spec.name, line[-1])
 
 
-def _missing(
+def _features_release(
     spec: ModelSpec, version: ModelVersion, role: str, interval: Interval, views: dict[str, str]
-) -> dict[str, int]:
-    """Days of each source that were missing when the features were released that a version has scored."""
+) -> int:
+    """The release of the features that a version has scored."""
     within = interval.sql(spec.features.interval_column)
-    release_id = sql(
+    release_id: int = sql(
         f"select max(release_id) from {views[spec.predictions_table]} where {within} "
         f"and model_version = {version.version} and role = '{role}'"
     ).collect()[0][0]
-    made_from = warehouse.upstream([spec.features.table])
-    return freshness.stale_days(made_from, contracts.readable(), history(), interval.end, release_id)
+    return release_id
 
 
 def _pinned(table: Released) -> str:
@@ -228,12 +243,12 @@ def _scored(spec: ModelSpec, version: ModelVersion, role: str, window: Interval,
     """The predictions of a version in a window, with ``outcome`` where it is known."""
     key = list(dict.fromkeys([*spec.features.entity_key, spec.features.interval_column]))
     equal = " and ".join(f"p.{name} = l.{name}" for name in key)
-    inside = window.sql(f"p.{spec.features.interval_column}")
+    within = window.sql(spec.features.interval_column)
     reported = f"coalesce(l.{spec.label.reported}, false)" if spec.label.reported else "false"
     return sql(
         f"select p.*, cast(l.{spec.label.column} as double) as outcome, {reported} as reported from (select * from "
-        f"{views[spec.predictions_table]}) p left join (select * from {views[spec.label.table]}) l on {equal} "
-        f"where {inside} and p.model_version = {version.version} and p.role = '{role}'"
+        f"{views[spec.predictions_table]} where {within} and model_version = {version.version} and role = '{role}') p "
+        f"left join (select * from {views[spec.label.table]} where {within}) l on {equal}"
     )
 
 
@@ -246,12 +261,12 @@ def _of_outcomes(
     views: dict[str, str],
 ) -> list[Measure]:
     day, label, plan = spec.features.interval_column, views[spec.label.table], spec.retrain
-    until, new = sql(
-        f"select max({day}), count(*) from {label} where {spec.label.column} is not null "
-        f"and {day} > date'{reference.window.end}' and {day} <= date'{interval.end}'"
+    newest, new = sql(
+        f"select max({day}), count_if({day} <= date'{interval.end}') from {label} "
+        f"where {spec.label.column} is not null and {day} > date'{reference.window.end}'"
     ).collect()[0]
-    # Where the label does not say that nothing is to come, days before those with outcomes are given up.
-    open_ = "not reported" if spec.label.reported else f"{day} > date'{until or dt.date.min}'"
+    # Where the label does not say that nothing is to come, a day is given up once a later one has outcomes.
+    open_ = "not reported" if spec.label.reported else f"{day} >= date'{newest or dt.date.min}'"
     counted = scored.selectExpr(
         f"count_if({interval.sql(day)} and outcome is not null) as known",
         f"count_if({interval.sql(day)} and outcome is null and {open_}) as due",

@@ -70,7 +70,7 @@ def text(comparison: roles.Comparison, model: str, number: int) -> str:
         "|---|---|---|---|---|",
         *(
             f"| {name} ({one.rows} rows) | {one.champion:.4f} | {one.challenger:.4f} | {one.value:+.4f} "
-            f"| {one.low:+.4f} to {one.high:+.4f} |"
+            f"| {one.interval} |"
             for name, one in {"mean loss": decision.difference, **decision.segments}.items()
         ),
         *(

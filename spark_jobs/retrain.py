@@ -154,10 +154,12 @@ def window_of(spec: ModelSpec, day: dt.date) -> Interval:
 
 
 def _last_training(name: str, measured: Interval) -> dt.date | None:
+    # Those of later days, too: days that are monitored again must not find that there was no training since.
     trained = [row["window_end"] for row in ops.read("ops.models", ["model_name", "window_end"]).to_pylist()
-               if row["model_name"] == name and row["window_end"] <= measured.end]  # fmt: skip
+               if row["model_name"] == name]  # fmt: skip
     decided = [row["interval_end"] for row in _decisions(name)
-               if row["decision"] == RETRAIN and row["interval_end"] < measured.end]  # fmt: skip
+               if row["decision"] == RETRAIN
+               and (row["interval_start"], row["interval_end"]) != (measured.start, measured.end)]  # fmt: skip
     return max([*trained, *decided], default=None)
 
 

@@ -42,7 +42,7 @@ def run(
     """
     spec = registry.load(model)
     table, column = spec.predictions_table, spec.features.interval_column
-    event = _unfinished(model, table, column) if rescore and to is None else None
+    event = _unfinished(model, table, column, to) if rescore else None
     if event is None:
         with step("rollback_model", model, None, writes=f"models.{model}") as this:
             version = roles.previous(model) if to is None else registry.version(model, to)
@@ -57,11 +57,12 @@ def run(
     return {**outcome(event), "rescored": rescored}
 
 
-def _unfinished(model: str, table: str, column: str) -> dict[str, Any] | None:
+def _unfinished(model: str, table: str, column: str, to: int | None) -> dict[str, Any] | None:
     """The rollback that is in force, if days of the withdrawn version are visible: its scoring was cut off."""
     event = roles.in_office(roles.events(model))
-    rolled_back = event is not None and event["event"] == roles.ROLLED_BACK
-    return event if event and rolled_back and _scored_by(table, column, event) else None
+    if event is None or event["event"] != roles.ROLLED_BACK or to not in (None, event["model_version"]):
+        return None
+    return event if _scored_by(table, column, event) else None
 
 
 def _scored_by(table: str, column: str, event: dict[str, Any]) -> list[Interval]:

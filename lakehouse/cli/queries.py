@@ -63,12 +63,14 @@ def models(
             )
         return
     shown = []
-    for spec in map(registry.load, registry.models()):
+    for spec in registry.readable():
         log = roles.events(spec.name)
         office = roles.in_office(log) or dict.fromkeys(["model_version", "serves_from"])
         champion = {"champion": office["model_version"], "since": office["serves_from"]}
         shown.append({"model": spec.name, **champion, "challenger": roles.challenging(log), "owner": spec.owner})
     print_table(["model", "champion", "since", "challenger", "owner"], shown)
+    for problem in registry.problems().values():
+        typer.echo(problem, err=True)
 
 
 def explain(

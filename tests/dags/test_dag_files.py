@@ -215,6 +215,28 @@ def test_every_dbt_of_a_build_is_told_which_state_of_the_sources_it_reads(
         assert json.loads(told)["reads"] == {"bronze.weather": 17}, task
 
 
+def test_a_model_is_trained_when_its_schedule_says_and_without_one_on_demand_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.timetables.base import TimeRestriction
+
+    shutil.copytree(registry.MODELS_DIR, tmp_path / "models")
+    monkeypatch.setattr(registry, "MODELS_DIR", tmp_path / "models")
+    spoilt(tmp_path / "models" / "flight_delay" / "model.yaml", "schedule: null", 'schedule: "30 4 * * 1"')
+    found = DagBag(DAGS / "train.py")
+    assert set(found.dags) == {"train_flight_delay", "train_flight_delay_minutes"} and not found.import_errors
+    first = {}
+    for name, dag in found.dags.items():
+        timetable = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag)))).timetable
+        at_any_time = TimeRestriction(None, None, catchup=False)
+        first[name] = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=at_any_time)
+    assert first.pop("train_flight_delay_minutes") is None
+    [monday] = [each.run_after for each in first.values()]
+    assert (monday.weekday(), monday.hour, monday.minute) == (0, 4, 30)
+
+
 def test_maintenance_waits_for_its_time_and_does_not_begin_with_a_new_platform(stored: dict[str, Any]) -> None:
     import datetime as dt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -10,12 +11,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import pytest
 import yaml
 
 from benchmarks import year
+from lakehouse.interval import Interval
 from tests.docs import generate
 from tests.docs.blocks import ROOT, blocks, runnable_blocks, script
 
@@ -180,6 +185,57 @@ def test_blocks_are_shell_or_data_that_can_be_read(page: Path) -> None:
 def test_the_tables_of_the_year_are_those_of_the_kept_result() -> None:
     text = year.PAGE.read_text("utf-8")
     assert text == year.fill(text, json.loads(year.RESULT.read_text("utf-8")))
+
+
+def test_the_result_of_the_year_is_whole_and_agrees_with_itself() -> None:
+    kept = json.loads(year.RESULT.read_text("utf-8"))
+    weeks, (never, policy, fair, newest) = kept["weeks"], kept["plans"]
+    days = [Interval.parse(week["days"]) for week in weeks]
+    assert days[0].start == year.FIRST.end + dt.timedelta(days=1) and days[-1].end == year.YEAR.end
+    assert all(one.end + dt.timedelta(days=1) == other.start for one, other in pairwise(days))
+    trained = [week for week in weeks if week["decision"] == "retrain"]
+    assert [week for week in weeks if week["contest"]] == trained and all(week["causes"] for week in trained)
+    assert policy["trainings"] == 1 + len(trained)
+    assert policy["champions"] == 1 + sum(week["contest"]["promote"] for week in trained)
+    assert len({week["champion"] for week in weeks}) == policy["champions"]
+    assert (never["trainings"], fair["trainings"], newest["champions"]) == (1, len(weeks), len(weeks))
+    for plan in kept["plans"]:
+        months = plan["months"].values()
+        assert [month["rows"] for month in months] == [month["rows"] for month in never["months"].values()]
+        rows = sum(month["rows"] for month in months)
+        loss = sum(month["rows"] * month["log_loss"] for month in months) / rows
+        assert loss == pytest.approx(plan["metrics"]["log_loss"])
+
+
+def test_what_is_said_of_the_year_is_what_the_result_says() -> None:
+    kept = json.loads(year.RESULT.read_text("utf-8"))
+    never, policy, fair, newest = kept["plans"]
+    words = " ".join(year.PAGE.read_text("utf-8").partition(year.END)[2].split())
+
+    def metric(plan: Any, name: str) -> float:
+        return float(plan["metrics"][name])
+
+    off = metric(policy, "log_loss") - metric(never, "log_loss")
+    assert f"the policy, with {policy['trainings']} trainings, has the log loss of the first version to within" in words
+    assert f"within {off:.4f} and ranks a little better, every week is worse" in words
+    assert metric(never, "auc") < metric(policy, "auc") < metric(never, "auc") + 0.01
+    assert min(metric(each, "log_loss") for each in (fair, newest)) > metric(policy, "log_loss")
+    assert "each is less well calibrated than the first version" in words
+    assert all(metric(e, "calibration_error") > metric(never, "calibration_error") for e in (policy, fair, newest))
+    gains = {month: found["log_loss"] - never["months"][month]["log_loss"] for month, found in policy["months"].items()}
+    helped = [month[-2:] for month, gain in gains.items() if gain < -0.005]
+    cost = [month[-2:] for month, gain in gains.items() if gain > 0.005]
+    assert "It helped in June and July and cost from August to October and in December." in words
+    assert (helped, cost) == (["06", "07"], ["08", "09", "10", "12"])
+    drifted: dict[str, list[float]] = {}
+    for week in kept["weeks"]:
+        [share] = [each["value"] for each in week["measures"] if each["metric"] == "drifted_share"]
+        drifted.setdefault(week["days"][-10:-3], []).append(share)
+    assert "About half of the features have drifted in any month" in words
+    assert all(0.4 < mean(shares) < 0.62 for shares in drifted.values())
+    numbers = ("no", "one", "two", "three", "four", "five", "six")
+    score = " ".join((ROOT / "docs" / "how-to" / "score.md").read_text("utf-8").split())
+    assert f"where {numbers[policy['champions']]} versions served one after the other" in score
 
 
 @pytest.mark.parametrize("name", generate.GENERATED)

@@ -102,6 +102,30 @@ def test_every_scheduled_flight_of_the_scored_days_has_one_prediction(platform: 
         assert len({row[6] for row in rows}) == len(rows)
 
 
+def test_a_day_is_monitored_by_itself_when_it_is_scored_and_again_when_its_outcomes_have_come(
+    platform: Platform,
+) -> None:
+    day = SCORED[0]
+    query = (
+        "select airflow_run_id, details from ops.runs where step = 'monitor' and dataset = 'flight_delay' "
+        f"and interval_start = date'{day}' and interval_end = date'{day}' and status = 'success' order by started_at"
+    )
+    deadline = time.monotonic() + 120
+    while len(runs := platform.sql(query)) < 2 and time.monotonic() < deadline:
+        time.sleep(2)
+    first, second = runs[:2]  # later ones are of the tests that score the day again
+    assert first[0] != second[0] and all(run.startswith("asset_triggered__") for run, _ in (first, second))
+    flights = reference.flights()
+    scored = len(flights[flights["date"] == day])
+    assert [json.loads(details)["champion 1"]["labels_due"] for _, details in (first, second)] == [scored, 0]
+    [(known, skill)] = platform.sql(
+        "select max(if(metric = 'labels_known', value, null)), max(if(metric = 'skill', value, null)) "
+        f"from ops.model_metrics where model_name = 'flight_delay' and segment = 'all' and interval_start = date'{day}'"
+        f" and interval_end = date'{day}'"
+    )
+    assert 0.9 * scored < known <= scored and skill is not None
+
+
 def test_each_dbt_model_is_a_task_that_says_in_its_own_log_when_it_was_built(airflow: AirflowClient) -> None:
     run = airflow.runs("build_warehouse", state="success")[0]["dag_run_id"]
     tasks = [task for task in airflow.tasks("build_warehouse", run) if task["task_id"].endswith("_run")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -75,8 +76,8 @@ def path(run_id: str) -> str:
     return f"/dags/promote_{MODEL}/dagRuns/{run_id}/taskInstances/ask/-1/hitlDetails"
 
 
-def answer(who: AirflowClient, run_id: str) -> dict[str, Any]:
-    given = {"chosen_options": ["Approve"], "params_input": {"note": "seen with the airline"}}
+def answer(who: AirflowClient, run_id: str, chosen: str = "Approve", note: str = "seen with the airline") -> Any:
+    given = {"chosen_options": [chosen], "params_input": {"note": note}}
     found: dict[str, Any] = who.request("PATCH", path(run_id), json=given)
     return found
 
@@ -99,7 +100,9 @@ def states(airflow: AirflowClient, dag_id: str, run_id: str) -> dict[str, str]:
     return {task["task_id"]: task["state"] for task in airflow.tasks(dag_id, run_id)}
 
 
-def test_a_version_waits_until_somebody_who_may_has_approved_it(platform: Platform, airflow: AirflowClient) -> None:
+def test_a_version_waits_until_somebody_who_may_has_turned_it_down_and_then_approved_it(
+    platform: Platform, airflow: AirflowClient
+) -> None:
     run_id = train(airflow, FIRST)
     asked = question(airflow, run_id)
     assert asked["subject"] == f"Make version 1 of {MODEL} champion?"
@@ -123,16 +126,47 @@ def test_a_version_waits_until_somebody_who_may_has_approved_it(platform: Platfo
     assert not airflow.request("GET", path(run_id))["response_received"] and len(events(platform)) == 1
 
     with person(airflow, platform, "ada", "Op") as ada:
+        answer(ada, run_id, "Reject", "not before the summer")
+        airflow.wait(f"promote_{MODEL}", run_id, timeout=PATIENCE)
+        assert states(airflow, f"promote_{MODEL}", run_id)["decide"] == "success"
+        _, (version, event, by, reason, evidence) = events(platform)
+        assert (version, event, by) == (1, "rejected", "ada") and json.loads(evidence)["promote"]
+        assert reason.startswith("turned down by ada, not before the summer; against the baseline on 2013-02-22/")
+        assert aliases(platform) == {}  # it is not even a challenger
+
+        # Another time, by its number.
+        run_id = airflow.trigger(f"promote_{MODEL}", conf={"version": 1})
+        assert question(airflow, run_id)["subject"] == f"Make version 1 of {MODEL} champion?"
         assert answer(ada, run_id)["responded_by"]["name"] == "ada"
         airflow.wait(f"promote_{MODEL}", run_id, timeout=PATIENCE)
         with pytest.raises(AirflowError) as again:
             answer(ada, run_id)
         assert again.value.status == 409
-    _, (version, event, by, reason, evidence) = events(platform)
+    _, _, (version, event, by, reason, evidence) = events(platform)
     assert (version, event, by) == (1, "promoted", "ada")
     assert reason.startswith("approved by ada, seen with the airline; against the baseline on 2013-02-22/2013-02-28: ")
     assert json.loads(evidence)["difference"]["high"] < 0 and all(json.loads(evidence)["gate"].values())
     assert aliases(platform) == {"champion": 1}
+
+
+def test_the_figures_of_the_model_are_those_of_its_readme(platform: Platform) -> None:
+    """Follows the test before it, which has trained on the window of the README."""
+    api = f"http://127.0.0.1:{platform.port('mlflow')}/api/2.0/mlflow"
+    version = httpx.get(f"{api}/model-versions/get", params={"name": MODEL, "version": "1"}).json()["model_version"]
+    run = httpx.get(f"{api}/runs/get", params={"run_id": version["run_id"]}).json()
+    metrics = {each["key"]: each["value"] for each in run["run"]["data"]["metrics"]}
+    readme = (PROJECT / "models" / MODEL / "README.md").read_text()
+    rows = re.findall(r"^\| \**(\w+)\** ((?:\| [\d.]+ ){4})\|$", readme, re.MULTILINE)
+    assert len(rows) == 3
+    columns = ("validation_mean_squared_error", "test_mean_squared_error", "test_mean_absolute_error", "test_bias")
+    for candidate, cells in rows:
+        for column, cell in zip(columns, cells.strip("| ").split(" | "), strict=True):
+            digits = len(cell.partition(".")[2])
+            assert f"{metrics[f'{candidate}/{column}']:.{digits}f}" == cell, (candidate, column)
+    [told] = re.findall(r"lower by (\d+) \(95 % interval by days: (\d+) to (\d+)\)", readme)
+    found = json.loads(events(platform)[-1][-1])["difference"]
+    better = found["champion"] - found["challenger"], -found["high"], -found["low"]
+    assert told == tuple(f"{each:.0f}" for each in better)
 
 
 def test_a_tenth_of_the_flights_that_are_released_is_the_challengers(
@@ -143,7 +177,7 @@ def test_a_tenth_of_the_flights_that_are_released_is_the_challengers(
     airflow.wait(f"promote_{MODEL}", run_id, timeout=PATIENCE)
     # It is hardly better than a version of nearly the same days, so that nobody is asked.
     assert states(airflow, f"promote_{MODEL}", run_id) == {"propose": "success", "ask": "skipped", "decide": "skipped"}
-    assert [event[:2] for event in events(platform)[2:]] == [(2, "registered"), (2, "kept out")]
+    assert [event[:2] for event in events(platform)[3:]] == [(2, "registered"), (2, "kept out")]
     assert aliases(platform) == {"champion": 1, "challenger": 2}
 
     airflow.wait(f"score_{MODEL}", airflow.trigger(f"score_{MODEL}", DAY), timeout=300)

@@ -29,11 +29,13 @@ class Count:
         statements: Queries and commands that this process has sent to the engine.
         jobs: Spark jobs.
         bytes_written: Bytes that tasks have written to tables.
+        rows_read: Rows that tasks have read from files.
     """
 
     statements: int = -1
     jobs: int = -1
     bytes_written: int = -1
+    rows_read: int = -1
 
 
 @contextmanager
@@ -47,7 +49,9 @@ def counting() -> Iterator[Count]:
     last_job = _mark()
     found.jobs = last_job - job - 1
     stages = {stage for each in _ask("jobs") if job < each["jobId"] < last_job for stage in each["stageIds"]}
-    found.bytes_written = sum(stage["outputBytes"] for stage in _ask("stages") if stage["stageId"] in stages)
+    done = [stage for stage in _ask("stages") if stage["stageId"] in stages]
+    found.bytes_written = sum(stage["outputBytes"] for stage in done)
+    found.rows_read = sum(stage["inputRecords"] for stage in done)
 
 
 @contextmanager

@@ -14,12 +14,15 @@ from lakehouse.engine import spark
 from lakehouse.release import release
 
 
-def put(table: str, frame: pd.DataFrame, folder: Path, *, visible: bool = True) -> int:
-    """Write a table and release it, as the warehouse would."""
+def put(table: str, frame: pd.DataFrame, folder: Path, *, visible: bool = True, mode: str = "overwrite") -> int:
+    """Write a table and release it, as the warehouse would; its columns may be others than before."""
     file = folder / f"{table}.parquet"
     frame.to_parquet(file, index=False, coerce_timestamps="us")
     stored = tables.next_table(table)
-    spark().read.parquet(str(file)).write.format("delta").mode("overwrite").saveAsTable(stored)
+    writer = spark().read.parquet(str(file)).write.format("delta").mode(mode)
+    if mode == "overwrite":
+        writer = writer.option("overwriteSchema", "true")
+    writer.saveAsTable(stored)
     version = tables.head(stored)
     assert version is not None
     if visible:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from lakehouse import alerts, monitoring, ops, registry, roles, shift, tables, w
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec, Retrain
+from lakehouse.leaks import LeakError
+from lakehouse.model_spec import ModelSpec, Retrain, Search
 from lakehouse.monitoring import NothingToMonitorError
 from lakehouse.release import release, released, withdraw
 from lakehouse.settings import settings
 from lakehouse.steps import job, step
 from tests.made_up_flights import SPEC, WINDOW, flights
+from tests.spark.counters import counting
 from tests.spark.made_up import forget, give_suites, put
 
 FEATURES, OUTCOMES, TABLE = "gold.watched_features", "gold.watched_outcomes", "ml.watched_predictions"
@@ -130,13 +133,11 @@ def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
 def test_of_many_segments_the_greatest_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = registry.load(MODEL)
     watch = spec.monitoring.model_copy(update={"segments": ["flight_id", "origin"], "segment_rows": 1})
-    silent = spec.label.model_copy(update={"reported": None})
-    bare = spec.model_copy(update={"monitoring": watch, "label": silent})
-    monkeypatch.setattr(registry, "load", lambda _name: bare)
+    many = spec.model_copy(update={"monitoring": watch})
+    monkeypatch.setattr(registry, "load", lambda _name: many)
     monkeypatch.setattr(monitoring, "SEGMENTS", 5)
     monitor(MODEL, WEEK)
     found = measured(WEEK)
-    assert found["labels_due", "all"]["value"] == 180  # a label that does not say what was reported
     segments = {segment for metric, segment in found if metric == "labelled_rows"}
     origins = {f"origin={name}" for name in ("EWR", "JFK", "LGA")}
     assert segments > {"all", *origins} and len(segments) == 1 + 5
@@ -144,6 +145,62 @@ def test_of_many_segments_the_greatest_are_measured(monkeypatch: pytest.MonkeyPa
     assert all(found["labelled_rows", segment]["value"] == 1 for segment in alone)
     # Of one row there is no area under a curve.
     assert [metric for metric, segment in found if segment == alone[0] and metric in ("auc", "brier")] == ["brier"]
+
+
+def test_of_a_label_without_reports_a_day_is_due_until_a_later_one_has_outcomes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = registry.load(MODEL)
+    silent = spec.model_copy(update={"label": spec.label.model_copy(update={"reported": None})})
+    monkeypatch.setattr(registry, "load", lambda _name: silent)
+    newest, lost = (Interval(day, day) for day in (KNOWN_UNTIL, KNOWN_UNTIL - dt.timedelta(days=1)))
+    outcomes = known(flights(ALL)[1], KNOWN_UNTIL)
+    here = (outcomes["flight_date"] != KNOWN_UNTIL) | (np.arange(len(outcomes)) % 2 == 0)
+    outcomes["is_late"] = outcomes["is_late"].where(here & (outcomes["flight_date"] != lost.start))
+    put(OUTCOMES, outcomes, folder)
+    for interval in (newest, lost, WEEK):
+        monitor(MODEL, interval)
+    half = int(outcomes[outcomes["flight_date"] == KNOWN_UNTIL]["is_late"].isna().sum())
+    assert 30 <= half < 40  # the other half of the newest day is there, and cancelled flights have none
+    due = [measured(interval)["labels_due", "all"]["value"] for interval in (newest, lost, WEEK)]
+    # Of the day before nothing has come, and outcomes of a later one are known: it is given up.
+    assert due == [half, 0, half + 3 * 60]
+    put(OUTCOMES, known(flights(ALL)[1], KNOWN_UNTIL), folder)
+
+
+def test_what_a_longer_history_holds_is_neither_read_nor_brought_here(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Monitoring a week costs the same after four months of flights more."""
+    brought: list[int] = []
+    frame = type(sql("select 1"))
+    for name in ("collect", "toPandas"):
+        taken = getattr(frame, name)
+
+        def spied(self: Any, taken: Any = taken) -> Any:
+            rows = taken(self)
+            brought.append(len(rows))
+            return rows
+
+        monkeypatch.setattr(frame, name, spied)
+    monkeypatch.setattr(lakehouse, "read", lambda *_, **__: pytest.fail("rows of a table are brought here"))
+
+    def cost() -> tuple[int, int]:
+        brought.clear()
+        with counting() as count:
+            monitor(MODEL, WEEK)
+        return count.rows_read, sum(brought)
+
+    features, outcomes = flights(Interval.parse("2012-09-01/2012-12-31"), seed=2)
+    before = cost()
+    put(FEATURES, features, folder, mode="append")
+    put(OUTCOMES, outcomes, folder, mode="append")
+    after = cost()
+    assert len(features) > 7000 and before[0] > 1000
+    assert after[0] - before[0] < 300  # nothing of them but what Delta writes of its log
+    assert abs(after[1] - before[1]) <= 2 and after[1] < 1000
+    put(FEATURES, flights(ALL)[0], folder)
+    put(OUTCOMES, known(flights(ALL)[1], KNOWN_UNTIL), folder)
 
 
 def test_drift_is_that_of_the_rows_themselves() -> None:
@@ -180,17 +237,26 @@ def test_measured_again_it_is_replaced_and_outcomes_that_have_arrived_are_no_lon
     put(OUTCOMES, known(flights(ALL)[1], KNOWN_UNTIL), folder)
 
 
-def test_days_that_should_have_been_scored_are_told_and_others_are_refused() -> None:
+def test_days_that_should_have_been_scored_are_told_and_others_are_refused(folder: Path) -> None:
     with pytest.raises(NothingToMonitorError, match="has no predictions for 2013-06-01, and none were due"):
         monitor(MODEL, Interval.parse("2013-06-01"))
     with pytest.raises(NothingToMonitorError, match="none were due"):
         monitor(MODEL, WINDOW)  # no version may score what it has seen
     assert monitor(MODEL, NEXT)["champion 1"]["red"] == ["unscored_rows all"]
-    [row] = measured(NEXT).values()
-    assert (row["metric"], row["value"], row["verdict"], row["model_version"]) == ("unscored_rows", 420, "red", 1)
+    found = measured(NEXT)
+    row = found["unscored_rows", "all"]
+    assert (row["value"], row["verdict"], row["model_version"], row["role"]) == (420, "red", 1, "champion")
+    # Their data is measured all the same; there are no scores, and no outcomes of them.
+    assert (found["rows", "all"]["value"], found["rows", "all"]["verdict"]) == (420, "green")
+    assert found["drifted_share", "all"]["value"] == 0 and found["psi", "feature=carrier"]["value"] < 0.1
+    assert not [key for key in found if key[1] == "score" or key[0].startswith(("labels_", "scor"))]
     [cause], _ = alerts.of_measures([row], NEXT)
     assert (cause.rule, cause.table) == ("unscored_rows", f"models.{MODEL}")
     assert retrain(MODEL, NEXT, check=True)["decision"] == "kept"
+    features = flights(ALL)[0]
+    put(FEATURES, features.drop(columns="plane_seats"), folder)
+    assert monitor(MODEL, NEXT)["champion 1"]["red"] == ["unscored_rows all", "changed_columns all"]
+    put(FEATURES, features, folder)
 
 
 def test_sources_that_were_late_for_the_features_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +346,14 @@ def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path, mon
     outcome = retrain(MODEL, NEXT)
     assert outcome["decision"] == "blocked" and "null_share of plane_seats" in outcome["reason"]
 
+    # A third of the flights, and seats that are told in words.
+    words = shifted[~late | (np.arange(len(shifted)) % 3 == 0)].assign(plane_seats="many")
+    put(FEATURES, words, folder)
+    monitor(MODEL, NEXT)
+    outcome = retrain(MODEL, NEXT, check=True)
+    assert outcome["decision"] == "blocked" and "drift" in outcome["causes"]
+    assert "rows is 140, usual is 420" in outcome["reason"] and "changed_columns is 1, usual is 0" in outcome["reason"]
+
     put(FEATURES, shifted, folder)
     monitor(MODEL, NEXT)
     verdict = {"table_name": FEATURES, "verdict": "failed", "checked_at": dt.datetime.now(dt.UTC)}
@@ -296,3 +370,40 @@ def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path, mon
 
     version = train(MODEL, Interval.parse(first["window"]), "a test", first["reason"])["model_version"]
     assert registry.version(MODEL, version).tags["cause"] == first["reason"]
+
+
+def test_an_input_that_tells_the_outcome_is_refused_and_nothing_is_registered(folder: Path) -> None:
+    features, outcomes = flights(ALL)
+    leaky = features.assign(plane_seats=outcomes["is_late"].astype("float64"))
+    put(FEATURES, leaky, folder)
+    put(OUTCOMES, outcomes, folder)
+    versions, events = registry.versions(MODEL), roles.events(MODEL)
+    with pytest.raises(LeakError, match="flight_delay: plane_seats tells the outcome by its values"):
+        train(MODEL, WINDOW)
+    assert registry.versions(MODEL) == versions and roles.events(MODEL) == events
+    last = max(ops.read("ops.runs").to_pylist(), key=lambda run: run["ended_at"])
+    assert (last["step"], last["status"]) == ("train", "failed") and "plane_seats" in last["error"]
+    put(FEATURES, features, folder)
+
+
+def test_a_search_ends_with_its_time_and_its_trials_are_tracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two candidates have spaces, and share it; for fifty trials of each there is no time."""
+    spec = registry.load(MODEL)
+    searched = spec.training.model_copy(update={"search": Search(trials=50, seconds=0.4), "folds": 2})
+    monkeypatch.setattr(registry, "load", lambda _name: spec.model_copy(update={"training": searched}))
+    names = ("logistic_regression", "logistic_regression_with_weather")
+    chosen = {name: each for name, each in registry.candidates(spec).items() if name in ("base_rate", *names)}
+    monkeypatch.setattr(registry, "candidates", lambda _: chosen)
+
+    def strength(trial: Any) -> dict[str, float]:
+        return {"logisticregression__C": trial.suggest_float("C", 1e-3, 1.0, log=True)}
+
+    monkeypatch.setattr(registry, "search_spaces", lambda _: dict.fromkeys(names, strength))
+    version = registry.version(MODEL, train(MODEL, WINDOW)["model_version"])
+    kept = registry.logged(version).parameters
+    tried = {name: int(kept[f"search_trials.{name}"]) for name in names}
+    assert all(1 <= number < 50 for number in tried.values())
+    client = registry.connect()
+    experiment = client.get_run(version.run_id).info.experiment_id
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{version.run_id}'")
+    assert Counter(run.data.params["candidate"] for run in children) == tried

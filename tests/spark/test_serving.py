@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -309,6 +310,13 @@ def test_predictions_that_are_not_complete_do_not_pass_the_gate() -> None:
     sql(f"update {STORED} set flight_id = 'another' where flight_id = '2013-03-05_7'", commit).collect()
     with pytest.raises(GateFailedError, match=r"complete: the entities of gold.served_features .*: found 2\b"):
         gate([TABLE], DAY)
+    score(MODEL, DAY)
+    wrong = "case flight_id when '2013-03-05_7' then null when '2013-03-05_8' then 1.5 else score end"
+    sql(f"update {STORED} set score = {wrong} where flight_date = date'{DAY}'", commit).collect()
+    with pytest.raises(GateFailedError) as shut:
+        gate([TABLE], DAY)
+    for rule in (r"to_not_be_null\(score\)", r"to_be_between\(score, 0.0..1.0\)"):
+        assert re.search(rf"\[critical\] expect_column_values_{rule}: 1 of \d+ rows break it", str(shut.value)), rule
     pd.testing.assert_frame_equal(rows(TABLE), before)
 
 
@@ -338,25 +346,29 @@ def test_a_version_that_has_seen_the_outcomes_is_refused_but_for_what_if() -> No
 def test_a_range_across_an_appointment_is_scored_by_the_champion_of_each_day(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Version 2 becomes champion, of 4 March and later days."""
+    """Version 2 becomes champion when 5 March has been served by version 1, so of 6 March and later days.
+
+    It could have scored 4 March, too: that is no reason to have another champion of that day afterwards.
+    """
+    across, served = Interval.parse("2013-03-04/2013-03-06"), Interval.parse("2013-03-04/2013-03-05")
     assert job("promote")(MODEL, 2, "it has seen more", "ada")["champion"] == 2
     asked = []
     events = roles.events
     monkeypatch.setattr(roles, "events", lambda name: asked.append(name) or events(name))
-    outcome = score(MODEL, RANGE)
+    outcome = score(MODEL, across)
     assert asked == [MODEL]  # a promotion meanwhile would change nothing
-    found = rows(STORED, RANGE.sql("flight_date"))
+    found = rows(STORED, across.sql("flight_date"))
     by_day = found.groupby("flight_date")["model_version"].agg(set).to_dict()
-    assert by_day == {dt.date(2013, 3, day): {1 if day < 4 else 2} for day in (2, 3, 4, 5)}
-    assert (outcome["model_version"], outcome["model_versions"]) == (2, {1: 120, 2: 120})
-    assert scores(found[:120]) == says(1, Interval.parse("2013-03-02/2013-03-03"))
-    publish(RANGE)
-    assert job("reproduce_predictions")(MODEL, RANGE)["equal"]
+    assert by_day == {dt.date(2013, 3, day): {1 if day < 6 else 2} for day in (4, 5, 6)}
+    assert (outcome["model_version"], outcome["model_versions"]) == (2, {1: 120, 2: 60})
+    assert scores(found[:120]) == says(1, served)
+    publish(across)
+    assert job("reproduce_predictions")(MODEL, across)["equal"]
     # And version 1 is there to fall back to, for the days that version 2 may score.
     serve(fallback="previous_version")
     breaks(monkeypatch, 2)
-    assert score(MODEL, RANGE)["roles"] == {"champion": 120, "fallback": 120}
-    assert scores(rows(STORED, RANGE.sql("flight_date"))) == says(1, RANGE)
+    assert score(MODEL, across)["roles"] == {"champion": 120, "fallback": 60}
+    assert scores(rows(STORED, across.sql("flight_date"))) == says(1, across)
 
 
 def test_a_version_that_cannot_be_compared_fairly_is_kept_out_and_its_training_does_not_fail(

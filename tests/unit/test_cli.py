@@ -7,6 +7,8 @@ import datetime as dt
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from lakehouse import cli, contracts, engine, registry, suites
+from lakehouse import cli, contracts, engine, registry, roles, suites
 from lakehouse.cli.alerts import list_alerts
 from lakehouse.cli.errors import first_lines
 from lakehouse.cli.printing import print_rows, print_table
@@ -235,3 +237,17 @@ def test_a_list_of_alerts_says_when_nobody_is_told(
     monkeypatch.setattr(settings(), "alerts", {"mail": None})
     list_alerts()
     assert capsys.readouterr().err == ""
+
+
+def test_a_wrong_model_is_named_and_the_others_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("flight_delay", "flight_delay_minutes"):
+        (tmp_path / name).mkdir()
+        shutil.copy(registry.MODELS_DIR / name / "model.yaml", tmp_path / name)
+    wrong = tmp_path / "flight_delay_minutes" / "model.yaml"
+    wrong.write_text(wrong.read_text().replace("task: regression", "task: guessing"))
+    monkeypatch.setattr(registry, "MODELS_DIR", tmp_path)
+    monkeypatch.setattr(roles, "events", lambda _: [])
+    done = CliRunner().invoke(cli.command_line(), ["models"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert re.findall(r"flight_delay\w*", done.stdout) == ["flight_delay"]
+    assert f"{wrong}, line " in done.stderr and "guessing" not in done.stdout

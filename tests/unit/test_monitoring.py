@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse import contracts, monitoring_pages
 from lakehouse.drift import NUMERIC, Bins
-from lakehouse.freshness import stale_days
+from lakehouse.freshness import newest_day, stale_days
 from lakehouse.interval import Interval
 from lakehouse.model_spec import Monitoring
 from lakehouse.monitoring import Measure, of_data, of_drift, of_performance, of_scoring
@@ -144,3 +144,17 @@ def test_a_page_draws_what_was_measured_over_time() -> None:
     assert text.count("<polyline") == 1 and '<circle class="red" cx="416.0" cy="86.0"' in text
     assert 'class="heat-green" title="2013-03-07: 0.01"' in text and 'class="heat-red" title="2013-03-14: 0.4"' in text
     assert "Nothing has been measured" in monitoring_pages.page("m", weeks[0], [])
+
+
+def test_without_scores_the_features_are_compared_all_the_same() -> None:
+    gone = replace(BINS, counts=(900, 0))
+    found = verdicts(of_drift(REFERENCE, {"x": gone, "y": BINS}, None, RULES, 0.5))
+    assert found["psi", "feature=x"] == "red" and found["drifted_share", "all"] == "red"
+    assert not [segment for _, segment in found if segment == "score"]
+
+
+def test_the_newest_day_is_that_of_the_newest_release_without_another() -> None:
+    log = [landed("weather", 1, "2013-03-03"), landed("weather", 2, "2013-03-01"), landed("planes", 3, "2013-03-09")]
+    assert newest_day("bronze.weather", log) == dt.date(2013, 3, 3)
+    assert newest_day("bronze.weather", [*log, landed("weather", 9, "2013-03-05")], 2) == dt.date(2013, 3, 3)
+    assert newest_day("bronze.airports", log) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from skops import io
 
 from lakehouse import registry, training
 from lakehouse.interval import Interval
-from lakehouse.metrics import calibration_bins
+from lakehouse.metrics import calibration_bins, metric
 from lakehouse.model_card import card
 from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
 from tests.made_up_flights import SPEC, WINDOW, flights, train
@@ -168,7 +169,27 @@ def test_calibration_by_hand() -> None:
         "precision": 0.5, "recall": 1.0,
     }  # fmt: skip
     assert even.segments == {f"origin={name}": (1, pytest.approx(np.log(2))) for name in ("EWR", "LGA")}
-    assert even.low == even.high == pytest.approx(np.log(2))
+    assert (even.low, even.high, even.intervals) == (None, None, {})  # of one day there is none
+
+
+def test_the_calibration_error_by_hand() -> None:
+    """Worked on paper, in tenths of twenty scores.
+
+    0.10 ten times, of which two come true: their bin is off by 10 * |0.10 - 0.20| = 1.0. Then 0.5 twice (one true, off
+    by 0), 0.6 twice (both true, off by 0.8), 0.7 twice (none, off by 1.4), 0.8 twice (both, 0.4), 0.9 twice (one, 0.8).
+    Together 4.4 of 20 rows.
+    """
+    scores = np.repeat([0.1, 0.5, 0.6, 0.7, 0.8, 0.9], [10, 2, 2, 2, 2, 2])
+    outcomes = np.array([1, 1, *[0] * 8, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0], "float64")
+    assert metric("calibration_error").of(outcomes, scores, None) == pytest.approx(0.22)
+
+
+def test_a_training_without_intervals_has_a_card_and_no_such_figures(trained: training.Trained) -> None:
+    bare = {name: replace(each, low=None, high=None, intervals={}) for name, each in trained.candidates.items()}
+    short = replace(trained, candidates=bare)
+    assert {"test_log_loss", "test_log_loss_baseline"} < short.headline().keys()
+    assert not [name for name in short.metrics() if name.endswith(("_low", "_high"))]
+    assert f"| auc | {on_test_days(trained)['auc']:.4f} |  |  |" in card(SPEC, short, {})
 
 
 def test_the_card_shows_every_candidate(trained: training.Trained) -> None:

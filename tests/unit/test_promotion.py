@@ -124,10 +124,15 @@ def test_a_challenger_whose_scores_would_not_pass_the_gate_does_not_win() -> Non
     )
     assert gated(found, [kept]).promote and gated(found, [kept]).gate == {kept.expectation.label: True}
     out = gated(found, [kept, broken])
+    assert (gated(found, [kept]).gate_open, out.gate_open) == (True, False)
     assert not out.promote and "gate of its predictions would be shut" in out.reasons[0]
     assert "3 of 1800 rows break it" in out.reasons[0] and list(out.gate.values()) == [True, False]
     odd = replace(broken, expectation=replace(broken.expectation, severity="warning"))
-    assert gated(found, [odd]).promote and list(gated(found, [odd]).gate.values()) == [False]
+    assert (
+        gated(found, [odd]).gate_open
+        and gated(found, [odd]).promote
+        and list(gated(found, [odd]).gate.values()) == [False]
+    )
 
 
 @pytest.mark.parametrize("column", ["outcome", "champion", "challenger"])
@@ -162,3 +167,25 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     assert metrics.metric("log_loss").of(np.array([1.0, 0.0]), np.array([0.0, 0.0]), None) == pytest.approx(
         log_loss([1, 0], [0.0, 0.0], labels=[0, 1])
     )
+
+
+@pytest.mark.parametrize("days", [1, 2])
+def test_of_a_day_or_two_there_is_no_interval_and_nobody_wins(days: int) -> None:
+    given = rows(0.5)
+    few = given[given["day"] < dt.date(2013, 3, 1) + dt.timedelta(days)]
+    found = decide(few, spec(segments=["origin"], segment_rows=1))
+    assert (found.difference.low, found.difference.high) == (None, None) and found.difference.value < 0
+    assert not found.promote and "no interval of fewer than 3 days" in found.reasons[0] and len(found.reasons) == 1
+    three = given[given["day"] <= dt.date(2013, 3, 3)]
+    assert decide(three, spec()).difference.low is not None
+
+
+def test_a_guard_that_cannot_be_told_is_not_kept() -> None:
+    """Of outcomes that are all the same there is no area under the curve, and nothing is worse than that."""
+    given = rows(0.5).assign(outcome=0)
+    given = given.assign(challenger=given["champion"] / 2)
+    assert decide(given, spec()).promote
+    with pytest.warns(UserWarning, match="Only one class"):
+        found = decide(given, spec(guards={"auc": 0.01, "brier": 0.01}))
+    assert not found.promote and found.reasons == ("auc cannot be told on these rows, and so not whether it is worse",)
+    assert list(found.guards) == ["brier"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from lakehouse import registry
@@ -124,6 +126,33 @@ def test_a_feature_that_has_drifted_is_no_defect() -> None:
 def test_the_cooldown_is_waited_for(days: int, outcome: str) -> None:
     evidence = Evidence(DAY, [DRIFTED], last_training=DAY - dt.timedelta(days=days))
     assert decide(spec(drift_share=0.5, cooldown_days=14), evidence).outcome == outcome
+
+
+def test_days_that_are_monitored_again_are_no_way_around_the_cooldown() -> None:
+    decision = decide(spec(drift_share=0.5), Evidence(DAY, [DRIFTED], last_training=DAY + dt.timedelta(days=40)))
+    assert decision.outcome == "waiting"
+    assert decision.reason.endswith("but the last training knew more days than these, up to 2013-08-09")
+
+
+def test_trainings_of_later_days_are_known_and_a_decision_about_the_same_days_is_not_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    retrain = importlib.import_module("spark_jobs.retrain")
+    decided = {"model_name": "m", "decision": "retrain", "interval_start": DAY, "interval_end": DAY}
+    logs = {
+        "ops.models": [{"model_name": "m", "window_end": dt.date(2013, 6, 10)}],
+        "ops.retrain_decisions": [decided, decided | {"decision": "waiting", "interval_end": dt.date(2013, 8, 1)}],
+    }
+    monkeypatch.setattr(retrain.ops, "read", lambda table, _=None: pa.Table.from_pylist(logs[table]))
+
+    def last(day: dt.date) -> dt.date:
+        return retrain._last_training("m", Interval(day, day))
+
+    assert last(DAY) == dt.date(2013, 6, 10)
+    assert last(DAY + dt.timedelta(days=1)) == DAY
+    assert last(dt.date(2013, 3, 1)) == DAY  # monitored again, long after
+    logs["ops.models"].append({"model_name": "m", "window_end": dt.date(2013, 7, 7)})
+    assert last(dt.date(2013, 3, 1)) == last(DAY) == dt.date(2013, 7, 7)
 
 
 def test_without_a_policy_it_is_not_asked() -> None:

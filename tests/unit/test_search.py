@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sklearn.dummy import DummyClassifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from skops import io
@@ -20,6 +21,8 @@ from lakehouse.scoring import TRUSTED, ServedModel, score
 from lakehouse.search import SearchError, tune
 from lakehouse.settings import settings
 from tests.made_up_flights import SPEC, WINDOW, flights
+
+CONSTANTS = {"flight_delay": DummyClassifier(strategy="prior"), "flight_delay_minutes": DummyRegressor(strategy="mean")}
 
 
 def with_search(**budget: Any) -> ModelSpec:
@@ -155,7 +158,7 @@ def test_a_linear_model_is_always_among_the_candidates(
     class Folder:
         @staticmethod
         def candidates(_: ModelSpec) -> dict[str, Pipeline]:
-            return {"base_rate": make_pipeline(DummyClassifier()), "t": make_pipeline(HistGradientBoostingClassifier())}
+            return {"base_rate": make_pipeline(CONSTANTS[task]), "t": make_pipeline(HistGradientBoostingClassifier())}
 
     monkeypatch.setattr(registry, "_pipeline_module", lambda _spec: Folder)
     assert list(registry.candidates(spec)) == ["base_rate", "t", "linear"]
@@ -170,3 +173,40 @@ def test_a_linear_model_is_always_among_the_candidates(
     assert set(io.get_untrusted_types(data=model.payload)) <= set(TRUSTED)
     whole = score(frame, model)
     assert all((score(frame.head(size), model) == whole[:size]).all() for size in (1, 7, 100))
+
+
+@pytest.mark.parametrize("task", CONSTANTS)
+@pytest.mark.parametrize(
+    "first",
+    [
+        None,
+        HistGradientBoostingClassifier(),
+        DummyClassifier(strategy="most_frequent"),
+        DummyRegressor(strategy="constant", constant=1e6),
+        make_pipeline("passthrough", DummyClassifier(strategy="prior")),
+    ],
+    ids=["none", "a model", "the most frequent", "a number", "something before it"],
+)
+def test_the_baseline_is_the_constant_and_nothing_that_is_easily_beaten(
+    monkeypatch: pytest.MonkeyPatch, task: str, first: Any
+) -> None:
+    given = {} if first is None else {"base": first, "t": HistGradientBoostingClassifier()}
+    monkeypatch.setattr(registry, "_pipeline_module", lambda _: SimpleNamespace(candidates=lambda _: given))
+    with pytest.raises(InvalidModelError, match=r"pipeline\.py: the first candidate .*Dummy(Classifier|Regressor)\("):
+        registry.candidates(registry.load(task))
+    other = next(name for name in CONSTANTS if name != task)
+    given |= {"base": CONSTANTS[other]}
+    with pytest.raises(InvalidModelError, match=type(CONSTANTS[task]).__name__):
+        registry.candidates(registry.load(task))
+
+
+def test_a_bare_estimator_is_a_pipeline_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"base_rate": DummyClassifier(), "trees": HistGradientBoostingClassifier(max_iter=5)}
+    monkeypatch.setattr(registry, "_pipeline_module", lambda _: SimpleNamespace(candidates=lambda _: given))
+    numbers = SPEC.features.model_copy(update={"categorical": []})
+    spec = SPEC.model_copy(update={"features": numbers})
+    frame = training.training_frame(*flights(per_day=20), spec)
+    trained = training.train(frame, registry.candidates(spec), spec, WINDOW)
+    assert list(trained.candidates) == ["base_rate", "trees", "linear"]
+    assert trained.candidates["base_rate"].test["auc"] == 0.5
+    assert isinstance(trained.pipeline, Pipeline) and trained.hyperparameters()
