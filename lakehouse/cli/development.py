@@ -44,13 +44,14 @@ def docs(
 
 
 def test(context: typer.Context) -> None:
-    """Run the test suite, in two processes where the machine has room; arguments go to pytest, which then is one."""
+    """Run the test suite, or folders of it, in two processes where the machine has room; arguments go to pytest."""
     from psutil import virtual_memory
 
     # Each has an engine of its own, and one of them the whole platform.
     room = len(os.sched_getaffinity(0)) > 1 and virtual_memory().available > 12 * 2**30
-    arguments = context.args or (["-n", "2", "--dist", "loadscope", "--no-loadscope-reorder"] if room else [])
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=PROJECT_DIR))
+    whole = all((PROJECT_DIR / argument).is_dir() for argument in context.args)
+    processes = ["-n", "2", "--dist", "loadscope", "--no-loadscope-reorder"] if room and whole else []
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *processes, *context.args], cwd=PROJECT_DIR))
 
 
 def bench(context: typer.Context) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +20,9 @@ from skops import io
 
 from lakehouse import registry, scoring, training
 from lakehouse.model_spec import InvalidModelError, read_spec
-from lakehouse.settings import settings
 from tests.made_up_flights import SPEC, WINDOW, flights, train
 
 NAME = "flight_delay"
-
-
-@pytest.fixture
-def mlflow_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-    """An MLflow with nothing in it."""
-    monkeypatch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{tmp_path}/mlflow.sqlite")
-    registry.connect.cache_clear()
-    client = registry.connect()
-    client.create_experiment(NAME, artifact_location=(tmp_path / "artifacts").as_uri())
-    yield client
-    registry.connect.cache_clear()
 
 
 @pytest.fixture(scope="module")

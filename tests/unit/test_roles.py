@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
-from lakehouse import ops, registry, roles, suites, tables, training
+from lakehouse import ops, plots, registry, roles, suites, tables, training
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Promotion
 from lakehouse.promotion import ComparisonError
 from lakehouse.registry import ModelVersion
-from lakehouse.settings import settings
 from lakehouse.steps import Run
 from tests.made_up_flights import SPEC, flights, train
 
@@ -26,14 +25,10 @@ FIRST, LATER = Interval.parse("2013-01-01/2013-02-28"), Interval.parse("2013-01-
 
 
 @pytest.fixture(autouse=True)
-def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An MLflow and a lake with nothing in them."""
-    monkeypatch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{tmp_path}/mlflow.sqlite")
+def lake(mlflow_client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An MLflow and a lake with nothing in them, and nobody who looks at plots."""
     monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / "lake" / stored))
-    registry.connect.cache_clear()
-    registry.connect().create_experiment(NAME, artifact_location=(tmp_path / "artifacts").as_uri())
-    yield
-    registry.connect.cache_clear()
+    monkeypatch.setattr(plots, "draw", lambda *_: [])
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,6 @@ from lakehouse.compilation import attempt
 from lakehouse.model_spec import InvalidModelError, ModelSpec, Search, read_spec
 from lakehouse.scoring import TRUSTED, ServedModel, score
 from lakehouse.search import SearchError, tune
-from lakehouse.settings import settings
 from tests.made_up_flights import SPEC, WINDOW, flights
 
 CONSTANTS = {"flight_delay": DummyClassifier(strategy="prior"), "flight_delay_minutes": DummyRegressor(strategy="mean")}
@@ -109,16 +107,6 @@ def test_a_budget_without_a_limit_is_refused(tmp_path: Path) -> None:
     file.write_text(text.replace("  seed: 2013\n", "  seed: 2013\n  search: {}\n"))
     with pytest.raises(InvalidModelError, match=r"line \d+: training\.search: needs trials, seconds or both"):
         read_spec(file)
-
-
-@pytest.fixture
-def mlflow_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{tmp_path}/mlflow.sqlite")
-    registry.connect.cache_clear()
-    client = registry.connect()
-    client.create_experiment(SPEC.name, artifact_location=(tmp_path / "artifacts").as_uri())
-    yield client
-    registry.connect.cache_clear()
 
 
 def test_trials_are_child_runs_and_the_plots_are_there(mlflow_client: Any) -> None:
