@@ -10,12 +10,10 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from lakehouse import contracts, ops, registry, tables
+from lakehouse import ops, registry, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
-from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
-from lakehouse.readers import files
-from lakehouse.settings import settings
+from lakehouse.provenance import Days, Ledger, Write, features_of, landed, ranges
 
 Origin = dict[tuple[str, int], Days]
 
@@ -107,19 +105,22 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
     result = Impact(what, "file")
     origin: Origin = {}
     seen: set[str] = set()
+    written: dict[str, list[Write]] = {}
+    for write in ledger.writes():
+        if write.run is not None:
+            written.setdefault(write.run["run_id"], []).append(write)
     for run in ledger.runs:
         if run["step"] != "land":
             continue
-        landed: Mapping[str, Any] = Write("", 0, "land", None, run).details.get("files", {})
-        seen |= set(landed)
-        for name in landed:
+        read = landed(Write(run["dataset"], 0, "land", Interval(run["interval_start"], run["interval_end"]), run))
+        seen |= set(read)
+        for name, (days, facts) in read.items():
             if name != what and not name.endswith(f"/{what.lstrip('/')}") and not what.endswith(f"/{name}"):
                 continue
-            result.landings.append(_landing(run, name, landed[name]))
-            for stored, version in run["versions_out"] or ():
-                table = f"bronze.{tables.split(stored)[1]}"
-                if day := _day_of(name, tables.split(table)[1], run):
-                    origin[table, version] = (origin.get((table, version)) or frozenset()) | {day}
+            result.landings.append(_landing(run, name, facts))
+            for write in written.get(run["run_id"], []):
+                key = write.table, write.version
+                origin[key] = (origin.get(key) or frozenset()) | days
     if not result.landings:
         import difflib
 
@@ -127,13 +128,6 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
         hint = f" Did you mean {' or '.join(close)}?" if close else " `lake impact --help` says what can be asked."
         raise UnknownOriginError(f"No source file, days, table version, column or model version is {what!r}.{hint}")
     return _of_writes(ledger, result, origin)
-
-
-def _day_of(name: str, source: str, run: Mapping[str, Any]) -> dt.date | None:
-    """The day that a file is about."""
-    interval = Interval(run["interval_start"], run["interval_end"])
-    paths = contracts.load(source).locations(interval, settings().drop_url)
-    return next((day for day, path in paths.items() if files.relative(path) == name), None)
 
 
 def _landing(run: Mapping[str, Any], name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +149,7 @@ def _of_writes(ledger: Ledger, result: Impact, origin: Origin) -> Impact:
     found = {(write.table, write.version): days for write, days in affected.items()}
     models = _trained_on(ledger, found)
     for write, days in affected.items():
-        if write.step == "score":
+        if write.step == "score" and _models_of(ledger, write):
             continue
         result.tables.append(_table(ledger, write, days))
         result.edges += _edges_into(ledger, write, found)
