@@ -14,6 +14,10 @@ from lakehouse import ops, registry, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.provenance import Days, Ledger, Write, features_of, landed, ranges
+from lakehouse.scoring import SCORE
+
+COLUMNS_OF = ("source", "bronze", "silver", "gold", "models")
+"""What comes before the table of a column that can be asked for."""
 
 Origin = dict[tuple[str, int], Days]
 
@@ -59,19 +63,19 @@ def impact(what: str) -> Impact:
 
     Args:
         what: A source file (its name, or the end of its path), days (``2013-03-01`` or ``FIRST/LAST``: all that was
-            landed for them), a version of a table (``bronze.weather@3``), a column (``bronze.weather.temperature_f``)
-            or a model version (``flight_delay@1``).
+            landed for them), a version of a table (``bronze.weather@3``), a column (``bronze.weather.temperature_f``,
+            ``models.flight_delay.score``) or a model version (``flight_delay@1``, ``models.flight_delay@1``).
 
     Raises:
         UnknownOriginError: There is no such thing.
     """
     ledger = Ledger.read()
     name, at, version = what.partition("@")
-    if at and version.isdigit() and "." not in name:
-        return _of_model(ledger, what, name, int(version))
+    if at and version.isdigit() and "." not in name.removeprefix("models."):
+        return _of_model(ledger, what, name.removeprefix("models."), int(version))
     if at and version.isdigit():
         return _of_writes(ledger, Impact(what, "version"), _origin_of_version(ledger, name, int(version)))
-    if "/" not in what and what.count(".") == 2 and what.split(".")[0] in ("source", "bronze", "silver", "gold"):
+    if "/" not in what and what.count(".") == 2 and what.split(".")[0] in COLUMNS_OF:
         return _of_column(ledger, what)
     try:
         days = Interval.parse(what)
@@ -125,7 +129,11 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
         import difflib
 
         close = difflib.get_close_matches(what, sorted(seen | {name.rpartition("/")[2] for name in seen}), n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else " `lake impact --help` says what can be asked."
+        spelled = (
+            " A model version is written flight_delay@1, a version of a table bronze.weather@3, a column "
+            f"bronze.weather.temperature_f (of {', '.join(COLUMNS_OF)})."
+        )
+        hint = f" Did you mean {' or '.join(close)}?" if close else spelled
         raise UnknownOriginError(f"No source file, days, table version, column or model version is {what!r}.{hint}")
     return _of_writes(ledger, result, origin)
 
@@ -217,6 +225,12 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     for row in ops.read("ops.models").to_pylist():
         name, number = row["model_name"], row["model_version"]
         if name not in models:
+            continue
+        if what.startswith(f"models.{name}."):
+            column = what.rpartition(".")[2]
+            if column == SCORE or column in registry.fetch(registry.version(name, number)).inputs:
+                used[name, number] = "its score" if column == SCORE else "an input of its model"
+                result.models.append({**_model(name, number, []), "inputs": [column]})
             continue
         # That of its training, and not of today.
         features = features_of(models[name], dict(row["versions"]))

@@ -167,7 +167,7 @@ class Ledger:
         return [
             Write(table, version, run["step"], _interval(run), run)
             for (table, version), run in sorted(
-                (self._writing_runs | self._unnamed).items(), key=lambda each: each[1]["ended_at"]
+                (self._writing_runs | self._unnamed).items(), key=lambda each: (each[1]["ended_at"], each[0])
             )
         ]
 
