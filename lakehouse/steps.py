@@ -39,6 +39,7 @@ class Run:
         interval: The days it is about, if any.
         versions_in: Versions of the tables it read.
         versions_out: Versions that it wrote.
+        committed: Those of them that replaced an interval, as they were committed: a step can fail afterwards.
         details: Anything else worth keeping, JSON-serialisable.
         parts: What the step consists of, each with a row of its own beside that of the step: values of the columns of
             ``ops.runs`` that differ from the step's.
@@ -55,6 +56,7 @@ class Run:
     bytes_in: int | None = None
     versions_in: dict[str, int] = field(default_factory=dict)
     versions_out: dict[str, int] = field(default_factory=dict)
+    committed: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     parts: list[dict[str, Any]] = field(default_factory=list)
     assertions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -142,7 +144,7 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
             "rows_quarantined": run.rows_quarantined,
             "bytes_in": run.bytes_in,
             "versions_in": sorted(run.versions_in.items()),
-            "versions_out": sorted(run.versions_out.items()),
+            "versions_out": sorted((run.committed | run.versions_out).items()),
             "details": json.dumps(run.details, default=str) if run.details else None,
             "lock_token": run.lock.token if run.lock else None,
             **_airflow_context(),

@@ -88,7 +88,6 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
             version = tables.replace_interval(
                 good, stored, "_interval", interval, this, also={"goes_with": {quarantine: before}}
             )
-            this.versions_out[stored] = version
             if counts["bad"] or before:
                 _quarantine(judged.where(is_bad()), quarantine, interval, this)
         finally:
@@ -100,6 +99,7 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
                 f"{bronze} {interval}: {this.rows_in} rows came in, but {this.rows_out} were written and "
                 f"{this.rows_quarantined} quarantined. Nothing is released; this is a fault of the platform."
             )
+        this.versions_out = {stored: version}
         this.say(
             "%s %s: %d rows in from %d files, %d landed, %d quarantined",
             source, interval, this.rows_in, len(batch.files), this.rows_out, this.rows_quarantined,
@@ -118,4 +118,4 @@ def _quarantine(bad: DataFrame, quarantine: str, interval: Interval, this: Run, 
     from pyspark.sql import functions as F
 
     rows = bad.withColumns({"_batch": F.lit(this.run_id), "_rejected": F.lit(rejected)}).select(*QUARANTINE)
-    this.versions_out[quarantine] = tables.replace_interval(rows, quarantine, "_interval", interval, this)
+    tables.replace_interval(rows, quarantine, "_interval", interval, this)

@@ -108,7 +108,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
             if passing or counts["changed"] or kept.count() > counts["quarantined"]:
                 rest = judged.where(~_landed() if verdict else ~_landed() & is_bad())
                 rest = rest.withColumn("_rejected", F.lit(verdict is not None)).select(*QUARANTINE)
-                this.versions_out[quarantine] = tables.replace_interval(rest, quarantine, "_interval", interval, this)
+                tables.replace_interval(rest, quarantine, "_interval", interval, this)
             if verdict:
                 raise RejectedBatchError(
                     f"{source} {interval}: {verdict.why} {examples(judged, contract, suite, verdict.days)} "
@@ -124,8 +124,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
                 f"written and {this.rows_quarantined} kept. Nothing is released; this is a fault of the platform."
             )
         if version != head:
-            this.versions_in = {stored: head}
-            this.versions_out[stored] = version
+            this.versions_in, this.versions_out = {stored: head}, {stored: version}
         this.say(
             "%s %s: %d quarantined rows replayed, %d stay in quarantine",
             source, interval, passing, this.rows_quarantined,

@@ -80,7 +80,7 @@ def told(events: list[dict[str, Any]], job: str) -> dict[str, Any]:
     return last
 
 
-def versions(datasets: list[dict[str, Any]]) -> dict[str, str]:
+def versions_of(datasets: list[dict[str, Any]]) -> dict[str, str]:
     """Name of each dataset of an event to the version that it has.
 
     Args:

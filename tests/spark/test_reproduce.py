@@ -32,7 +32,7 @@ from lakehouse.tables import VersionGoneError
 from lakehouse.trees import of_explanation
 from lakehouse.verify import DamagedError, verify
 from tests.made_up_flights import SPEC, WINDOW, flights
-from tests.openlineage_receiver import Receiver, made_from, receiving, told, versions
+from tests.openlineage_receiver import Receiver, made_from, receiving, told, versions_of
 from tests.spark.made_up import forget, give_suites, put
 
 train, score = job("train"), job("score")
@@ -111,8 +111,8 @@ def test_a_backend_is_told_of_a_training_and_a_scoring_what_went_in_and_what_cam
     trained, scored = told(backend.events, f"train.{MODEL}"), told(backend.events, f"score.{TABLE}")
     state = released()
     read = {table: str(state[table].version) for table in (FEATURES, OUTCOMES)}
-    assert (versions(trained["inputs"]), versions(trained["outputs"])) == (read, {f"models.{MODEL}": "3"})
-    assert (versions(scored["inputs"]), versions(scored["outputs"])) == (
+    assert (versions_of(trained["inputs"]), versions_of(trained["outputs"])) == (read, {f"models.{MODEL}": "3"})
+    assert (versions_of(scored["inputs"]), versions_of(scored["outputs"])) == (
         {FEATURES: read[FEATURES]}, {TABLE: str(state[TABLE].version)},
     )  # fmt: skip
     kinds = pd.read_parquet(file_of(FEATURES, state[FEATURES].release_id)).dtypes

@@ -57,6 +57,25 @@ def test_a_landing_names_its_files_its_table_and_where_each_column_comes_from() 
     assert event["job"]["facets"]["sourceCodeLocation"]["version"] == "0123abc"
 
 
+def test_a_landing_says_how_many_rows_it_has_put_into_quarantine() -> None:
+    written = [("bronze_next.weather", 3), ("quarantine.weather", 5)]
+    event = sent(openlineage.ended(row(rows_quarantined=2, versions_out=written), {}))
+    said = {
+        each["name"]: (
+            each["facets"]["version"]["datasetVersion"],
+            each["outputFacets"]["outputStatistics"]["rowCount"],
+        )
+        for each in event["outputs"]
+    }
+    assert said == {"bronze.weather": ("3", 72), "quarantine.weather": ("5", 2)}
+
+
+def test_of_a_step_that_writes_several_tables_no_number_of_rows_is_said_of_each() -> None:
+    written = [("gold_next.flights", 3), ("gold_next.planes", 5)]
+    event = sent(openlineage.ended(row(step="release", dataset="gold.flights, gold.planes", versions_out=written), {}))
+    assert [each.get("outputFacets", {}) for each in event["outputs"]] == [{}, {}]
+
+
 @pytest.mark.parametrize(
     ("step", "stored", "column", "source"),
     [
