@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pyspark.errors import PySparkException
 from rich.console import Console
 
 import lakehouse
@@ -213,6 +214,9 @@ def test_a_flipped_bit_in_the_input_is_told_and_its_file_is_found() -> None:
         with pytest.raises(NotReproducedError, match=r"(?s)hash input_sha256: .*`lake verify`"):
             train_again(MODEL, 1)
         version = released(first_release())[FEATURES].version
+        column, pinned = SPEC.features.numeric[0], f"{tables.next_table(FEATURES)} version as of {version}"
+        with pytest.raises(PySparkException, match="checksum"):  # which the engine looks at on its own
+            sql(f"select sum({column}) from {pinned}").collect()
         with pytest.raises(DamagedError, match=f"{FEATURES} version {version}: {file.name}: its content has changed"):
             verify([FEATURES], first_release())
         assert train_again(MODEL, 3)["equal"]
