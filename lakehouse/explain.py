@@ -14,11 +14,9 @@ from lakehouse import attribution, contracts, ops, registry, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
-from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
-from lakehouse.readers import files
+from lakehouse.provenance import Days, Files, Ledger, Write, features_of, landed, ranges
 from lakehouse.release import released
 from lakehouse.scoring import SCORE, ServedModel, score
-from lakehouse.settings import settings
 
 RUN = ("run_id", "step", "dataset", "started_at", "ended_at", "code_version", "airflow_dag_id", "airflow_run_id")
 
@@ -104,7 +102,7 @@ class Explainer:
         return {
             "prediction": {name: value for name, value in row.items() if name not in ("table", "version")},
             "reasons": self._reasons(spec, row, write),
-            "scored": self._made(write, days),
+            "scored": {**self._made(write, days), "made_with": write.details.get("made_with")},
             "inputs": self._inputs(write, days),
             "model": self._model(row["model_name"], int(row["model_version"])),
         }
@@ -333,24 +331,29 @@ class Explainer:
 
     def _files(self, write: Write, days: Days) -> list[dict[str, Any]]:
         """The files that were landed for some days: name, day, size in bytes, SHA-256, rows."""
-        contract = contracts.load(tables.split(write.table)[1])
-        landed = self._landed(write)
-        if contract.server.location is None:
+        source = tables.split(write.table)[1]
+        contract = contracts.load(source) if source in contracts.sources() else None
+        by_day = self._landed(write)
+        if not by_day and contract is not None and contract.server.location is None:
             return [{"file": str(contract.server.table), "day": ranges(days), "rows": (write.run or {}).get("rows_in")}]
-        wanted = days if days is not None else frozenset(write.interval.days() if write.interval else ())
-        return [
-            {"file": name, "day": day.isoformat(), **landed[name]}
-            for day in sorted(wanted)
-            if (name := files.relative(contract.location(day, settings().drop_url))) in landed
-        ]
+        found = {
+            name: {"file": name, **facts, "day": ranges(own)}
+            for day, of_day in sorted(by_day.items())
+            if days is None or day in days
+            for name, (own, facts) in sorted(of_day.items())
+        }
+        return list(found.values())
 
-    def _landed(self, write: Write) -> dict[str, dict[str, Any]]:
-        """What is known of the files of a landing; a replay has those of the landing before it."""
-        if "files" in write.details:
-            return dict(write.details["files"])
-        found: dict[str, dict[str, Any]] = {}
-        for earlier in reversed(self._ledger.chain(write.table, write.version)[1:]):
-            found |= earlier.details.get("files", {})
+    def _landed(self, write: Write) -> dict[dt.date, Files]:
+        """The files of a landing by the days of their rows; a replay has those of the landings before it."""
+        writes = reversed(self._ledger.chain(write.table, write.version)[1:]) if write.step == "replay" else [write]
+        found: dict[dt.date, Files] = {}
+        for each in writes:
+            of_write: dict[dt.date, Files] = {}
+            for name, (own, facts) in landed(each).items():
+                for day in own:
+                    of_write.setdefault(day, {})[name] = own, facts
+            found |= of_write
         return found
 
 

@@ -24,6 +24,7 @@ class Box:
     """A node on the page.
 
     Attributes:
+        name: In full, for who points at it.
         title: First line.
         note: Second line.
         kind: file, table, model, prediction or failed.
@@ -31,6 +32,7 @@ class Box:
         y: Upper edge.
     """
 
+    name: str
     title: str
     note: str
     kind: str
@@ -67,14 +69,20 @@ def _add_inputs(graph: nx.DiGraph, inputs: list[dict[str, Any]], target: str) ->
             graph.add_edge(node, target)
             files = write.get("files", [])
             for file in files if len(files) <= SHOWN_FILES else ():
-                name = file["file"].rpartition("/")[2]
-                graph.add_node(name, kind="file", note=f"{file.get('rows', '?')} rows, {file.get('sha256', '')[:12]}")
+                name = _add_file(graph, file["file"], f"{file.get('rows', '?')} rows, {file.get('sha256', '')[:12]}")
                 graph.add_edge(name, node)
             if len(files) > SHOWN_FILES:
-                name = f"{len(files)} files of {write['table'].partition('.')[2]}"
-                graph.add_node(name, kind="file", note=f"{files[0]['day']} to {files[-1]['day']}")
+                name = f"files of {node}"
+                title = f"{len(files)} files of {write['table'].partition('.')[2]}"
+                graph.add_node(name, kind="file", title=title, note=f"{files[0]['day']} to {files[-1]['day']}")
                 graph.add_edge(name, node)
             _add_inputs(graph, write.get("inputs", []), node)
+
+
+def _add_file(graph: nx.DiGraph, path: str, note: str) -> str:
+    """A node for a source file; files of two folders can have one name."""
+    graph.add_node(path, kind="file", title=path.rpartition("/")[2], note=note)
+    return path
 
 
 def of_impact(found: Impact) -> nx.DiGraph:
@@ -87,27 +95,31 @@ def of_impact(found: Impact) -> nx.DiGraph:
     for column in {name for edge in found.edges for name in edge} if found.kind == "column" else ():
         graph.add_node(column, kind="table", note="column")
     for landing in found.landings:
-        graph.add_node(landing["file"].rpartition("/")[2], kind="file", note=f"{landing['sha256'][:12]}")
+        _add_file(graph, landing["file"], landing["sha256"][:12])
     for each in found.tables if found.kind != "column" else ():
         node = f"{each['table']}@{each['version']}"
         graph.add_node(node, kind="table", note=f"{each['days']}; {visibility(each)}")
         if each["step"] in ("land", "replay"):
             for landing in found.landings:
                 if landing["run_id"] == each["run_id"]:
-                    graph.add_edge(landing["file"].rpartition("/")[2], node)
+                    graph.add_edge(landing["file"], node)
     for each in found.models:
         graph.add_node(
             f"{each['name']}@{each['version']}", kind="model", note=", ".join(each["roles_now"]) or "no role"
         )
+    scorings: dict[str, list[dict[str, Any]]] = {}
     for each in found.predictions:
-        note = f"{each['days']}: {each['rows_visible']} of {each['rows_written']} visible"
-        graph.add_node(f"{each['table']}@{each['version']}", kind="prediction", note=note)
+        scorings.setdefault(f"{each['table']}@{each['version']}", []).append(each)
+    for node, parts in scorings.items():  # a part for each model version that has scored
+        visible, written = (sum(part[name] or 0 for part in parts) for name in ("rows_visible", "rows_written"))
+        days = ", ".join(dict.fromkeys(part["days"] for part in parts))
+        graph.add_node(node, kind="prediction", note=f"{days}: {visible} of {written} visible")
     graph.add_edges_from(found.edges)
     for landing in found.landings:
         if landing["status"] != "success":
             name = f"landing {landing['run_id'][:8]} failed"
             graph.add_node(name, kind="failed", note=f"{landing['rows_quarantined'] or 0} rows in quarantine")
-            graph.add_edge(landing["file"].rpartition("/")[2], name)
+            graph.add_edge(landing["file"], name)
     return graph
 
 
@@ -115,7 +127,7 @@ def draw(graph: nx.DiGraph) -> dict[str, Any]:
     """Places for the nodes, in layers: every edge goes from left to right.
 
     Args:
-        graph: Without cycles; nodes have ``kind`` and ``note``.
+        graph: Without cycles; nodes have ``kind`` and ``note``, and a ``title`` where it is not their name.
 
     Returns:
         ``width`` and ``height`` in pixels, ``boxes``, and ``lines`` as SVG paths.
@@ -133,6 +145,7 @@ def draw(graph: nx.DiGraph) -> dict[str, Any]:
     boxes = {
         node: Box(
             node,
+            graph.nodes[node].get("title", node),
             graph.nodes[node].get("note", ""),
             graph.nodes[node].get("kind", "table"),
             column * (WIDTH + GAP_X),

@@ -10,12 +10,14 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from lakehouse import contracts, ops, registry, tables
+from lakehouse import ops, registry, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
-from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
-from lakehouse.readers import files
-from lakehouse.settings import settings
+from lakehouse.provenance import Days, Ledger, Write, features_of, landed, ranges
+from lakehouse.scoring import SCORE
+
+COLUMNS_OF = ("source", "bronze", "silver", "gold", "models")
+"""What comes before the table of a column that can be asked for."""
 
 Origin = dict[tuple[str, int], Days]
 
@@ -61,19 +63,19 @@ def impact(what: str) -> Impact:
 
     Args:
         what: A source file (its name, or the end of its path), days (``2013-03-01`` or ``FIRST/LAST``: all that was
-            landed for them), a version of a table (``bronze.weather@3``), a column (``bronze.weather.temperature_f``)
-            or a model version (``flight_delay@1``).
+            landed for them), a version of a table (``bronze.weather@3``), a column (``bronze.weather.temperature_f``,
+            ``models.flight_delay.score``) or a model version (``flight_delay@1``, ``models.flight_delay@1``).
 
     Raises:
         UnknownOriginError: There is no such thing.
     """
     ledger = Ledger.read()
     name, at, version = what.partition("@")
-    if at and version.isdigit() and "." not in name:
-        return _of_model(ledger, what, name, int(version))
+    if at and version.isdigit() and "." not in name.removeprefix("models."):
+        return _of_model(ledger, what, name.removeprefix("models."), int(version))
     if at and version.isdigit():
         return _of_writes(ledger, Impact(what, "version"), _origin_of_version(ledger, name, int(version)))
-    if "/" not in what and what.count(".") == 2 and what.split(".")[0] in ("source", "bronze", "silver", "gold"):
+    if "/" not in what and what.count(".") == 2 and what.split(".")[0] in COLUMNS_OF:
         return _of_column(ledger, what)
     try:
         days = Interval.parse(what)
@@ -107,33 +109,33 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
     result = Impact(what, "file")
     origin: Origin = {}
     seen: set[str] = set()
+    written: dict[str, list[Write]] = {}
+    for write in ledger.writes():
+        if write.run is not None:
+            written.setdefault(write.run["run_id"], []).append(write)
     for run in ledger.runs:
         if run["step"] != "land":
             continue
-        landed: Mapping[str, Any] = Write("", 0, "land", None, run).details.get("files", {})
-        seen |= set(landed)
-        for name in landed:
+        read = landed(Write(run["dataset"], 0, "land", Interval(run["interval_start"], run["interval_end"]), run))
+        seen |= set(read)
+        for name, (days, facts) in read.items():
             if name != what and not name.endswith(f"/{what.lstrip('/')}") and not what.endswith(f"/{name}"):
                 continue
-            result.landings.append(_landing(run, name, landed[name]))
-            for stored, version in run["versions_out"] or ():
-                table = f"bronze.{tables.split(stored)[1]}"
-                if day := _day_of(name, tables.split(table)[1], run):
-                    origin[table, version] = (origin.get((table, version)) or frozenset()) | {day}
+            result.landings.append(_landing(run, name, facts))
+            for write in written.get(run["run_id"], []):
+                key = write.table, write.version
+                origin[key] = (origin.get(key) or frozenset()) | days
     if not result.landings:
         import difflib
 
         close = difflib.get_close_matches(what, sorted(seen | {name.rpartition("/")[2] for name in seen}), n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else " `lake impact --help` says what can be asked."
+        spelled = (
+            " A model version is written flight_delay@1, a version of a table bronze.weather@3, a column "
+            f"bronze.weather.temperature_f (of {', '.join(COLUMNS_OF)})."
+        )
+        hint = f" Did you mean {' or '.join(close)}?" if close else spelled
         raise UnknownOriginError(f"No source file, days, table version, column or model version is {what!r}.{hint}")
     return _of_writes(ledger, result, origin)
-
-
-def _day_of(name: str, source: str, run: Mapping[str, Any]) -> dt.date | None:
-    """The day that a file is about."""
-    interval = Interval(run["interval_start"], run["interval_end"])
-    paths = contracts.load(source).locations(interval, settings().drop_url)
-    return next((day for day, path in paths.items() if files.relative(path) == name), None)
 
 
 def _landing(run: Mapping[str, Any], name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _of_writes(ledger: Ledger, result: Impact, origin: Origin) -> Impact:
     found = {(write.table, write.version): days for write, days in affected.items()}
     models = _trained_on(ledger, found)
     for write, days in affected.items():
-        if write.step == "score":
+        if write.step == "score" and _models_of(ledger, write):
             continue
         result.tables.append(_table(ledger, write, days))
         result.edges += _edges_into(ledger, write, found)
@@ -223,6 +225,12 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     for row in ops.read("ops.models").to_pylist():
         name, number = row["model_name"], row["model_version"]
         if name not in models:
+            continue
+        if what.startswith(f"models.{name}."):
+            column = what.rpartition(".")[2]
+            if column == SCORE or column in registry.fetch(registry.version(name, number)).inputs:
+                used[name, number] = "its score" if column == SCORE else "an input of its model"
+                result.models.append({**_model(name, number, []), "inputs": [column]})
             continue
         # That of its training, and not of today.
         features = features_of(models[name], dict(row["versions"]))

@@ -242,18 +242,25 @@ def _outputs(row: Mapping[str, Any]) -> list[OutputDataset]:
     from openlineage.client.event_v2 import OutputDataset
     from openlineage.client.facet_v2 import output_statistics_output_dataset as statistics
 
-    several = len(row["versions_out"]) > 1
     return [
         OutputDataset(
             settings().openlineage_namespace,
             name := tables.reader_name(table),
             facets=_facets(name, version) | _column_lineage(name, row["step"]),
             outputFacets={}
-            if several or row["rows_out"] is None
-            else {"outputStatistics": statistics.OutputStatisticsOutputDatasetFacet(rowCount=row["rows_out"])},
+            if (rows := _rows(row, name)) is None
+            else {"outputStatistics": statistics.OutputStatisticsOutputDatasetFacet(rowCount=rows)},
         )
         for table, version in row["versions_out"]
     ]
+
+
+def _rows(row: Mapping[str, Any], table: str) -> int | None:
+    """How many rows a step has written to a table; None where it has written to several and has not said it of each."""
+    if table.startswith("quarantine."):
+        return row.get("rows_quarantined")
+    beside = [stored for stored, _ in row["versions_out"] if not stored.startswith("quarantine.")]
+    return row["rows_out"] if len(beside) == 1 else None
 
 
 def _facets(table: str, version: int) -> dict[str, Any]:

@@ -244,12 +244,14 @@ VIEWS = {
 with written as (
     select *, explode(versions_out) as (stored, version)
     from ops.runs
-    where status = 'success' and dataset <> 'warehouse'
+    where dataset <> 'warehouse'
         and step in ('land', 'replay', 'build', 'train', 'score', 'shadow', 'what_if')
 ),
 edges as (
     select *, explode_outer(versions_in) as (source_stored, source_version)
     from written
+    -- What a replay leaves in quarantine has been there before.
+    where step <> 'replay' or stored not like 'quarantine.%'
 )
 select
     run_id,

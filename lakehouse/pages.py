@@ -32,8 +32,8 @@ def short(code_version: str) -> str:
     Args:
         code_version: Outcome of :func:`lakehouse.steps.code_version`.
     """
-    commit, changed, _ = code_version.partition("+changed")
-    return commit[:12] + changed
+    commit, changed, which = code_version.partition("+changed")
+    return commit[:12] + changed + which
 
 
 def render(template: str, **values: Any) -> str:

@@ -25,7 +25,9 @@ from typing import Any
 from lakehouse import contracts, ops, registry, tables, warehouse
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
+from lakehouse.readers.files import relative
 from lakehouse.release import history
+from lakehouse.settings import settings
 
 WRITING = ("land", "replay", "build", "score", "shadow", "what_if")
 """Steps whose commits hold rows."""
@@ -34,6 +36,9 @@ Days = frozenset[dt.date] | None
 """Days of a table's rows; None for the whole of a table whose rows have no day."""
 
 Span = tuple[int, int]
+
+Files = dict[str, tuple[frozenset[dt.date], dict[str, Any]]]
+"""Source file to the days of its rows, and what is known of it: size in bytes, SHA-256, rows."""
 
 
 @dataclass(frozen=True)
@@ -131,15 +136,39 @@ class Ledger:
             if run["step"] in WRITING and run["status"] == "success":
                 for stored, version in run["versions_out"] or ():
                     key = tables.reader_name(stored), version
+                    if stored.startswith("quarantine."):  # what is there has gone no further
+                        continue
                     if key not in found or found[key]["dataset"] != key[0] == run["dataset"]:
                         found[key] = run
         return found
+
+    @cached_property
+    def _runs_by_id(self) -> dict[str, dict[str, Any]]:
+        return {run["run_id"]: run for run in self.runs if run["step"] in WRITING}
+
+    @cached_property
+    def _unnamed(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Like ``_writing_runs``, of the commits that their run has not named: it failed later, or made several."""
+        runs = self._runs_by_id.values()
+        touched = {run["dataset"] for run in runs if run["status"] != "success" or run["step"] == "shadow"}
+        if "warehouse" in touched:
+            touched |= {run["dataset"] for run in runs if run["step"] == "build"}
+        return {
+            (table, version): self._runs_by_id[said["run_id"]]
+            for table in sorted(map(tables.reader_name, touched - {"warehouse"}))
+            for version, entry in self._log(table).items()
+            if _holds_rows(entry)
+            and (said := entry["userMetadata"]).get("run_id") in self._runs_by_id
+            and (table, version) not in self._writing_runs
+        }
 
     def writes(self) -> list[Write]:
         """All recorded writes, oldest first."""
         return [
             Write(table, version, run["step"], _interval(run), run)
-            for (table, version), run in sorted(self._writing_runs.items(), key=lambda each: each[1]["ended_at"])
+            for (table, version), run in sorted(
+                (self._writing_runs | self._unnamed).items(), key=lambda each: (each[1]["ended_at"], each[0])
+            )
         ]
 
     def chain(self, table: str, version: int) -> list[Write]:
@@ -172,7 +201,8 @@ class Ledger:
                 return
             if said.get("step") in WRITING or "expired" in said:
                 interval = Interval.parse(said["interval"]) if said.get("interval") else None
-                yield Write(table, at, said["step"], interval, self._writing_runs.get((table, at)))
+                run = self._writing_runs.get((table, at)) or self._runs_by_id.get(said.get("run_id", ""))
+                yield Write(table, at, said["step"], interval, run)
             at -= 1
 
     def written(self, write: Write) -> Days:
@@ -422,6 +452,29 @@ def shape(table: str) -> Shape:
     return Shape()
 
 
+def landed(write: Write) -> Files:
+    """The files that a landing has read, by what it has recorded.
+
+    Args:
+        write: A landing; what was not one has none.
+    """
+    return {name: (_days_of_file(write, name, facts), facts) for name, facts in write.details.get("files", {}).items()}
+
+
+def _days_of_file(write: Write, name: str, facts: Mapping[str, Any]) -> frozenset[dt.date]:
+    """The day that a file is about; all days of the landing where that is not known."""
+    if "day" in facts:
+        return frozenset({dt.date.fromisoformat(facts["day"])})
+    days = list(write.interval.days()) if write.interval else []
+    source = tables.split(write.table)[1]
+    if len(days) > 1 and source in contracts.sources():  # landed before the day was recorded
+        contract = contracts.load(source)
+        if contract.server.location is not None:
+            drop = settings().drop_url
+            return frozenset(day for day in days if relative(contract.location(day, drop)) == name) or frozenset(days)
+    return frozenset(days)
+
+
 def features_of(spec: ModelSpec, versions: Collection[str], source: str | None = None) -> str:
     """The table, of those that a training has read, that its features came from: model.yaml may name another by now.
 
@@ -484,6 +537,12 @@ def _reached(touched: Days, span: Span | None, written: Days) -> frozenset[dt.da
     if touched is None or span is None or written is None:
         return None
     return frozenset(day - dt.timedelta(by) for day in touched for by in range(span[0], span[1] + 1)) & written
+
+
+def _holds_rows(entry: Mapping[str, Any]) -> bool:
+    """Whether a commit has written rows, and not only brought back or made a table."""
+    said = entry["userMetadata"]
+    return said.get("step") in WRITING and "restored" not in said and "CREATE" not in entry.get("operation", "")
 
 
 def _interval(run: Mapping[str, Any]) -> Interval | None:

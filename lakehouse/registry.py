@@ -169,6 +169,23 @@ def _pipeline_module(spec: ModelSpec) -> ModuleType:
     return module
 
 
+def surroundings(spec: ModelSpec) -> dict[str, str]:
+    """What a training or a scoring that starts now is made with, beside the code and the data.
+
+    Args:
+        spec: The model.
+
+    Returns:
+        ``lock_sha256``, ``model_sha256``, ``environment``: see :class:`Pins`.
+    """
+    folder = MODELS_DIR / spec.name
+    return {
+        "lock_sha256": _sha256(PROJECT_DIR / "uv.lock"),
+        "model_sha256": _sha256(folder / "model.yaml", folder / "pipeline.py"),
+        "environment": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+    }
+
+
 @dataclass(frozen=True)
 class Pins:
     """What a training run was made from: enough to make it again.
@@ -217,18 +234,15 @@ class Pins:
             code_version: Commit of the code.
             input_sha256: Hash of the rows that are trained on.
         """
-        folder = MODELS_DIR / spec.name
         return cls(
             window=window,
             versions=versions,
             release_id=release_id,
             code_version=code_version,
             seed=spec.training.seed,
-            lock_sha256=_sha256(PROJECT_DIR / "uv.lock"),
-            model_sha256=_sha256(folder / "model.yaml", folder / "pipeline.py"),
             row_order=(spec.features.interval_column, *spec.features.entity_key),
             input_sha256=input_sha256,
-            environment=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+            **surroundings(spec),
         )
 
     def tags(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import importlib
 import json
 import logging
@@ -23,6 +24,9 @@ from lakehouse.settings import PROJECT_DIR
 
 log = logging.getLogger("lakehouse")
 
+CODE = ("lake", "lake.toml", "lakehouse", "spark_jobs", "models", "dbt", "dags", "expectations")
+"""Where a new file is code though git does not know it yet."""
+
 
 @dataclass
 class Run:
@@ -35,6 +39,7 @@ class Run:
         interval: The days it is about, if any.
         versions_in: Versions of the tables it read.
         versions_out: Versions that it wrote.
+        committed: Those of them that replaced an interval, as they were committed: a step can fail afterwards.
         details: Anything else worth keeping, JSON-serialisable.
         parts: What the step consists of, each with a row of its own beside that of the step: values of the columns of
             ``ops.runs`` that differ from the step's.
@@ -51,6 +56,7 @@ class Run:
     bytes_in: int | None = None
     versions_in: dict[str, int] = field(default_factory=dict)
     versions_out: dict[str, int] = field(default_factory=dict)
+    committed: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     parts: list[dict[str, Any]] = field(default_factory=list)
     assertions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -138,7 +144,7 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
             "rows_quarantined": run.rows_quarantined,
             "bytes_in": run.bytes_in,
             "versions_in": sorted(run.versions_in.items()),
-            "versions_out": sorted(run.versions_out.items()),
+            "versions_out": sorted((run.committed | run.versions_out).items()),
             "details": json.dumps(run.details, default=str) if run.details else None,
             "lock_token": run.lock.token if run.lock else None,
             **_airflow_context(),
@@ -194,20 +200,42 @@ def _lineage(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> Iter
 
 @cache
 def code_version() -> str:
-    """The commit that the code is at, with ``+changed`` when files differ from it; else the package's version."""
+    """The commit that the code is at, else the package's version.
+
+    Where files differ from the commit, ``+changed.`` and a hash of them follow: no two states pass for the same code.
+    """
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changed"],
-            cwd=PROJECT_DIR,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        commit = _git("rev-parse", "HEAD").strip()
+        differ = _git("diff", "--name-only", "--relative", "-z", "HEAD")
+        new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE)
     except (OSError, subprocess.CalledProcessError):
         from importlib.metadata import version
 
         return version("lakehouse")
-    return described.stdout.strip()
+    names = sorted({*differ.split("\0"), *new.split("\0")} - {""})
+    return f"{commit}+changed.{_sha256_of(names)[:12]}" if names else commit
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=PROJECT_DIR,
+        # Other processes of the project are at the index, too.
+        env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+        capture_output=True,
+        check=True,
+    ).stdout.decode(errors="surrogateescape")
+
+
+def _sha256_of(names: list[str]) -> str:
+    """A hash of files of the project, those that are gone among them."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = PROJECT_DIR / name
+        content = path.read_bytes() if path.is_file() else None
+        size = "gone" if content is None else len(content)
+        digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape") + (content or b""))
+    return digest.hexdigest()
 
 
 def job(name: str) -> Callable[..., Any]:

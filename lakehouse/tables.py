@@ -292,6 +292,7 @@ def replace_interval(
     )
     version = head(stored)
     assert version is not None
+    run.committed[stored] = version
     return version
 
 

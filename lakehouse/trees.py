@@ -28,7 +28,8 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
     about = {name: value for name, value in row.items() if name not in TECHNICAL}
     tree.add(escape(", ".join(f"{name} {value}" for name, value in about.items())))
     _add_reasons(tree, reasons)
-    scored = tree.add(f"scored: {_write(explanation['scored'])}{_released(explanation['scored']['release'])}")
+    written = explanation["scored"]
+    scored = tree.add(f"scored: {_write(written)}{_made_with(written['made_with'])}{_released(written['release'])}")
     for each in explanation["inputs"]:
         _add_input(scored, each)
     branch = tree.add(
@@ -44,7 +45,7 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
     trained = branch.add(
         f"trained on {training['window']}, {training['rows']} rows of release {training['release_id']}, "
         f"seed {training['seed']}, code {short(training['code_version'])}, rows' hash {training['input_sha256'][:12]}, "
-        f"uv.lock {training['lock_sha256'][:12]}; MLflow run {model['mlflow_run_id']}"
+        f"uv.lock {training['lock_sha256'][:12]}, {training['environment']}; MLflow run {model['mlflow_run_id']}"
     )
     for each in training["inputs"]:
         _add_input(trained, each)
@@ -109,6 +110,12 @@ def _write(write: dict[str, Any]) -> str:
         return f"{text} (its run left no record)"
     by = f"{run['airflow_dag_id']} {run['airflow_run_id']}" if run["airflow_dag_id"] else "by hand"
     return escape(f"{text}, run {run['run_id']} ({by}), code {short(run['code_version'])}")
+
+
+def _made_with(surroundings: dict[str, str] | None) -> str:
+    if surroundings is None:  # a scoring of a time when it was not recorded
+        return ""
+    return f", uv.lock {surroundings['lock_sha256'][:12]}, {escape(surroundings['environment'])}"
 
 
 def _gate(verdict: dict[str, Any] | None) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse import ops, registry, reproduction, serving, tables
 from lakehouse.engine import sql
@@ -15,6 +16,9 @@ from lakehouse.reproduction import Difference
 from lakehouse.scoring import LINEAGE
 from lakehouse.steps import code_version, step
 from spark_jobs.score import column_types, predictions, select
+
+if TYPE_CHECKING:
+    from lakehouse.model_spec import ModelSpec
 
 
 class NoPredictionsError(LakeError):
@@ -50,7 +54,7 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
         batches = _batches(stored, seen.version, day, interval)
         if not batches:
             raise NoPredictionsError(f"{table} has no predictions for {interval} in its version {seen.version}.")
-        outcomes, found, reasons = [], [], _changed_since({facts["run_id"] for facts, _ in batches})
+        outcomes, found, reasons = [], [], _changed_since(spec, {facts["run_id"] for facts, _ in batches})
         shared = Counter(facts["run_id"] for facts, _ in batches)
         for facts, days in batches:
             state = released(facts["release_id"])
@@ -97,12 +101,19 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
         return {**reproduction.conclude(f"{table} {interval}", found, reasons, this.details), "batches": outcomes}
 
 
-def _changed_since(run_ids: set[str]) -> list[Difference]:
-    """How the code differs from that of the runs that have scored; what else can, is recorded of trainings alone."""
-    runs = ops.read("ops.runs", ["run_id", "code_version"]).to_pylist()
-    versions = {run["code_version"] for run in runs if run["run_id"] in run_ids}
-    now = {"code_version": code_version()}
-    return [each for then in sorted(versions) for each in reproduction.changed({"code_version": then}, now)]
+def _changed_since(spec: ModelSpec, run_ids: set[str]) -> list[Difference]:
+    """How the code and its surroundings differ from those of the runs that have scored."""
+    runs = ops.read("ops.runs", ["run_id", "code_version", "details"]).sort_by("run_id").to_pylist()
+    now = {"code_version": code_version(), **registry.surroundings(spec)}
+    found = [
+        each
+        for run in runs
+        if run["run_id"] in run_ids
+        for each in reproduction.changed(
+            {"code_version": run["code_version"], **json.loads(run["details"] or "{}").get("made_with", {})}, now
+        )
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _batches(stored: str, version: int, day: str, interval: Interval) -> list[tuple[dict[str, Any], list[dt.date]]]:

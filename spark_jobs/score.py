@@ -87,7 +87,7 @@ def run(model: str, interval: Interval, expected: int | None = None) -> dict[str
                 stack.callback(features.persist().unpersist)
             this.rows_in = features.count()
             this.versions_in = {tables.next_table(source.table): source.version}
-            this.details = {"release_id": source.release_id}
+            this.details = {"release_id": source.release_id, "made_with": registry.surroundings(spec)}
             if this.rows_in == 0:
                 raise NothingToScoreError(
                     f"{source.table} has no rows for {interval} in its released version {source.version}. Nothing was "
@@ -116,7 +116,8 @@ def run(model: str, interval: Interval, expected: int | None = None) -> dict[str
             )  # fmt: skip
             unseen = _shadow(spec, crew, shadowed, features, kept, source, interval) if shadowed else []
             _alert(spec, interval, crew.failures, unseen, this)
-        return {"rows": this.rows_out, "version": version, **this.details}
+        told = {name: value for name, value in this.details.items() if name != "made_with"}
+        return {"rows": this.rows_out, "version": version, **told}
 
 
 def source_of(spec: ModelSpec) -> Released:

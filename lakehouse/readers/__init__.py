@@ -59,7 +59,7 @@ class Batch:
 
     Attributes:
         rows: The records, in the readers' common shape, with ``_interval``.
-        files: Path to size in bytes and SHA-256 of each file; empty for a database.
+        files: Path to day, size in bytes and SHA-256 of each file; empty for a database.
         added: Columns that the contract does not have and lets in, with their types.
         stamps: What tells a file from a later one of the same name, by path.
     """

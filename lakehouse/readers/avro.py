@@ -60,7 +60,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
     """
     paths = delivered(contract, interval)
     marks = stamps(paths)
-    files = fingerprints(list(paths))
+    files = fingerprints(paths)
     _forget_old_copies()
     schemas: dict[str, pa.Schema] = {}
     local: dict[str, str] = {}

@@ -51,7 +51,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
     paths = delivered(contract, interval)
     encoding = contract.server.encoding
     marks = stamps(paths)
-    files = fingerprints(list(paths))
+    files = fingerprints(paths)
     by_header: defaultdict[tuple[str, ...], dict[str, dt.date]] = defaultdict(dict)
     for path, day in paths.items():
         check_text(path, encoding, quoted=True)

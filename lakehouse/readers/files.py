@@ -9,7 +9,7 @@ import hashlib
 import posixpath
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +59,11 @@ def missing(contract: Contract, interval: Interval) -> list[str]:
     return [path for path in delivered(contract, interval) if not fsspec.url_to_fs(path)[0].exists(path)]
 
 
-def fingerprints(paths: list[str]) -> dict[str, dict[str, str | int]]:
-    """Size in bytes and SHA-256 of each file.
+def fingerprints(paths: Mapping[str, dt.date]) -> dict[str, dict[str, str | int]]:
+    """Day, size in bytes and SHA-256 of each file.
 
     Args:
-        paths: Files that exist.
+        paths: Files that exist, each with the day that it is about.
 
     Raises:
         SourceError: A file is not there, or has no bytes at all.
@@ -74,7 +74,7 @@ def fingerprints(paths: list[str]) -> dict[str, dict[str, str | int]]:
         shown = ", ".join(path + _similar(path) for path in absent[:5])
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise SourceError(f"{len(absent)} of {len(paths)} files have not arrived: {shown}{more}.", "not_arrived")
-    for path in paths:
+    for path, day in paths.items():
         _check_inside(path)
         digest, size = hashlib.sha256(), 0
         with fsspec.open(path, "rb") as file:
@@ -85,7 +85,7 @@ def fingerprints(paths: list[str]) -> dict[str, dict[str, str | int]]:
             raise SourceError(
                 f"{path} is empty (0 bytes). Ask its sender to deliver it again, then run this again.", "empty_file"
             )
-        found[relative(path)] = {"bytes": size, "sha256": digest.hexdigest()}
+        found[relative(path)] = {"day": day.isoformat(), "bytes": size, "sha256": digest.hexdigest()}
     return found
 
 

@@ -34,7 +34,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
 
     paths = delivered(contract, interval)
     marks = stamps(paths)
-    files = fingerprints(list(paths))
+    files = fingerprints(paths)
     for path in paths:
         check_text(path, ENCODING, quoted=False)
     local = readable(paths)

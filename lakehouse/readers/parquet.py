@@ -41,7 +41,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
     """
     paths = delivered(contract, interval)
     marks = stamps(paths)
-    files = fingerprints(list(paths))
+    files = fingerprints(paths)
     schemas = {path: _schema(path, contract) for path in paths}
     local = dict(zip(paths, readable(paths), strict=True))
     return batch(schemas, local, paths, contract, files, marks)

@@ -16,6 +16,7 @@ import pytest
 
 from tests.platforms import PROJECT, Platform
 
+FILE = "weather_2013-03-01.jsonl"
 DAYS = [dt.date(2013, 3, day) for day in (1, 2, 3)]
 
 WALK = """
@@ -82,6 +83,15 @@ def test_the_demo_ends_with_a_late_flight_explained(platform: Platform) -> None:
     )
     assert f"prediction {wanted}: score {score:.4f}" in platform.demo
     assert "weather_2013-" in platform.demo.partition(wanted)[2]
+
+
+def test_the_worked_example_of_the_documentation_is_what_the_demo_says(platform: Platform) -> None:
+    page = (PROJECT / "docs" / "explanation" / "lineage.md").read_text()
+    example, affected = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    for printed, said in ((example, platform.demo), (affected, platform.lake("impact", FILE).stdout)):
+        for line in printed.splitlines():
+            wanted = re.compile(".*".join(re.escape(part) for part in line.split("…")))
+            assert any(map(wanted.match, said.splitlines())), line
 
 
 def test_an_explanation_names_the_files_as_they_were_delivered(platform: Platform) -> None:

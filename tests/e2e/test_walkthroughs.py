@@ -87,18 +87,17 @@ def test_after_maintenance_with_the_shortest_retention_all_is_there_and_made_aga
         return {name: str(platform.sql(f"select count(*), sum({row}) from {name}")) for name in released}
 
     def explained(prediction: str) -> object:
-        found = json.loads(platform.lake("explain", prediction, "--json").stdout)
-        return found["prediction"], found["reasons"]
+        return json.loads(platform.lake("explain", prediction, "--json").stdout)
 
     before = content()
     assert len(before) >= 12
     models = [name for (name,) in platform.sql("select distinct model_name from ops.models")]
     [[prediction]] = platform.sql("select min(prediction_id) from ml.predictions_flight_delay")
-    reasons = explained(prediction)
+    explanation = explained(prediction)
     shortest = "import json; from lakehouse.maintain import maintain; print(json.dumps(maintain(0, grace_hours=0)))"
     assert json.loads(python(platform, "-c", shortest).splitlines()[-1])["files"] > 20
     assert content() == before
-    assert explained(prediction) == reasons
+    assert explained(prediction) == explanation
     platform.lake("verify")
     for model in models:
         [[first, last]] = platform.sql(f"select min(flight_date), max(flight_date) from ml.predictions_{model}")

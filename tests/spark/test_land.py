@@ -148,6 +148,8 @@ def test_bad_rows_are_quarantined_with_their_reasons_and_nothing_is_lost(altered
     assert outcome["rows_in"] == outcome["rows_out"] + 4
     recorded = last_run()
     assert (recorded["rows_in"], recorded["rows_quarantined"]) == (outcome["rows_in"], 4)
+    written = ("bronze_next.flight_actuals", "quarantine.flight_actuals")
+    assert dict(recorded["versions_out"]) == {stored: tables.head(stored) for stored in written}
 
 
 def test_a_corrected_file_empties_the_quarantine_of_its_interval(altered: Callable[..., Path], drop: Path) -> None:

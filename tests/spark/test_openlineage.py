@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import yaml
 
-from lakehouse import compaction, maintain, openlineage, ops, registry, tables
+from lakehouse import compaction, contracts, maintain, openlineage, ops, registry, suites, tables, warehouse
 from lakehouse import release as releases
 from lakehouse.audit import gate
+from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
+from lakehouse.provenance import Ledger
+from lakehouse.provenance import landed as landed_files
 from lakehouse.readers import SourceError
 from lakehouse.release import release, released
 from lakehouse.rollback import rollback
-from lakehouse.steps import job
+from lakehouse.steps import code_version, job
 from lakehouse.verify import verify
+from tests.openlineage_receiver import made_from, receiving, told, versions_of
 from tests.openlineage_schema import faults
 
 land = job("land")
 TABLE = "bronze.airlines"
+SOURCE, GOLD, SNAPSHOT = "bronze.planes", "gold.dim_planes", Interval.parse("2013-01-15")
+CASES = Path(__file__).parents[1] / "cases" / "column_lineage.csv"
 DAY, NEXT, NEVER = (Interval.parse(f"2013-01-{day}") for day in ("03", "04", "25"))
 
 
@@ -76,6 +86,54 @@ def test_a_step_adds_one_commit_at_most_to_each_table_of_what_is_known(
     assert {"ops.runs", "ops.releases"} <= added[release].keys()
 
 
+def test_a_backend_is_told_of_a_landing_and_a_build_what_went_in_and_what_came_out(drop: Path) -> None:
+    with receiving() as backend:
+        land("planes", SNAPSHOT)
+        gate([SOURCE], SNAPSHOT)
+        release([SOURCE], SNAPSHOT)
+        warehouse.build(SNAPSHOT, "+dim_planes")
+    source, head = (str(tables.head(tables.next_table(table))) for table in (SOURCE, GOLD))
+    events = backend.events
+    landed, gated, shown = (told(events, f"{step}.{SOURCE}") for step in ("land", "gate", "release"))
+    whole, built = told(events, "build.warehouse"), told(events, f"build.{GOLD}")
+    assert backend.faults == []
+    assert {event["job"]["facets"]["sourceCodeLocation"]["version"] for event in events} == {code_version()}
+
+    file = drop / "planes" / f"planes_{SNAPSHOT}.csv"
+    assert versions_of(landed["inputs"]) == {str(file): hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert versions_of(landed["outputs"])[SOURCE] == versions_of(gated["inputs"])[SOURCE] == source
+    assert versions_of(shown["outputs"]) == {SOURCE: source}
+    planes = contracts.load("planes")
+    [bronze] = [each for each in landed["outputs"] if each["name"] == SOURCE]
+    names = [column.name for column in planes.columns]
+    assert made_from(bronze) == {(name, "source.planes", name, "direct", "IDENTITY") for name in names}
+    assert [field["name"] for field in bronze["facets"]["schema"]["fields"]] == [*names, *TECHNICAL_COLUMNS]
+    written = sum(each["outputFacets"]["outputStatistics"]["rowCount"] for each in landed["outputs"])
+    assert written == len(file.read_text().splitlines()) - 1
+    [checked] = gated["inputs"]
+    assertions = checked["inputFacets"]["dataQualityAssertions"]["assertions"]
+    rules = json.loads(suites.suite_path(SOURCE).read_text())["expectations"]
+    assert {each["assertion"] for each in assertions} >= {each["type"] for each in rules}
+    assert all(each["success"] for each in assertions if each["severity"] == "critical")
+
+    assert built["run"]["facets"]["parent"]["run"]["runId"] == whole["run"]["runId"]
+    assert versions_of(built["inputs"]) == {SOURCE: source}
+    [table] = built["outputs"]
+    assert versions_of(built["outputs"]) == {GOLD: head} and versions_of(whole["outputs"])[GOLD] == head
+    with CASES.open() as cases:
+        wanted = {
+            (row["column"], row["source_table"], row["source_column"], row["kind"], row["transformation"])
+            for row in csv.DictReader(cases)
+            if row["table"] == GOLD
+        }
+    assert len(wanted) > 5 and made_from(table) >= wanted
+    models = yaml.safe_load((warehouse.PROJECT / "models" / "marts" / "marts.yml").read_text())["models"]
+    [model] = [model for model in models if model["name"] == "dim_planes"]
+    assert {field["name"]: field["type"] for field in table["facets"]["schema"]["fields"]} == {
+        column["name"]: column["data_type"].replace("int", "integer") for column in model["columns"]
+    }
+
+
 def test_a_step_that_fails_says_why(drop: Path, events: Any) -> None:
     with pytest.raises(SourceError):
         land("airlines", NEVER)
@@ -117,11 +175,23 @@ def test_what_is_done_to_a_table_afterwards_is_told_too(
             assert (table["name"], table["facets"]["version"]["datasetVersion"]) == (TABLE, str(version)), name
 
 
-def test_the_lineage_of_tables_is_that_of_the_runs(drop: Path) -> None:
+def test_the_lineage_of_tables_is_that_of_the_runs(drop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version = land("airlines", DAY)["version"]
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="late"):
+        patch.setattr(tables, "written_rows", Mock(side_effect=RuntimeError("late")))
+        land("airlines", NEXT)  # which has failed after its commit
+    failed = tables.head(tables.next_table(TABLE))
     for view, query in ops.VIEWS.items():
         sql(f"create or replace view {view} as {query}").collect()
-    rows = sql(f"select * from ops.lineage_tables where table_name = '{TABLE}' and version = {version}").collect()
-    assert [(row["step"], row["source_table"], row["source_version"]) for row in rows] == [
-        ("land", "source.airlines", None)
+    assert failed is not None and failed > version
+    for made in (version, failed):
+        rows = sql(f"select * from ops.lineage_tables where table_name = '{TABLE}' and version = {made}").collect()
+        assert [(row["step"], row["source_table"], row["source_version"]) for row in rows] == [
+            ("land", "source.airlines", None)
+        ]
+    [write] = [each for each in Ledger.read().writes() if (each.table, each.version) == (TABLE, failed)]
+    assert write.run is not None and write.run["status"] == "failed"
+    assert [name for name, (days, _) in landed_files(write).items() if days == frozenset(NEXT.days())] == [
+        f"airlines/airlines_{NEXT}.csv"
     ]
+    land("airlines", NEXT)  # takes it back

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pyspark.errors import PySparkException
 from rich.console import Console
 
 import lakehouse
@@ -32,6 +33,7 @@ from lakehouse.tables import VersionGoneError
 from lakehouse.trees import of_explanation
 from lakehouse.verify import DamagedError, verify
 from tests.made_up_flights import SPEC, WINDOW, flights
+from tests.openlineage_receiver import Receiver, made_from, receiving, told, versions_of
 from tests.spark.made_up import forget, give_suites, put
 
 train, score = job("train"), job("score")
@@ -44,7 +46,14 @@ ALL = Interval.parse("2013-03-01/2013-03-06")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def backend(engine: None) -> Iterator[Receiver]:
+    """Takes the events of all steps of this module by HTTP."""
+    with receiving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(backend: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A model with a history: two releases of its input, three trainings, four scorings by two versions."""
     path = tmp_path_factory.mktemp("model")
     spec = SPEC.model_copy(
@@ -96,6 +105,39 @@ def prediction(day: Interval) -> dict[str, Any]:
 
 def first_release() -> int:
     return int(registry.version(MODEL, 1).tags["release_id"])
+
+
+def test_a_backend_is_told_of_a_training_and_a_scoring_what_went_in_and_what_came_out(backend: Receiver) -> None:
+    assert backend.faults == []
+    trained, scored = told(backend.events, f"train.{MODEL}"), told(backend.events, f"score.{TABLE}")
+    state = released()
+    read = {table: str(state[table].version) for table in (FEATURES, OUTCOMES)}
+    assert (versions_of(trained["inputs"]), versions_of(trained["outputs"])) == (read, {f"models.{MODEL}": "3"})
+    assert (versions_of(scored["inputs"]), versions_of(scored["outputs"])) == (
+        {FEATURES: read[FEATURES]}, {TABLE: str(state[TABLE].version)},
+    )  # fmt: skip
+    kinds = pd.read_parquet(file_of(FEATURES, state[FEATURES].release_id)).dtypes
+    [features] = scored["inputs"]
+    assert {field["name"] for field in features["facets"]["schema"]["fields"]} == set(kinds.index)
+    [model], [predictions] = trained["outputs"], scored["outputs"]
+    inputs = SPEC.features.inputs
+    assert made_from(model) == {
+        *((name, FEATURES, name, "direct", "IDENTITY") for name in inputs),
+        *(("score", f"models.{MODEL}", name, "direct", "TRANSFORMATION") for name in inputs),
+    }
+    assert made_from(predictions) == {
+        *((name, FEATURES, name, "direct", "IDENTITY") for name in SPEC.features.kept),
+        *(("prediction_id", FEATURES, name, "direct", "TRANSFORMATION") for name in ("flight_id", "flight_date")),
+        ("score", f"models.{MODEL}", "score", "direct", "IDENTITY"),
+        ("decision", f"models.{MODEL}", "score", "direct", "TRANSFORMATION"),
+    }
+    types = {field["name"]: field["type"] for field in predictions["facets"]["schema"]["fields"]}
+    assert types.keys() == set(lakehouse.read(TABLE).columns)
+    assert (types["score"], types["decision"], types["model_version"]) == ("double", "boolean", "integer")
+    assert predictions["outputFacets"]["outputStatistics"]["rowCount"] == 60
+    for event in (trained, scored):
+        assert event["job"]["facets"]["sourceCodeLocation"]["version"] == code_version()
+    assert scored["run"]["facets"]["nominalTime"]["nominalStartTime"] == f"{SCORED[-1].start}T00:00:00Z"
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -165,18 +207,24 @@ def test_a_row_that_was_changed_by_hand_is_told() -> None:
 def test_a_flipped_bit_in_the_input_is_told_and_its_file_is_found() -> None:
     values = lakehouse.read(FEATURES, release_id=first_release())[SPEC.features.numeric[0]]
     file = file_of(FEATURES, first_release())
-    whole = file.read_bytes()
+    whole, of_hadoop = file.read_bytes(), file.with_name(f".{file.name}.crc")
+    beside = of_hadoop.read_bytes()  # by which alone Hadoop would refuse the file; an object store has none
     place = next(at for value in values if (at := whole.find(struct.pack("<d", value))) > 0)
     try:
+        of_hadoop.unlink()
         file.write_bytes(whole[: place + 6] + bytes([whole[place + 6] ^ 1]) + whole[place + 7 :])
         with pytest.raises(NotReproducedError, match=r"(?s)hash input_sha256: .*`lake verify`"):
             train_again(MODEL, 1)
         version = released(first_release())[FEATURES].version
+        column, pinned = SPEC.features.numeric[0], f"{tables.next_table(FEATURES)} version as of {version}"
+        with pytest.raises(PySparkException, match=f"FAILED_READ_FILE.*{file.name}"):  # by its pages' checksums
+            sql(f"select sum({column}) from {pinned}").collect()
         with pytest.raises(DamagedError, match=f"{FEATURES} version {version}: {file.name}: its content has changed"):
             verify([FEATURES], first_release())
         assert train_again(MODEL, 3)["equal"]
     finally:
         file.write_bytes(whole)
+        of_hadoop.write_bytes(beside)
     assert train_again(MODEL, 1)["equal"]
 
 
@@ -225,6 +273,10 @@ def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(registry, "load", lambda _name: other)
     monkeypatch.setattr(registry, "_sha256", lambda *_files: "another lock")
     monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+    assert [line.split(":")[0] for line in score_again(MODEL, SCORED[0])["changed_since"]] == [
+        "the model's folder (model_sha256)", "the environment (uv.lock) (lock_sha256)",
+        "Python or the machine (environment)",
+    ]  # fmt: skip
     with pytest.raises(
         NotReproducedError,
         match=r"(?s)parameter decision_threshold: .* 0\.9 now.*the code .*another now"
@@ -252,6 +304,7 @@ def test_after_maintenance_with_the_shortest_retention_all_is_made_again_and_rea
     put(FEATURES, flights(Interval(WINDOW.start, ALL.end), seed=6)[0], folder)
     score(MODEL, day)  # not released: withdrawn by the next write, or released later
     views = {table: sql(f"select * from {table}").toPandas() for table in released()}
+    told_before = {each: explain(find(each)) for each in (prediction(one)["prediction_id"] for one in SCORED)}
     going = {each.table: each for each in maintain.plan(0, grace_hours=0)}
     assert {pin.version for pin in going[FEATURES].pinned}.isdisjoint(unneeded)
     assert going[FEATURES].bytes > 0
@@ -276,6 +329,7 @@ def test_after_maintenance_with_the_shortest_retention_all_is_made_again_and_rea
         assert train_again(MODEL, version)["equal"]
     assert sum(batch["rows"] for batch in score_again(MODEL, Interval(day.end, SCORED[2].end))["batches"]) == 240
     verify()
+    assert {each: explain(find(each)) for each in told_before} == told_before
     for table, before in views.items():
         after = sql(f"select * from {table}").toPandas()
         pd.testing.assert_frame_equal(after, before)
@@ -286,6 +340,7 @@ def test_after_maintenance_with_the_shortest_retention_all_is_made_again_and_rea
     # Once nothing else needs what an archived version was trained on, what is left of its reasons is told.
     explained = explain(find(prediction(SCORED[3])["prediction_id"], MODEL, SCORED[3].start))
     assert explained["reasons"]["gone"] is None
+    assert explained["scored"]["made_with"] == registry.surroundings(registry.load(MODEL))
     registry.connect().set_model_version_tag(MODEL, "3", "archived", "true")
     assert maintain.maintain(0, grace_hours=0)["files"] > 0
     told = explain(find(prediction(SCORED[3])["prediction_id"], MODEL, SCORED[3].start))
@@ -301,6 +356,8 @@ def test_after_maintenance_with_the_shortest_retention_all_is_made_again_and_rea
     with (console := Console(width=500)).capture() as printed:
         console.print(of_explanation(told))
     assert reasons["gone"][:60] in printed.get() and f"{SPEC.features.numeric[0]} = " in printed.get()
+    made_with = told["scored"]["made_with"]
+    assert f"uv.lock {made_with['lock_sha256'][:12]}, {made_with['environment']}" in printed.get()
     assert reasons["gone"][:60] in page_of_explanation(told)
 
 

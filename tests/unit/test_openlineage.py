@@ -5,11 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-import threading
-import time
 import uuid
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -18,6 +15,7 @@ from openlineage.client.serde import Serde
 from lakehouse import openlineage, tables
 from lakehouse.settings import settings
 from lakehouse.sql_lineage import Edge, LineageError
+from tests.openlineage_receiver import Receiver, receiving
 from tests.openlineage_schema import faults
 
 NOW = dt.datetime(2013, 3, 2, 6, tzinfo=dt.UTC)
@@ -57,6 +55,25 @@ def test_a_landing_names_its_files_its_table_and_where_each_column_comes_from() 
     assert (field["name"], field["field"]) == ("source.weather", "temperature_f")
     assert event["run"]["facets"]["nominalTime"]["nominalEndTime"] == "2013-03-02T00:00:00Z"
     assert event["job"]["facets"]["sourceCodeLocation"]["version"] == "0123abc"
+
+
+def test_a_landing_says_how_many_rows_it_has_put_into_quarantine() -> None:
+    written = [("bronze_next.weather", 3), ("quarantine.weather", 5)]
+    event = sent(openlineage.ended(row(rows_quarantined=2, versions_out=written), {}))
+    said = {
+        each["name"]: (
+            each["facets"]["version"]["datasetVersion"],
+            each["outputFacets"]["outputStatistics"]["rowCount"],
+        )
+        for each in event["outputs"]
+    }
+    assert said == {"bronze.weather": ("3", 72), "quarantine.weather": ("5", 2)}
+
+
+def test_of_a_step_that_writes_several_tables_no_number_of_rows_is_said_of_each() -> None:
+    written = [("gold_next.flights", 3), ("gold_next.planes", 5)]
+    event = sent(openlineage.ended(row(step="release", dataset="gold.flights, gold.planes", versions_out=written), {}))
+    assert [each.get("outputFacets", {}) for each in event["outputs"]] == [{}, {}]
 
 
 @pytest.mark.parametrize(
@@ -148,50 +165,10 @@ def test_the_schema_finds_faults() -> None:
     assert faults({name: value for name, value in good.items() if name != "job"})
 
 
-class Receiver(HTTPServer):
-    """Takes events as a backend does: 400 for what the schema does not allow, and slow when it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.events: list[dict[str, Any]] = []
-        self.delay = 0.0
-        self.broken = False
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        time.sleep(self.server.delay)
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            import gzip
-
-            body = gzip.decompress(body)
-        event = json.loads(body)
-        wrong = faults(event)
-        self.server.events.append(event)
-        self.send_response(503 if self.server.broken else 400 if wrong else 201)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    server = Receiver()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(settings(), "openlineage", {"type": "http", "url": server.url, "timeout": 1})
-    openlineage._client.cache_clear()
-    yield server
-    openlineage._client.cache_clear()
-    server.shutdown()
-    server.server_close()
+def receiver() -> Iterator[Receiver]:
+    with receiving() as server:
+        yield server
 
 
 def test_events_arrive_at_a_backend(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from lakehouse import contracts
+from lakehouse.explain import RUN, Explainer
+from lakehouse.impact import UnknownOriginError, impact
 from lakehouse.interval import Interval
 from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, ranges
+from lakehouse.sql_lineage import Edge
 
 SHAPES = {
     "bronze.readings": Shape((0, 0), reads={"bronze.readings": (0, 0)}),
     "bronze.names": Shape((0, 0)),
     "bronze.stations": Shape(),
+    "bronze.weather": Shape((0, 0)),
     "gold.older": Shape((0, 0)),
     "gold.names": Shape(reads={"bronze.names": None}),
     "gold.features": Shape((0, 0), (1, 2), {"bronze.readings": (-2, -1), "gold.names": None}),
@@ -46,6 +53,7 @@ class Made:
         span = Interval.parse(interval)
         self.runs.append(
             {
+                **dict.fromkeys((*RUN, "rows_out", "rows_quarantined", "error")),
                 "run_id": f"run{number}", "step": step, "dataset": table, "status": "success",
                 "interval_start": span.start, "interval_end": span.end,
                 "ended_at": dt.datetime(2013, 4, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=number),
@@ -276,3 +284,157 @@ def test_days_that_were_deleted_come_from_nowhere_until_they_are_written_again(m
     assert owners(ledger, "bronze.readings", 3, days(1, 3)) == {3: "2013-03-02", 1: "2013-03-03"}
     [first, _] = ledger.writes()
     assert ledger.still(first, 2, days(1)) == frozenset()
+
+
+def test_a_step_that_failed_after_its_commit_is_found_by_what_was_made_of_it(made: Made) -> None:
+    """It has not come to saying what it has written; its commits name it."""
+    made.write("bronze.readings", "2013-03-01", files={"a": {}})
+    made.runs[-1] |= {"status": "failed", "versions_out": []}
+    features = made.write("gold.features", "2013-03-02", {"bronze.readings": 1})
+    made.write("ml.scores", "2013-03-02", {"gold.features": features})
+    made.runs[-1] |= {"status": "failed", "versions_out": []}
+    ledger = made.ledger()
+    assert affected(ledger, "bronze.readings", 1, days(1)) == {
+        "bronze.readings@1": "2013-03-01", "gold.features@1": "2013-03-02", "ml.scores@1": "2013-03-02",
+    }  # fmt: skip
+    [(scoring, own)] = ledger.owners("ml.scores", 1, days(2))
+    assert ledger.inputs(scoring, own) == [("gold.features", features, days(2))]
+    [(landing, _)] = ledger.owners("bronze.readings", 1, days(1))
+    assert landing.details == {"files": {"a": {}}}
+
+
+def test_what_a_failed_step_has_taken_back_is_no_write_of_it(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01")
+    made.write("bronze.readings", "2013-03-02")
+    made._commit("bronze.readings", {"step": "land", "run_id": "late", "restored": 1})
+    made.runs.append({**made.runs[-1], "run_id": "late", "status": "failed", "versions_out": []})
+    assert [write.version for write in made.ledger().writes()] == [1, 2]
+
+
+def test_all_commits_of_a_run_are_its_writes(made: Made) -> None:
+    """In the shadow, each version that is tried writes for itself, and the run names the last."""
+    made.write("ml.scores", "2013-03-01")
+    made._commit("ml.scores", made.commits["ml.scores"][0]["userMetadata"])
+    made.runs[-1] |= {"step": "shadow", "versions_out": [("ml_next.scores", 2)]}
+    assert [(write.version, write.run is None) for write in made.ledger().writes()] == [(1, False), (2, False)]
+
+
+def test_quarantine_leads_nowhere(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01")
+    made.runs[-1]["versions_out"].append(("quarantine.readings", 3))
+    assert [(write.table, write.version) for write in made.ledger().writes()] == [("bronze.readings", 1)]
+
+
+WEATHER = {f"weather/weather_2013-03-0{number}.jsonl": {"sha256": str(number), "rows": 1} for number in (1, 2)}
+DATED = {name: {"day": name[-16:-6], **facts} for name, facts in WEATHER.items()}
+
+
+def moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the deliveries of a source come under another name from now on."""
+    contract = contracts.load("weather")
+    server = dataclasses.replace(contract.server, location="{drop}/stations/{interval}.jsonl")
+    monkeypatch.setattr(contracts, "load", lambda _name: dataclasses.replace(contract, server=server))
+
+
+def files_behind(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, version: int, wanted: Days) -> dict[str, str]:
+    """The source files of some days, as an explanation has them, each with its day."""
+    monkeypatch.setattr(Ledger, "read", lambda: ledger)
+    each = Explainer()._input("bronze.weather", version, wanted)
+    return {file["file"]: file["day"] for write in each["writes"] for file in write["files"]}
+
+
+@pytest.mark.parametrize("files", [WEATHER, DATED], ids=["as recorded before", "with days"])
+def test_a_landing_has_the_files_of_the_days_that_are_asked_for(
+    made: Made, monkeypatch: pytest.MonkeyPatch, files: dict[str, Any]
+) -> None:
+    made.write("bronze.weather", "2013-03-01/2013-03-02", files=files)
+    found = files_behind(monkeypatch, made.ledger(), 1, days(2))
+    assert found == {"weather/weather_2013-03-02.jsonl": "2013-03-02"}
+
+
+def test_files_of_the_past_are_those_that_were_recorded_whatever_the_contract_says_now(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.write("bronze.weather", "2013-03-01/2013-03-02", files=DATED)
+    made.write("bronze.weather", "2013-03-03", files={"stations/2013-03-03.jsonl": {"sha256": "3", "rows": 1}})
+    moved(monkeypatch)
+    assert files_behind(monkeypatch, made.ledger(), 2, days(2, 3)) == {
+        "weather/weather_2013-03-02.jsonl": "2013-03-02", "stations/2013-03-03.jsonl": "2013-03-03",
+    }  # fmt: skip
+    found = impact("weather_2013-03-02.jsonl")
+    assert [(each["table"], each["version"], each["days"]) for each in found.tables] == [
+        ("bronze.weather", 1, "2013-03-02")
+    ]
+
+
+def test_a_file_whose_day_is_not_known_can_be_that_of_each_day_of_its_landing(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.write("bronze.weather", "2013-03-01/2013-03-02", files=WEATHER)
+    moved(monkeypatch)
+    found = files_behind(monkeypatch, made.ledger(), 1, days(2))
+    assert found == dict.fromkeys(WEATHER, "2013-03-01/2013-03-02")
+
+
+def test_a_replay_has_the_files_that_its_days_were_landed_from_last(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.write("bronze.weather", "2013-03-01/2013-03-02", files=DATED)
+    made.write("bronze.weather", "2013-03-02", files={"again.jsonl": {"day": "2013-03-02", "sha256": "3", "rows": 1}})
+    made.write("bronze.weather", "2013-03-01/2013-03-02")
+    made.runs[-1]["step"] = made.commits["bronze.weather"][0]["userMetadata"]["step"] = "replay"
+    found = files_behind(monkeypatch, made.ledger(), 3, days(1, 2))
+    assert found == {"weather/weather_2013-03-01.jsonl": "2013-03-01", "again.jsonl": "2013-03-02"}
+
+
+def test_a_landing_that_failed_after_its_commit_has_the_impact_of_its_file(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.write("bronze.weather", "2013-03-01", files={"weather/weather_2013-03-01.jsonl": WEATHER[next(iter(WEATHER))]})
+    made.runs[-1] |= {
+        "status": "failed", "versions_out": [("quarantine.weather", 9)], "error": "RuntimeError: late",
+    }  # fmt: skip
+    monkeypatch.setattr(Ledger, "read", made.ledger)
+    found = impact("weather_2013-03-01.jsonl")
+    assert [each["error"] for each in found.landings] == ["RuntimeError: late"]
+    assert [(each["table"], each["version"], each["days"]) for each in found.tables] == [
+        ("bronze.weather", 1, "2013-03-01")
+    ]
+
+
+@pytest.mark.parametrize("what", ["flight_delay@1", "models.flight_delay@1"])
+def test_a_model_version_is_known_by_both_of_its_names(made: Made, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(Ledger, "read", made.ledger)
+    monkeypatch.setattr(
+        "lakehouse.registry.version", lambda name, number: SimpleNamespace(aliases=[f"{name} {number}"])
+    )
+    found = impact(what)
+    assert (found.kind, [each["roles_now"] for each in found.models]) == ("model", [["flight_delay 1"]])
+
+
+@pytest.mark.parametrize(
+    ("column", "versions"), [("score", [1, 2]), ("weather_temperature_f", [1, 2]), ("plane_seats", [2])]
+)
+def test_a_column_of_a_model_finds_the_versions_that_have_it(
+    made: Made, monkeypatch: pytest.MonkeyPatch, column: str, versions: list[int]
+) -> None:
+    rows = [
+        {"model_name": "flight_delay", "model_version": number, "versions": [("gold.flight_delay_features", 1)]}
+        for number in (1, 2)
+    ]
+    inputs = {1: ["weather_temperature_f"], 2: ["weather_temperature_f", "plane_seats"]}
+    monkeypatch.setattr(Ledger, "read", made.ledger)
+    monkeypatch.setattr("lakehouse.ops.read", lambda _table: SimpleNamespace(to_pylist=lambda: rows))
+    monkeypatch.setattr("lakehouse.registry.version", lambda _name, number: SimpleNamespace(aliases=[], version=number))
+    monkeypatch.setattr("lakehouse.registry.fetch", lambda found: SimpleNamespace(inputs=inputs[found.version]))
+    predicted = Edge("ml.predictions_flight_delay", "score", "models.flight_delay", column, "direct", "IDENTITY")
+    monkeypatch.setattr("lakehouse.column_lineage.downstream", lambda _name, **_: [predicted])
+    found = impact(f"models.flight_delay.{column}")
+    assert [(each["version"], each["inputs"]) for each in found.models] == [(number, [column]) for number in versions]
+    assert found.columns == ["ml.predictions_flight_delay.score"]
+
+
+def test_what_cannot_be_asked_says_how_it_is_written(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ledger, "read", made.ledger)
+    with pytest.raises(UnknownOriginError, match=r"A model version is written flight_delay@1, .* silver, gold, models"):
+        impact("ml.flight_delay.1")
