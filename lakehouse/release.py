@@ -142,13 +142,7 @@ def withdraw_views() -> list[str]:
     Returns:
         The views that were brought back, and those that were dropped, since none of that name is released.
     """
-    schema = f"{tables.VIEW_LAYER}_next"
-    behind = _show_views(schema)
-    known = {f"{schema}.{name.partition('.')[2]}" for name in views()}
-    new = sorted({f"{schema}.{name}" for name in _queries(schema)} - known)
-    for name in new:
-        sql(f"drop view if exists {name}").collect()
-    return behind + new
+    return _show_views(f"{tables.VIEW_LAYER}_next", others=False)
 
 
 def of_warehouse(names: Iterable[str]) -> bool:
@@ -288,12 +282,11 @@ def unfinished(table: str) -> dict[str, Any] | None:
     if not pending(table):
         return None
     state = released().get(table)
-    log = ops.read("ops.runs", ["run_id", "status"]).to_pylist()
+    commits = tables.lineage(tables.next_table(table), since=state.version if state else 0)
+    written = [commit for commit in commits if commit.get("step") in WRITES_OF_STEPS]
+    log = ops.read("ops.runs", ["run_id", "status"]).to_pylist() if written else []
     ended = {row["run_id"] for row in log if row["status"] == "success"}
-    for commit in tables.lineage(tables.next_table(table), since=state.version if state else 0):
-        if commit.get("step") in WRITES_OF_STEPS and commit.get("run_id") not in ended:
-            return commit
-    return None
+    return next((commit for commit in written if commit.get("run_id") not in ended), None)
 
 
 def refuse_unfinished(names: list[str]) -> None:
@@ -596,14 +589,15 @@ def _point(table: str, version: int) -> None:
     sql(f"{verb} view {table} as select * from {tables.next_table(table)} version as of {version}").collect()
 
 
-def _show_views(schema: str = tables.VIEW_LAYER) -> list[str]:
+def _show_views(schema: str = tables.VIEW_LAYER, others: bool = True) -> list[str]:
     """Give the views that hold no rows the queries that are released, where they have others.
 
     Args:
         schema: That of the views that readers use, or of those that dbt makes.
+        others: Whether views may stay of which no query is released.
 
     Returns:
-        The views that had another one.
+        The views that had another one, and those that were dropped.
     """
     shown = _queries(schema)
     released_as = {name.partition(".")[2]: _renamed(query, schema) for name, query in views().items()}
@@ -613,7 +607,10 @@ def _show_views(schema: str = tables.VIEW_LAYER) -> list[str]:
     for name in behind:
         verb = "alter" if name in shown else "create"
         sql(f"{verb} view {schema}.{name} as {released_as[name]}").collect()
-    return [f"{schema}.{name}" for name in behind]
+    dropped = [] if others else sorted(shown.keys() - released_as.keys())
+    for name in dropped:
+        sql(f"drop view {schema}.{name}").collect()
+    return [f"{schema}.{name}" for name in behind + dropped]
 
 
 def _queries(schema: str) -> dict[str, str]:
