@@ -225,6 +225,7 @@ def test_a_server_that_cannot_be_reached_fails_no_step_and_is_told_when_it_is_ba
     deliver({})
     [(_, message)] = hook
     assert "10 of 10 rows break it" in message["text"] and of(orders)[0].sent == {"chat"}
+    alerts.acknowledge(of(orders)[0].alert_id)
 
 
 def test_a_late_source_is_told_and_over_when_it_has_been_gated(

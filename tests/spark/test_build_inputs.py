@@ -152,7 +152,7 @@ ALONE = {
 def test_a_query_that_a_gate_has_turned_down_is_not_released_with_a_later_build_of_another_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build(DAYS[2])
+    warehouse.build(DAYS[2], "+dim_planes")
     gate([GOLD], DAYS[2])
     release.release([GOLD], DAYS[2])
     models = project_of_its_own(tmp_path, monkeypatch) / "models"
