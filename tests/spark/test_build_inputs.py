@@ -43,6 +43,9 @@ def read_by(version: int) -> int:
 @pytest.fixture(scope="module", autouse=True)
 def _published(drop: Any) -> None:
     publish(DAYS[0])
+    build(DAYS[0])
+    gate([GOLD], DAYS[0])
+    release.release([GOLD], DAYS[0])
 
 
 def build(interval: Interval) -> int:
@@ -152,9 +155,6 @@ ALONE = {
 def test_a_query_that_a_gate_has_turned_down_is_not_released_with_a_later_build_of_another_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    warehouse.build(DAYS[2], "+dim_planes")
-    gate([GOLD], DAYS[2])
-    release.release([GOLD], DAYS[2])
     models = project_of_its_own(tmp_path, monkeypatch) / "models"
     staging = models / "staging" / "stg_planes.sql"
     staging.write_text(staging.read_text().replace("seats,", "-1 as seats, 1 as turned_down,"))
