@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ from lakehouse.release import user
 from lakehouse.settings import AlertRoute, settings
 
 LOG = "ops.alerts"
+
+log = logging.getLogger("lakehouse")
 
 Scope = tuple[str, Interval | None]
 """A table, as readers name it, and the days."""
@@ -274,6 +277,7 @@ def _rule(row: Mapping[str, Any]) -> tuple[str, str]:
 def _deliver(
     send: Callable[[AlertRoute, list[Alert]], None], name: str, route: AlertRoute, chosen: list[Alert]
 ) -> None:
+    log.info("%d alerts go to the route %s", len(chosen), name)
     send(route, chosen)
     now = dt.datetime.now(dt.UTC)
     ops.append(LOG, [{"alert_id": alert.alert_id, "at": now, "event": "sent", "route": name} for alert in chosen])

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import completeness, data_docs, history, ops, shift, tables
 from lakehouse.errors import LakeError
-from lakehouse.release import NotReleasedError, pending, refuse_withdrawn, released, withdraw, writers
+from lakehouse.release import (
+    NotReleasedError,
+    of_warehouse,
+    pending,
+    refuse_unfinished,
+    refuse_withdrawn,
+    released,
+    views_with,
+    withdraw,
+    writers,
+)
 from lakehouse.steps import step
 
 if TYPE_CHECKING:
@@ -33,6 +43,7 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
     Raises:
         GateFailedError: A critical expectation failed. Every table of the set is back at its released version.
         WithdrawnError: What was written for the interval has been taken back already.
+        UnfinishedWriteError: What was written is of a step that has not come to its end.
     """
     from lakehouse.gate import Request, check_all
 
@@ -42,6 +53,7 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
         failures: list[str] = []
         unchecked: dict[str, Request] = {}
         refuse_withdrawn(names, interval)
+        refuse_unfinished(names)
         for table in sorted(names):
             stored = tables.next_table(table)
             version = tables.head(stored)
@@ -80,6 +92,8 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
             ops.append("ops.gate_results", rows)
         if failures:
             with writers(names) as held:
+                if of_warehouse(names):
+                    run.details["views"] = views_with(names)  # should a person override the verdict
                 for table in sorted(names):
                     run.lock = held[tables.next_table(table)]
                     withdraw(table, run)

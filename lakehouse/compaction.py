@@ -166,6 +166,7 @@ def replace(stored: str, query: str, column: str, days: Interval, run: Run, part
         .option("userMetadata", json.dumps(run.commit() | facts))
         .saveAsTable(stored)
     )  # fmt: skip
+    run.check_lock()
     version = tables.head(stored)
     assert version is not None
     return version

@@ -17,7 +17,7 @@ import fsspec
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from lakehouse import compaction, contracts, fingerprints, ops, provenance, registry, retention, tables
+from lakehouse import compaction, contracts, fingerprints, ops, provenance, quarantine, registry, retention, tables
 from lakehouse import release as releases
 from lakehouse.errors import LakeError
 from lakehouse.model_spec import ModelSpec
@@ -250,9 +250,10 @@ def plan(keep_days: int | None = None, grace_hours: int = GRACE_HOURS) -> list[P
         newest = tables.head(table)
         assert newest is not None
         found[table] = {newest: ["the newest version, which is never released"]}
-    pins = (*needed_by_models(registry.registered()), *_needed_by_predictions(log, found), *_needed_by_landings(found))
-    for pin in pins:
-        table, version, why = pin
+    pins = (*needed_by_models(registry.registered()), *_needed_by_predictions(log, found))
+    for table, version, why in pins:
+        found.setdefault(table, {}).setdefault(version, []).append(why)
+    for table, version, why in _needed_by_sources(found):
         found.setdefault(table, {}).setdefault(version, []).append(why)
     return [_plan(table, versions, max(days * 24, grace_hours)) for table, versions in sorted(found.items())]
 
@@ -317,16 +318,22 @@ def _may_have_read(model: str, release_id: int, log: Sequence[dict[str, Any]]) -
     return [(features, state[features])] if features and features in state else sorted(state.items())
 
 
-def _needed_by_landings(seen: Iterable[str]) -> list[tuple[str, int, str]]:
-    """The versions of quarantine that readers see, and those that it goes back to when a landing is withdrawn."""
+def _needed_by_sources(kept: dict[str, dict[int, list[str]]]) -> list[tuple[str, int, str]]:
+    """The versions of quarantine that readers see, that go with a kept version, or come back with a withdrawn landing.
+
+    Args:
+        kept: The versions of all tables that are kept: a table to its versions.
+    """
     found = []
-    for source in (name for layer, name in map(tables.split, seen) if layer == "bronze"):
-        quarantine = f"quarantine.{source}"
-        if (newest := tables.head(quarantine)) is None:
+    for table, versions in kept.items():
+        stored = quarantine.table_of(table)
+        if stored is None or (newest := tables.head(stored)) is None:
             continue
-        found.append((quarantine, newest, "the newest version"))
-        released = releases.released()[f"bronze.{source}"].version
-        for commit in tables.lineage(f"bronze_next.{source}", since=released):
+        found.append((stored, newest, "the newest version"))
+        for version, beside in quarantine.beside(table, sorted(versions)).items():
+            if beside is not None:
+                found.append((stored, beside, f"{table} version {version}"))
+        for commit in tables.lineage(tables.next_table(table), since=releases.released()[table].version):
             for name, version in commit.get("goes_with", {}).items():
                 if version is not None:
                     found.append((name, version, f"a landing of {commit.get('interval')} that is not released"))

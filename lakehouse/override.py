@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ class Verdict:
         broken: The critical rules that are broken, in words.
         checked_at: When the gate began to judge.
         interval: The days that were written.
+        views: The queries that the views without rows had in the build that was judged.
     """
 
     gate_run: str
@@ -37,6 +39,7 @@ class Verdict:
     broken: list[str]
     checked_at: dt.datetime
     interval: Interval | None
+    views: dict[str, str]
 
 
 def override(gate_run: str, reason: str, by: str | None = None) -> int:
@@ -64,6 +67,8 @@ def override(gate_run: str, reason: str, by: str | None = None) -> int:
     names = ", ".join(sorted(verdict.versions))
     with releases.writers(verdict.versions), step("override", names, verdict.interval, writes=LOG) as run:
         log = releases.history()
+        now = {row["table_name"]: row["override_of"] for row in log}
+        again = all(now.get(table) == gate_run for table in verdict.versions)
         run.details |= {"override_of": gate_run, "broken": verdict.broken}
         for table, version in sorted(verdict.versions.items()):
             _refuse_outdated(table, version, verdict, log)
@@ -75,7 +80,7 @@ def override(gate_run: str, reason: str, by: str | None = None) -> int:
             reason=reason.strip(),
             by=by or releases.user(),
             marks={table: {"override_of": gate_run} for table in verdict.versions},
-            queries=releases.built_views() if releases.of_warehouse(verdict.versions) else None,
+            queries=None if again else verdict.views,  # another release may have changed them since
         )
 
 
@@ -99,6 +104,7 @@ def judged(gate_run: str) -> Verdict:
     ended = ops.read("ops.runs").filter(pc.field("run_id") == gate_run).to_pylist()
     if not ended:
         raise OverrideError(f"The gate {gate_run} was killed before it had judged all tables of its set. Run it again.")
+    details = json.loads(ended[0]["details"] or "{}")
     start, end = ended[0]["interval_start"], ended[0]["interval_end"]
     return Verdict(
         gate_run,
@@ -110,6 +116,7 @@ def judged(gate_run: str) -> Verdict:
         ],
         min(row["checked_at"] for row in rows),
         Interval(start, end) if start else None,
+        details.get("views", {}),
     )
 
 

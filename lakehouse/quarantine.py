@@ -7,6 +7,7 @@ another version of the first visible has to bring the second along, or rows woul
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import tables
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from lakehouse.steps import Run
 
 _ROW = ["_interval", "_source_file", "_source_row", "_batch"]
+_MADE_FROM = ("restored", "compacted", "expired")
+"""By these a commit that no delivery has led to names the version whose rows it has, or some of them."""
 
 
 def table_of(table: str) -> str | None:
@@ -47,7 +50,7 @@ def follow(table: str, version: int, run: Run) -> None:
     head = tables.head(stored) if stored else None
     if stored is None or head is None:
         return
-    then = _beside(tables.next_table(table), version, stored)
+    then = beside(table, [version])[version]
     if then is None or then == head:
         return
     from pyspark.sql import functions as F
@@ -70,15 +73,50 @@ def follow(table: str, version: int, run: Run) -> None:
     run.say("%s: holds again what belongs to version %d of %s, for %d days", stored, version, table, len(days))
 
 
-def _beside(written: str, version: int, stored: str) -> int | None:
-    """The version of a quarantine that the step has left which wrote a version of a table; None where none is known."""
-    facts: dict[str, Any] = next(
-        (commit["userMetadata"] for commit in tables.commits(written, None) if commit["version"] == version), {}
-    )
-    before: int | None = facts.get("goes_with", {}).get(stored)
-    own = [commit["version"] for commit in tables.commits(stored, None) if _is_by(facts.get("run_id"), commit)]
-    return own[0] if own else before
+def beside(table: str, versions: Iterable[int]) -> dict[int, int | None]:
+    """The versions of a quarantine that go with versions of its table.
+
+    It is the one that the step has left which wrote the rows, or found, where it wrote none. What was brought back, or
+    rewritten by maintenance, has the rows of another version, and so on, back to the step that wrote them.
+
+    Args:
+        table: Name that readers use.
+        versions: Versions of its stored table.
+
+    Returns:
+        Version of the stored table to that of the quarantine; None where none is known.
+    """
+    stored = table_of(table)
+    if stored is None:
+        return dict.fromkeys(versions)
+    written = {commit["version"]: commit["userMetadata"] for commit in tables.commits(tables.next_table(table), None)}
+    own = {commit["userMetadata"].get("run_id"): commit["version"] for commit in reversed(tables.commits(stored, None))}
+    own.pop(None, None)
+    return {version: _beside(version, stored, written, own) for version in versions}
 
 
-def _is_by(run_id: str | None, commit: dict[str, Any]) -> bool:
-    return run_id is not None and commit["userMetadata"].get("run_id") == run_id
+def _beside(version: int, stored: str, written: dict[int, dict[str, Any]], own: dict[str, int]) -> int | None:
+    facts: dict[str, Any] = written.get(version, {})
+    # A step that begins with taking something back has not written the rows that are there then.
+    if "restored" not in facts and facts.get("run_id") in own:
+        return own[facts["run_id"]]
+    if stored in facts.get("goes_with", {}):
+        found: int | None = facts["goes_with"][stored]
+        return found
+    earlier: int | None = next((facts[name] for name in _MADE_FROM if name in facts), None)
+    return None if earlier is None else _beside(earlier, stored, written, own)
+
+
+def check_kept(table: str, version: int) -> None:
+    """Make sure that :func:`follow` can have in quarantine what belongs to a version of a table.
+
+    Args:
+        table: Name that readers use.
+        version: The version of its stored table that readers are to see.
+
+    Raises:
+        lakehouse.tables.VersionGoneError: It is no longer kept.
+    """
+    stored, then = table_of(table), beside(table, [version])[version]
+    if stored and then is not None and then != tables.head(stored):
+        tables.check_kept(stored, then)

@@ -37,6 +37,10 @@ LOG = "ops.releases"
 """What is visible. Its writer lock is held by whoever decides that, so that two cannot decide at once."""
 
 
+WRITES_OF_STEPS = ("land", "replay", "score")
+"""Steps whose commits name the run that made them; what dbt writes names the run of Airflow."""
+
+
 _QUERY = re.compile(r"^View Text: (.*?)\nView Original Text: ", re.MULTILINE | re.DOTALL)
 _VERSION = re.compile(r" version as of (\d+)$")
 
@@ -47,6 +51,10 @@ class NotAuditedError(LakeError):
 
 class WithdrawnError(LakeError):
     """What was written has been taken back since."""
+
+
+class UnfinishedWriteError(LakeError):
+    """What was written is of a step that has not come to its end."""
 
 
 class NotReleasedError(LakeError, LookupError):
@@ -107,6 +115,34 @@ def built_views() -> dict[str, str]:
     """The views that hold no rows as dbt has built them last, by the names that readers use, and reading those."""
     layer = tables.VIEW_LAYER
     return {f"{layer}.{name}": _renamed(query, layer) for name, query in _queries(f"{layer}_next").items()}
+
+
+def views_with(names: Iterable[str]) -> dict[str, str]:
+    """The queries that views without rows get with the release of some tables: those that dbt has built last.
+
+    There are none while other tables of the warehouse wait for their release: they were built from these queries too,
+    and have not passed.
+
+    Args:
+        names: Tables by the name that readers use.
+    """
+    if not of_warehouse(names):
+        return {}
+    from lakehouse import warehouse
+
+    waiting = any(pending(table) for table in warehouse.stored_models() if table not in names)
+    return {} if waiting else built_views()
+
+
+def withdraw_views() -> list[str]:
+    """Have dbt's views as they are released: what a build has made of them that was not released is of no use any more.
+
+    Whoever calls this keeps other builds out.
+
+    Returns:
+        The views that were brought back, and those that were dropped, since none of that name is released.
+    """
+    return _show_views(f"{tables.VIEW_LAYER}_next", others=False)
 
 
 def of_warehouse(names: Iterable[str]) -> bool:
@@ -234,11 +270,48 @@ def _withdrawn_by(commits: list[dict[str, Any]], interval: str | None) -> str | 
     return None
 
 
+def unfinished(table: str) -> dict[str, Any] | None:
+    """What the commit says of itself that has unreleased rows of a step which has not come to its end, if there is one.
+
+    Landing writes two tables, and counts the rows of both at the end. A step that was killed, has failed or has lost
+    its lock meanwhile may have left one of them, or rows that do not add up.
+
+    Args:
+        table: Name that readers use.
+    """
+    if not pending(table):
+        return None
+    state = released().get(table)
+    commits = tables.lineage(tables.next_table(table), since=state.version if state else 0)
+    written = [commit for commit in commits if commit.get("step") in WRITES_OF_STEPS]
+    log = ops.read("ops.runs", ["run_id", "status"]).to_pylist() if written else []
+    ended = {row["run_id"] for row in log if row["status"] == "success"}
+    return next((commit for commit in written if commit.get("run_id") not in ended), None)
+
+
+def refuse_unfinished(names: list[str]) -> None:
+    """Refuse to go on with rows of a step that has not come to its end.
+
+    Args:
+        names: Tables by the name that readers use.
+
+    Raises:
+        UnfinishedWriteError: A table has such rows.
+    """
+    for table in sorted(names):
+        if commit := unfinished(table):
+            what = f"{commit['step']} {commit.get('interval') or ''} (run {commit.get('run_id')})"
+            raise UnfinishedWriteError(
+                f"{table}: the step {what} has written to it and has not come to its end: it still runs, was killed, "
+                "or has failed, so rows may be missing. Run it again, then gate and release it."
+            )
+
+
 def release(names: list[str], interval: Interval | None, reason: str = "gate passed") -> int:
     """Release the audited heads of a set of tables: all of them in one release, or none.
 
-    With tables of the warehouse, the views that hold no rows get the queries that dbt has built last. A second call for
-    the same heads changes nothing and returns the release that there is.
+    With the last tables of the warehouse that wait for it, the views that hold no rows get the queries that dbt has
+    built last. A second call for the same heads changes nothing and returns the release that there is.
 
     Args:
         names: Tables by the name that readers use.
@@ -251,10 +324,12 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
     Raises:
         NotAuditedError: A head has no gate verdict, or a bad one.
         WithdrawnError: What was written for the interval has been taken back.
+        UnfinishedWriteError: What was written is of a step that has not come to its end.
     """
     # Without the writers' locks, whoever writes next could take back what is just being released.
     with writers(names), step("release", ", ".join(sorted(names)), interval, writes=LOG) as run:
         refuse_withdrawn(names, interval)
+        refuse_unfinished(names)
         state = released()
         audited = _audited()
         heads: dict[str, int] = {}
@@ -276,7 +351,7 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
         run.versions_in = {table: state[table].version for table in heads if table in state}
         run.versions_out = heads
         release_id = (
-            _record(changed, state, interval, reason, run, queries=built_views() if of_warehouse(names) else {})
+            _record(changed, state, interval, reason, run, queries=views_with(names))
             if changed
             else max(state[t].release_id for t in heads)
         )
@@ -352,8 +427,11 @@ def publish(
     """
     for table, version in versions.items():
         tables.check_kept(tables.next_table(table), version)
+        quarantine.check_kept(table, version)
     state = released()
     changed = {t: version for t, version in versions.items() if t not in state or state[t].version != version}
+    if queries and not queries.items() <= views().items():
+        changed = versions  # a query alone can go back, too, and a release is about tables
     for table, version in sorted(versions.items()):
         stored = tables.next_table(table)
         if tables.head(stored) != version and tables.last_commit(stored)["userMetadata"].get("restored") != version:
@@ -368,7 +446,6 @@ def publish(
         _point(table, version)
     if of_warehouse(versions):
         _show_views()
-        _show_views(f"{tables.VIEW_LAYER}_next")
     run.versions_in = {tables.next_table(table): state[table].version for table in versions if table in state}
     run.versions_out = {tables.next_table(table): version for table, version in versions.items()}
     run.details |= {"release_id": release_id, "reason": reason, "by": by}
@@ -512,14 +589,15 @@ def _point(table: str, version: int) -> None:
     sql(f"{verb} view {table} as select * from {tables.next_table(table)} version as of {version}").collect()
 
 
-def _show_views(schema: str = tables.VIEW_LAYER) -> list[str]:
+def _show_views(schema: str = tables.VIEW_LAYER, others: bool = True) -> list[str]:
     """Give the views that hold no rows the queries that are released, where they have others.
 
     Args:
         schema: That of the views that readers use, or of those that dbt makes.
+        others: Whether views may stay of which no query is released.
 
     Returns:
-        The views that had another one.
+        The views that had another one, and those that were dropped.
     """
     shown = _queries(schema)
     released_as = {name.partition(".")[2]: _renamed(query, schema) for name, query in views().items()}
@@ -529,7 +607,10 @@ def _show_views(schema: str = tables.VIEW_LAYER) -> list[str]:
     for name in behind:
         verb = "alter" if name in shown else "create"
         sql(f"{verb} view {schema}.{name} as {released_as[name]}").collect()
-    return [f"{schema}.{name}" for name in behind]
+    dropped = [] if others else sorted(shown.keys() - released_as.keys())
+    for name in dropped:
+        sql(f"drop view {schema}.{name}").collect()
+    return [f"{schema}.{name}" for name in behind + dropped]
 
 
 def _queries(schema: str) -> dict[str, str]:

@@ -174,6 +174,7 @@ def _delete(stored: str, condition: str, run: Run, facts: dict[str, str], why: s
         .option("userMetadata", json.dumps(run.commit() | facts | {why: before}))
         .saveAsTable(stored)
     )  # fmt: skip
+    run.check_lock()
     version = tables.head(stored)
     assert version is not None
     return before, version

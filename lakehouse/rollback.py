@@ -106,16 +106,20 @@ def views_then(log: list[dict[str, Any]], release_id: int, to: int | None) -> di
     Raises:
         RollbackError: A view has got yet another query since.
     """
-    changed_by = {name: row["release_id"] for row in log for name, _ in row["views"] or ()}
+    then = releases.views(release_id - 1 if to is None else to)
+    if to is not None:
+        return then
     of_release = {name for row in log if row["release_id"] == release_id for name, _ in row["views"] or ()}
-    if to is None and (later := {name: changed_by[name] for name in of_release if changed_by[name] != release_id}):
-        name, by = min(later.items())
+    then = {name: query for name, query in then.items() if name in of_release}
+    now = {name: (query, row["release_id"]) for row in log for name, query in row["views"] or ()}
+    later = {name: now[name][1] for name, query in then.items() if now[name][0] != query}
+    if others := {name: by for name, by in later.items() if by != release_id}:
+        name, by = min(others.items())
         raise RollbackError(
             f"{name} has got another query since, by release {by}. Roll back {by} first, or say with --to which state "
             f"release {release_id} shall go back to."
         )
-    then = releases.views(release_id - 1 if to is None else to)
-    return {name: query for name, query in then.items() if to is not None or name in of_release}
+    return then
 
 
 def _plan_release(log: list[dict[str, Any]], release_id: int, to: int | None, known: set[int]) -> dict[str, Target]:

@@ -247,9 +247,8 @@ def lineage(stored: str, since: int = -1) -> Iterator[dict[str, Any]]:
         since: Leave out this version and what came before it.
     """
     log = _existing(stored)
-    head = log.version()
-    commits = log.history()
-    version = head
+    version = head = log.version()
+    commits = log.history(max(head - since, 1))
     while version > since and head - version < len(commits):
         commit = _metadata(commits[head - version])
         if "restored" in commit:
@@ -290,6 +289,7 @@ def replace_interval(
         .option("userMetadata", json.dumps(run.commit() | (also or {})))
         .saveAsTable(stored)
     )
+    run.check_lock()  # lost meanwhile, the step fails, and what it has written is not released
     version = head(stored)
     assert version is not None
     run.committed[stored] = version

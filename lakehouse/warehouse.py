@@ -51,11 +51,14 @@ class BuildFailedError(LakeError):
     Attributes:
         seconds: The models that were run, with their seconds.
         failed: The tables and views that could not be built, by the name that readers use, each with the reason.
+        refuted: Whether a data test has found rows.
     """
 
     def __init__(self, message: str, results: Iterable[Any] = ()) -> None:
         super().__init__(message)
+        results = list(results)
         models = [result for result in results if result.node.resource_type.value == "model"]
+        self.refuted = any(each.status == "fail" for each in results)
         self.seconds = {
             each.node.name: round(each.execution_time, 3) for each in models if each.status in ("success", *FAILED)
         }
@@ -439,17 +442,34 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
 def _run_dbt_of(
     run: Run, interval: Interval, select: Sequence[str] | None, reads: Mapping[str, int], *, full_refresh: bool = False
 ) -> dict[str, float]:
-    """Run dbt for a step, which says of each model whether it was built, when one of them was not, too."""
+    """Run dbt for a step, which says of each model whether it was built, when one of them was not, too.
+
+    What breaks a data test is withdrawn: a gate does not know of it.
+    """
     try:
         return run_dbt(interval, select, reads=reads, commit=run.commit(), full_refresh=full_refresh)
     except BuildFailedError as error:
         if error.seconds or error.failed:
             _describe(run, error.seconds, reads, error.failed)
+        if error.refuted:
+            _withdraw(run)
         raise
+
+
+def _withdraw(run: Run) -> list[str]:
+    """Bring all tables of the warehouse back to what is released; the step has the lock of the gold tables."""
+    from lakehouse.release import pending, withdraw
+
+    stale = [table for table in stored_models() if pending(table)]
+    for table in stale:
+        withdraw(table, run)
+    return stale
 
 
 def test(interval: Interval) -> dict[str, float]:
     """Run the data tests as a step of its own, when dbt was run by Airflow, model by model.
+
+    When one of them finds rows, all that was built is withdrawn: its gate may have passed.
 
     Args:
         interval: The days that the build was about.
@@ -463,14 +483,19 @@ def test(interval: Interval) -> dict[str, float]:
     """
     from lakehouse.steps import step
 
-    with step("test", "warehouse", interval) as run:
-        run.details["tests"] = seconds = run_data_tests(interval)
+    with step("test", "warehouse", interval, writes="gold_next") as run:
         run.versions_in = _heads()
+        try:
+            run.details["tests"] = seconds = run_data_tests(interval)
+        except BuildFailedError as error:
+            if error.refuted:
+                _withdraw(run)
+            raise
         return seconds
 
 
 def prepare(interval: Interval) -> list[str]:
-    """Withdraw what an earlier build has written and not released, so that this one starts from released rows.
+    """Withdraw what an earlier build has made and not released, so that this one starts from released rows and views.
 
     Args:
         interval: The days that the build is about.
@@ -479,16 +504,18 @@ def prepare(interval: Interval) -> list[str]:
         The tables that were brought back.
     """
     from lakehouse import contracts
-    from lakehouse.release import pending, withdraw
+    from lakehouse.release import pending, withdraw_views
     from lakehouse.steps import step
 
     for problem in contracts.problems().values():
         log.warning("the warehouse is built with what this contract said before: %s", problem)
-    stale = [table for table in stored_models() if pending(table)]
-    if stale:
-        with step("withdraw", ", ".join(stale), interval, writes="gold_next") as run:
-            for table in stale:
-                withdraw(table, run)
+    with locks.writer("gold_next") as lock:
+        if stale := [table for table in stored_models() if pending(table)]:
+            with step("withdraw", ", ".join(stale), interval) as run:
+                run.lock = lock
+                _withdraw(run)
+        # Also where no table waits: a gate that has shut has taken back the tables, and no view.
+        withdraw_views()
     return stale
 
 

@@ -74,8 +74,9 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
                     "no_rows",
                 )
             if verdict := rejection(counts, suite):
-                this.rows_out, this.rows_quarantined = 0, counts["rows"]
-                _quarantine(judged, quarantine, interval, this, rejected=True)
+                this.rows_out = 0
+                this.rows_quarantined = _quarantine(judged, quarantine, interval, this, rejected=True)
+                _require_all(this)
                 raise RejectedBatchError(
                     f"{source} {interval}: {verdict.why} {examples(judged, contract, suite, verdict.days)} "
                     f"All {counts['rows']} rows are in {quarantine}, none became visible. Correct the source and land "
@@ -88,17 +89,13 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
             version = tables.replace_interval(
                 good, stored, "_interval", interval, this, also={"goes_with": {quarantine: before}}
             )
+            this.rows_out, this.rows_quarantined = tables.written_rows(stored), 0
             if counts["bad"] or before:
-                _quarantine(judged.where(is_bad()), quarantine, interval, this)
+                this.rows_quarantined = _quarantine(judged.where(is_bad()), quarantine, interval, this)
         finally:
             judged.unpersist()
 
-        this.rows_out, this.rows_quarantined = tables.written_rows(stored), counts["bad"]
-        if this.rows_in != this.rows_out + this.rows_quarantined:
-            raise RuntimeError(
-                f"{bronze} {interval}: {this.rows_in} rows came in, but {this.rows_out} were written and "
-                f"{this.rows_quarantined} quarantined. Nothing is released; this is a fault of the platform."
-            )
+        _require_all(this)
         this.versions_out = {stored: version}
         this.say(
             "%s %s: %d rows in from %d files, %d landed, %d quarantined",
@@ -114,8 +111,19 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
         }
 
 
-def _quarantine(bad: DataFrame, quarantine: str, interval: Interval, this: Run, rejected: bool = False) -> None:
+def _quarantine(bad: DataFrame, quarantine: str, interval: Interval, this: Run, rejected: bool = False) -> int:
+    """Replace the interval in quarantine, and count the rows that were written, by Delta."""
     from pyspark.sql import functions as F
 
     rows = bad.withColumns({"_batch": F.lit(this.run_id), "_rejected": F.lit(rejected)}).select(*QUARANTINE)
     tables.replace_interval(rows, quarantine, "_interval", interval, this)
+    return tables.written_rows(quarantine)
+
+
+def _require_all(this: Run) -> None:
+    assert this.rows_out is not None and this.rows_quarantined is not None
+    if this.rows_in != this.rows_out + this.rows_quarantined:
+        raise RuntimeError(
+            f"{this.dataset} {this.interval}: {this.rows_in} rows came in, but {this.rows_out} were written and "
+            f"{this.rows_quarantined} quarantined. Nothing is released; this is a fault of the platform."
+        )

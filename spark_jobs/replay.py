@@ -20,7 +20,7 @@ from lakehouse.batches import (
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.release import pending, withdraw
+from lakehouse.release import pending, unfinished, withdraw
 from lakehouse.steps import Run, step
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
                 rest = judged.where(~_landed() if verdict else ~_landed() & is_bad())
                 rest = rest.withColumn("_rejected", F.lit(verdict is not None)).select(*QUARANTINE)
                 tables.replace_interval(rest, quarantine, "_interval", interval, this)
+                this.rows_quarantined = tables.written_rows(quarantine)
             if verdict:
                 raise RejectedBatchError(
                     f"{source} {interval}: {verdict.why} {examples(judged, contract, suite, verdict.days)} "
@@ -159,10 +160,10 @@ def _join(
 
 
 def _settle(bronze: str, interval: Interval, this: Run) -> None:
-    """Take back unreleased rows, unless they are those of the interval, which is not released yet."""
+    """Take back unreleased rows, unless they are those of the interval, which is whole and not released yet."""
     if pending(bronze):
         about = tables.last_commit(tables.next_table(bronze))["userMetadata"].get("interval")
-        if not about or not Interval.parse(about).overlaps(interval):
+        if unfinished(bronze) or not about or not Interval.parse(about).overlaps(interval):
             withdraw(bronze, this)
 
 

@@ -125,7 +125,10 @@ def deliver(context: Context) -> None:
 
     def send(route: AlertRoute, chosen: list[Alert]) -> None:
         notifier = pkgutil.resolve_name(route.notifier)(**route.arguments)
-        notifier({**context, "alert": message(chosen)})
+        about = {**context, "alert": message(chosen)}
+        # Called as a function, a notifier only logs that nobody could be reached, and the alert would count as sent.
+        notifier.render_template_fields(about)
+        notifier.notify(about)
 
     alerts.deliver(send)
 

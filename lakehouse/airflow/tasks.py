@@ -123,10 +123,11 @@ def no_retry() -> Iterator[None]:
     from lakehouse.engine import EngineLostError
     from lakehouse.locks import StaleWriterError, TableLockedError
     from lakehouse.readers import UnfinishedError
+    from lakehouse.release import UnfinishedWriteError
 
     try:
         yield
-    except (EngineLostError, StaleWriterError, TableLockedError, UnfinishedError):
+    except (EngineLostError, StaleWriterError, TableLockedError, UnfinishedError, UnfinishedWriteError):
         raise
     except LakeError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
@@ -367,7 +368,8 @@ def free_warehouse(_context: Context, _result: Any = None) -> None:
 def test_warehouse() -> dict[str, float]:
     """Run the data tests of the dbt project on what was built: rules between tables, which no suite can have.
 
-    Nothing is released when one of them finds rows. By hand they are a part of `lake build --interval DAYS`.
+    When one of them finds rows, the tables go back to their released versions, and nothing is released.
+    By hand they are a part of `lake build --interval DAYS`.
     """
     interval = run_interval(get_current_context())
     from lakehouse import warehouse

@@ -96,6 +96,14 @@ def test_an_upload_that_is_under_way_is_waited_for() -> None:
         raise UnfinishedError("it grows", "changed_while_read")
 
 
+def test_a_writer_that_has_not_come_to_its_end_is_waited_for() -> None:
+    from lakehouse.airflow.tasks import no_retry
+    from lakehouse.release import UnfinishedWriteError
+
+    with pytest.raises(UnfinishedWriteError), no_retry():
+        raise UnfinishedWriteError("it still runs")
+
+
 def test_dbt_in_airflow_keeps_other_writers_of_gold_out(bag: Any) -> None:
     from lakehouse.airflow import tasks
 

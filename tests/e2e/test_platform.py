@@ -60,6 +60,18 @@ def test_the_demo_ends_with_a_result_and_says_how_to_go_on(platform: Platform) -
     assert "./lake down" in platform.demo
 
 
+def test_the_run_of_the_broken_file_shows_what_the_documentation_says(airflow: AirflowClient) -> None:
+    failed = airflow.runs("ingest_weather", state="failed")
+    run_id = next(run["dag_run_id"] for run in failed if run["partition_key"] == "2013-03-02")
+    tasks = {task["task_id"]: task for task in airflow.tasks("ingest_weather", run_id)}
+    assert {name: task["state"] for name, task in tasks.items()} == {
+        "wait": "success", "land": "failed", "gate": "upstream_failed", "release": "upstream_failed",
+    }  # fmt: skip
+    assert tasks["land"]["try_number"] == 1
+    log = "\n".join(airflow.log("ingest_weather", run_id, "land"))
+    assert "[below_mostly] weather 2013-03-02: 70 of 70 rows break" in log
+
+
 @pytest.mark.parametrize("by", ["carrier", "route", "airport"])
 def test_daily_delays_are_those_of_the_original_files(platform: Platform, by: str) -> None:
     expected = reference.daily_delays(HISTORY_START, KNOWN_UNTIL, by)

@@ -128,7 +128,7 @@ class Harness:
             allowed = [self._expected[before][1][table], slices[table]]
             if not is_subsequence(states, allowed):
                 faults.append(f"readers of {table} saw {len(states)} states, of which one was neither old nor new")
-        faults += seen.wrong[:3]
+        faults += seen.faults(self._queries)
         faults += self._is_whole()
         self._variant = after
         return Result(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,12 +33,27 @@ class Seen:
         polls: How many answers there were.
         unanswered: How often nobody answered, since the engine or the database was being started again.
         wrong: Answers that are neither rows nor an absence: these must not be.
+        to_the_end: Whether it has asked until it was told to stop.
     """
 
     states: dict[str, list[str]] = field(default_factory=dict)
     polls: int = 0
     unanswered: int = 0
     wrong: list[str] = field(default_factory=list)
+    to_the_end: bool = False
+
+    def faults(self, asked: Collection[str]) -> list[str]:
+        """What was wrong, or not seen at all, in words: a reader that has seen nothing proves nothing.
+
+        Args:
+            asked: The tables that it was to ask for.
+        """
+        found = self.wrong[:3]
+        if not self.to_the_end:
+            found.append("the reader has ended before the run, or does not end")
+        if unseen := sorted(set(asked) - self.states.keys()):
+            found.append(f"the reader was never answered about {', '.join(unseen)}")
+        return found
 
 
 def queries(columns_of: Callable[[str], list[str]]) -> dict[str, str]:
@@ -101,6 +116,7 @@ def _poll(connect: Callable[[], Any], asked: dict[str, str], seen: Seen, stop: t
                 if not states or states[-1] != content:
                     states.append(content)
             stop.wait(max(0.0, 1 / TIMES_A_SECOND - (time.monotonic() - started)))
+    seen.to_the_end = True
 
 
 def _is_absence(message: str) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email import message_from_bytes
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from aiosmtpd.controller import Controller
 from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.sdk.execution_time.task_runner import _run_task_state_change_callbacks
 
 from lakehouse import alerts, audit, ops
 from lakehouse.airflow.alerts import after_gate, after_land, after_wait, deliver
@@ -90,7 +93,14 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings(), "alerts", ROUTES)
 
 
-def run_gate(orders: Orders, day: str, monkeypatch: pytest.MonkeyPatch, try_number: int = 1, **columns: str) -> None:
+def run_gate(
+    orders: Orders,
+    day: str,
+    monkeypatch: pytest.MonkeyPatch,
+    try_number: int = 1,
+    callback: Callable[[Any], None] = after_gate,
+    **columns: str,
+) -> None:
     """Write a day and gate it as Airflow does: with its variables, and its callback at the end."""
     names = {"DAG_ID": "ingest_orders", "DAG_RUN_ID": f"run {day}", "TASK_ID": "gate", "TRY_NUMBER": str(try_number)}
     for name, value in names.items():
@@ -102,7 +112,7 @@ def run_gate(orders: Orders, day: str, monkeypatch: pytest.MonkeyPatch, try_numb
         audit.gate([orders.table], interval)
     except audit.GateFailedError as error:
         context["exception"] = error
-    after_gate(context)
+    callback(context)
 
 
 def of(orders: Orders) -> list[alerts.Alert]:
@@ -189,6 +199,33 @@ def test_a_route_that_fails_keeps_the_others_from_nothing_and_is_tried_again(
     monkeypatch.setattr(settings(), "alerts", repaired)
     deliver({})
     assert of(orders)[0].sent == {"mail", "chat", "broken"}
+
+
+def test_a_server_that_cannot_be_reached_fails_no_step_and_is_told_when_it_is_back(
+    orders: Orders, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = int(free_ports(("airflow",))["LAKE_PORTS__AIRFLOW"])
+    with monkeypatch.context() as patched:
+        patched.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps({"conn_type": "smtp", "host": "127.0.0.1",
+                       "port": nobody, "extra": {"disable_ssl": True, "from_email": "lake@example.com"}}))  # fmt: skip
+        patched.setenv("AIRFLOW_CONN_HTTP_DEFAULT", http_connection(nobody))
+        slack = {"conn_type": "slackwebhook", "password": f"http://127.0.0.1:{nobody}/services/T/B/X"}
+        patched.setenv("AIRFLOW_CONN_SLACK_DEFAULT", json.dumps(slack))
+        for name, route in ROUTES.items():
+            patched.setattr(settings(), "alerts", {name: route.model_copy(update={"after_minutes": 0})})
+            log = Mock()
+            task = SimpleNamespace(on_failure_callback=[after_gate])
+            callback = partial(_run_task_state_change_callbacks, task, "on_failure_callback", log=log)
+            run_gate(orders, "2013-03-01", patched, carrier="'XX'", callback=callback)  # does not raise
+            log.exception.assert_called_once()
+            with pytest.raises(OSError, match="refused"):
+                deliver({})  # what the DAG that escalates does: it fails
+            assert of(orders)[0].sent == frozenset()
+    monkeypatch.setattr(settings(), "alerts", {"chat": ROUTES["chat"]})
+    deliver({})
+    [(_, message)] = hook
+    assert "10 of 10 rows break it" in message["text"] and of(orders)[0].sent == {"chat"}
+    alerts.acknowledge(of(orders)[0].alert_id)
 
 
 def test_a_late_source_is_told_and_over_when_it_has_been_gated(

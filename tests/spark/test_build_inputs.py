@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import yaml
 
 from lakehouse import ops, release, tables, warehouse
 from lakehouse.as_of import as_of
@@ -41,6 +43,9 @@ def read_by(version: int) -> int:
 @pytest.fixture(scope="module", autouse=True)
 def _published(drop: Any) -> None:
     publish(DAYS[0])
+    build(DAYS[0])
+    gate([GOLD], DAYS[0])
+    release.release([GOLD], DAYS[0])
 
 
 def build(interval: Interval) -> int:
@@ -107,6 +112,8 @@ def test_a_view_gets_its_new_query_when_what_was_built_from_it_is_released(
     with pytest.raises(GateFailedError, match="expect_column_values_to_be_between") as failure:
         gate([GOLD], DAYS[2])
     assert revised("silver_next") and not revised("silver")
+    warehouse.prepare(DAYS[2])  # as a build does at first that comes to nothing
+    assert not revised("silver_next")
 
     gate_run = re.search(r"run_id = '(.+?)'", str(failure.value))
     assert gate_run
@@ -120,8 +127,100 @@ def test_a_view_gets_its_new_query_when_what_was_built_from_it_is_released(
         assert ("revision" in sql(as_of("select * from silver.stg_planes", number)).columns) == columns
     assert release.sets("silver.stg_planes")[0]["release"] == second
 
+    build(DAYS[2])
+    assert revised("silver_next")
     rollback(str(second))
-    assert not revised("silver") and not revised("silver_next")
+    assert not revised("silver")
+    warehouse.prepare(DAYS[2])
+    assert not revised("silver_next")
+
+
+def columns(view: str) -> list[str]:
+    found: list[str] = sql(f"select * from {view}").columns
+    return found
+
+
+def views_in(schema: str) -> set[str]:
+    return {row["viewName"] for row in sql(f"show views in {schema}").collect()}
+
+
+ALONE = {
+    "name": "alone",
+    "description": "A table that reads nothing.",
+    "config": {"meta": {"statistics": ["number"]}},
+    "columns": [{"name": "number", "data_type": "int", "description": "A number."}],
+}
+
+
+def test_a_query_that_a_gate_has_turned_down_is_not_released_with_a_later_build_of_another_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = project_of_its_own(tmp_path, monkeypatch) / "models"
+    staging = models / "staging" / "stg_planes.sql"
+    staging.write_text(staging.read_text().replace("seats,", "-1 as seats, 1 as turned_down,"))
+    (models / "staging" / "stg_never_released.sql").write_text("select 1 as one")
+    (models / "marts" / "alone.sql").write_text("select cast(1 as int) as number")
+    (models / "marts" / "alone.yml").write_text(yaml.safe_dump({"version": 2, "models": [ALONE]}))
+    warehouse.build(DAYS[2], "+dim_planes stg_never_released")
+    with pytest.raises(GateFailedError):
+        gate([GOLD], DAYS[2])
+    assert "turned_down" in columns("silver_next.stg_planes") and "stg_never_released" in views_in("silver_next")
+
+    warehouse.build(DAYS[2], "alone")
+    version = tables.head("gold_next.alone")
+    passed = {
+        "table_name": "gold.alone",
+        "version": version,
+        "verdict": "passed",
+        "checked_at": dt.datetime.now(dt.UTC),
+    }
+    ops.append("ops.gate_results", [passed])
+    release.release(["gold.alone"], DAYS[2])
+    assert sql("select number from gold.alone").collect() == [(1,)]
+    assert "turned_down" not in columns("silver.stg_planes") and "stg_never_released" not in views_in("silver")
+
+
+def test_a_view_of_a_view_is_released_as_one_and_read_as_of_a_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = project_of_its_own(tmp_path, monkeypatch) / "models" / "staging"
+    query = staging / "stg_a_view_of_planes.sql"  # which comes before the view that it reads
+    for extra in ("", ", 'second' as edition"):
+        query.write_text(f"select tail_number{extra} from {{{{ ref('stg_planes') }}}}")
+        warehouse.build(DAYS[2], "+dim_planes stg_a_view_of_planes")
+        gate([GOLD], DAYS[2])
+        released = release.release([GOLD], DAYS[2])
+        assert columns("silver.stg_a_view_of_planes") == ["tail_number", *(["edition"] if extra else [])]
+        text = release.views(released)["silver.stg_a_view_of_planes"]
+        assert "silver.stg_planes" in text and "silver_next" not in text
+        counted = [sql(as_of(f"select * from silver.{name}", released)).count() for name in ("stg_planes", query.stem)]
+        assert counted[0] == counted[1] == sql(f"select * from silver.{query.stem}").count() > 0
+    assert "edition" not in sql(as_of(f"select * from silver.{query.stem}", released - 1)).columns
+
+
+def test_what_breaks_a_data_test_is_withdrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = project_of_its_own(tmp_path, monkeypatch)
+    for file in (project / "tests").iterdir():
+        file.unlink()  # the tests of tables that are not built here
+    (project / "tests" / "nothing_is_right.sql").write_text("select * from {{ ref('dim_planes') }} limit 1")
+    before = tables.head(tables.next_table(GOLD))
+    with pytest.raises(warehouse.DataTestFailedError, match="nothing_is_right: Got 1 result"):
+        warehouse.build(DAYS[2], "+dim_planes")
+    assert not release.pending(GOLD) and tables.head(tables.next_table(GOLD)) != before
+    with pytest.raises(release.WithdrawnError, match="withdrawn by the step build"):
+        gate([GOLD], DAYS[2])
+
+    # In Airflow they are a task of their own, after the gate.
+    warehouse.prepare(DAYS[2])
+    (project / "tests" / "nothing_is_right.sql").rename(tmp_path / "aside.sql")
+    build(DAYS[2])
+    gate([GOLD], DAYS[2])
+    (tmp_path / "aside.sql").rename(project / "tests" / "nothing_is_right.sql")
+    with pytest.raises(warehouse.DataTestFailedError, match="nothing_is_right"):
+        warehouse.test(DAYS[2])
+    assert not release.pending(GOLD)
+    with pytest.raises(release.WithdrawnError, match="withdrawn by the step test"):
+        release.release([GOLD], DAYS[2])
 
 
 def recorded(run_id: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from lakehouse import ops, quarantine, release, tables
-from lakehouse.audit import GateFailedError
+from lakehouse.audit import GateFailedError, gate
 from lakehouse.batches import RejectedBatchError
+from lakehouse.interval import Interval
+from lakehouse.locks import StaleWriterError
+from lakehouse.maintain import maintain
 from lakehouse.override import override
+from lakehouse.release import UnfinishedWriteError
 from lakehouse.rollback import rollback
-from lakehouse.steps import step
+from lakehouse.steps import Run, step
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
 from tests.spark.sources import new_source as new_source
+from tests.spark.test_maintenance import only
 
 DAY, NEXT, LAST = "2020-01-05", "2020-01-06", "2020-01-07"
 WIDE = expect("column_values_to_be_between", column="amount", min_value=0, max_value=1000, mostly=0.5)
@@ -136,3 +143,116 @@ def test_a_roll_back_that_was_killed_before_the_quarantine_followed_is_completed
     head = tables.head(f"quarantine.{source.name}")
     rollback(table, first)
     assert tables.head(f"quarantine.{source.name}") == head
+
+
+def test_a_roll_back_over_maintenance_takes_the_rows_in_quarantine_along(
+    new_source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = new_source("follow_maintained")
+    table = f"bronze.{source.name}"
+    only(monkeypatch, table)
+    publish(source, DAY, 1, 500)
+    publish(source, NEXT, 2, 700)
+    publish(source, LAST, 3)
+    outcome = maintain(30, grace_hours=0, today=dt.date(2020, 1, 8))
+    assert outcome["compacted"] == {table: f"{DAY}/{LAST}"}
+    compacted = release.released()[table].release_id
+    publish(source, NEXT, 2, 3)
+    assert rows(source) == ([50, 60, 61, 70], [51])
+    rollback(table, compacted)
+    assert rows(source) == ([50, 60, 70], [51, 61])
+    assert source.replay(NEXT)["rows_replayed"] == 0
+
+
+def test_a_landing_that_was_killed_before_its_bad_rows_were_written_is_not_released(
+    new_source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = new_source("half_landed")
+    table = f"bronze.{source.name}"
+    publish(source, DAY, 1, 500)
+    delivery(source, NEXT, 2, 700)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(
+            tables, "replace_interval", of_quarantine(lambda _rows: (_ for _ in ()).throw(KeyboardInterrupt))
+        )
+        source.land(NEXT)
+    refused(table)
+    assert source.replay(NEXT)["rows_replayed"] == 0  # takes back what is not whole
+    assert not release.pending(table) and source.bad("_source_row") == [{"_source_row": 2}]
+    source.land(NEXT)
+    source.publish(NEXT)
+    assert rows(source) == ([50, 60], [51, 61])
+
+
+def of_quarantine(change: Callable[[Any], Any]) -> Callable[..., int]:
+    """Writes an interval, of a quarantine other rows than it is told."""
+    write = tables.replace_interval
+
+    def changed(df: Any, stored: str, *rest: Any, **more: Any) -> int:
+        return write(change(df) if stored.startswith("quarantine.") else df, stored, *rest, **more)
+
+    return changed
+
+
+def refused(table: str) -> None:
+    """Neither gate nor release go on with what a step has left in a table."""
+    day = Interval.parse(NEXT)
+    for again in (gate, release.release):
+        with pytest.raises(UnfinishedWriteError, match=rf"{table}: the step land {NEXT} .*Run it again"):
+            again([table], day)
+
+
+@pytest.mark.parametrize("amounts", [(2, 700), (800, 900, 3)])  # taken in part, and rejected whole
+def test_bad_rows_that_were_not_written_are_missed(
+    new_source: Any, monkeypatch: pytest.MonkeyPatch, amounts: tuple[int, ...]
+) -> None:
+    source = new_source(f"missed_{len(amounts)}")
+    publish(source, DAY, 1, 500)
+    delivery(source, NEXT, *amounts)
+    written = sum(amount <= 100 for amount in amounts) if len(amounts) == 2 else 0
+    with monkeypatch.context() as patched:
+        patched.setattr(tables, "replace_interval", of_quarantine(lambda rows: rows.limit(0)))
+        with pytest.raises(RuntimeError, match=f"{len(amounts)} rows came in, but {written} were written and 0 quaran"):
+            source.land(NEXT)
+    if written:
+        refused(f"bronze.{source.name}")
+
+
+def test_the_bad_rows_of_days_that_lie_in_one_file_are_counted_for_each(new_source: Any) -> None:
+    source = new_source("counted")
+    for day in (DAY, NEXT):
+        delivery(source, day, 1, 500)
+    counted = ("rows_in", "rows_out", "rows_quarantined")
+    assert [source.land(f"{DAY}/{NEXT}")[name] for name in counted] == [4, 2, 2]
+    source.publish(f"{DAY}/{NEXT}")
+    for amounts, expected in (((1,), [1, 1, 0]), ((1, 2, 500), [3, 2, 1])):
+        delivery(source, NEXT, *amounts)
+        assert [source.land(NEXT)[name] for name in counted] == expected
+        source.publish(NEXT)
+    assert rows(source) == ([50, 60, 61], [51, 62])
+
+
+def test_a_writer_that_loses_its_lock_while_it_writes_fails_and_what_it_wrote_is_not_released(
+    new_source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = new_source("stolen")
+    table = f"bronze.{source.name}"
+    publish(source, DAY, 1, 500)
+    delivery(source, NEXT, 2, 700)
+    said = Run.commit
+
+    def stolen(run: Run) -> dict[str, Any]:
+        """The lock has been checked, and the rows are written next."""
+        assert run.lock is not None
+        name = run.lock.table
+        run.lock.connection.execute("update writer_tokens set token = token + 1 where table_name = %s", [name])
+        return said(run)
+
+    with monkeypatch.context() as patched, pytest.raises(StaleWriterError, match="Another writer has taken over"):
+        patched.setattr(Run, "commit", stolen)
+        source.land(NEXT)
+    assert release.pending(table)
+    refused(table)
+    source.land(NEXT)
+    source.publish(NEXT)
+    assert rows(source) == ([50, 60], [51, 61])

@@ -28,7 +28,7 @@ from lakehouse.steps import job
 from spark_jobs.train import read_frame
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.spark.made_up import forget, put
-from tests.spark.test_exactly_once import content, killed
+from tests.spark.test_exactly_once import content, killed, killed_from_the_gate_on
 
 train, score = job("train"), job("score")
 TABLE = "ml.predictions_flight_delay"
@@ -136,12 +136,7 @@ def test_a_scoring_that_is_killed_at_each_of_its_phases_leaves_the_rows_of_a_cle
         killed(phase, NEXT_DAY, "score", table=TABLE, model=__name__)
         assert content(TABLE) == before
     score("flight_delay", NEXT_DAY)
-    killed("after the verdict", NEXT_DAY, "gate", table=TABLE)
-    gate([TABLE], NEXT_DAY)
-    assert content(TABLE) == before
-    killed("after the record", NEXT_DAY, "release", table=TABLE)
-    release([TABLE], NEXT_DAY)
-    assert content(TABLE) == content(STORED) == wanted
+    killed_from_the_gate_on(TABLE, NEXT_DAY, before, wanted)
 
 
 def test_only_its_own_interval_is_replaced() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 from contextlib import nullcontext
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import CommitProperties, write_deltalake
 from typer.testing import CliRunner
 
 from lakehouse import cli, fingerprints, locks, maintain, ops, registry, release, tables
@@ -149,6 +150,33 @@ def test_what_predictions_were_made_from_is_needed() -> None:
     assert set(found[features].files) == files(2, features)
     assert set(found[WHAT_IF].files) == files(0, WHAT_IF)
     assert [pin.version for pin in found[WHAT_IF].pinned] == [1]
+
+
+def test_the_quarantine_of_a_kept_version_is_kept_with_it() -> None:
+    bronze, quarantine = "bronze.made_up", "quarantine.made_up"
+
+    def commit(number: int, table: str, **facts: Any) -> int:
+        said = CommitProperties(custom_metadata={"userMetadata": json.dumps(facts)})
+        rows = pa.table({"number": [number] * 50})
+        write_deltalake(tables.location(tables.next_table(table)), rows, mode="overwrite", commit_properties=said)
+        return tables.head(tables.next_table(table)) or 0
+
+    pairs = []
+    for number in range(5):
+        beside = {quarantine: tables.head(quarantine)}
+        version = commit(number, bronze, run_id=f"run {number}", step="land", interval="2020-01-01", goes_with=beside)
+        pairs.append((version, commit(number, quarantine, run_id=f"run {number}")))
+    compacted = commit(5, bronze, run_id="maintain", compacted=pairs[3][0])
+    ages = [(1, pairs[0][0], 50), (2, pairs[1][0], 20), (3, pairs[2][0], 10), (4, compacted, 1)]
+    ops.append(release.LOG, [row(number, version, ago, bronze) for number, version, ago in ages])
+    found = plans(15)
+    kept = {pin.version: pin.why for pin in found[quarantine].pinned}
+    assert kept == {
+        pairs[1][1]: (f"{bronze} version {pairs[1][0]}",),
+        pairs[2][1]: (f"{bronze} version {pairs[2][0]}",),
+        pairs[3][1]: (f"{bronze} version {compacted}",),
+        pairs[4][1]: ("the newest version",),
+    }
 
 
 def test_what_was_left_by_killed_writes_goes_and_checksums_go_with_their_files() -> None:

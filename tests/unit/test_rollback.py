@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
-from lakehouse import release
+from lakehouse import ops, release, tables, warehouse
 from lakehouse.release import NotReleasedError, _withdrawn_by
 from lakehouse.rollback import RollbackError, Target, plan, views_then
+from lakehouse.steps import Run
 
 
 def row(release_id: int, table: str, version: int, rollback_to: int | None = None) -> dict[str, Any]:
@@ -128,3 +132,50 @@ def test_views_go_back_with_their_release_unless_another_has_changed_them_since(
     log.append(row(5, "gold.b", 5) | {"views": [("silver.a", "5")]})
     with pytest.raises(RollbackError, match=r"silver\.a has got another query since, by release 5"):
         views_then(log, 2, None)
+    assert views_then(log, 1, None) == {}  # it had none before that one could go back to
+
+
+def test_the_retry_of_a_roll_back_that_was_recorded_finds_the_queries_where_they_shall_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes = {1: "1", 2: "2", 3: "1"}  # the last is the roll back of the second
+    log = [row(number, "gold.a", number) | {"views": [("silver.a", query)]} for number, query in changes.items()]
+    monkeypatch.setattr(release, "history", lambda: log)
+    assert views_then(log, 2, None) == {"silver.a": "1"}
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]]:
+    """What publishing a table at the version that readers see has recorded; a view has the query 1."""
+    monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
+    write_deltalake(tables.location("gold_next.a"), pa.table({"n": [1]}))
+    views = [("silver.a", "1")]
+    ops.append(release.LOG, [{"release_id": 1, "table_name": "gold.a", "version": 0, "views": views}])
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(release, "_record", lambda *arguments: calls.append(arguments) or 2)
+    monkeypatch.setattr(release, "_point", lambda _table, _version: None)
+    monkeypatch.setattr(release, "_show_views", lambda: [])
+    return calls
+
+
+@pytest.mark.parametrize(("query", "is_new"), [("1", False), ("2", True)])
+def test_a_query_goes_back_also_where_its_tables_are_there_already(
+    recorded: list[tuple[Any, ...]], query: str, is_new: bool
+) -> None:
+    run = Run("rollback", "gold.a", None)
+    released = release.publish({"gold.a": 0}, run, reason="", by="", marks={}, queries={"silver.a": query})
+    assert (released, len(recorded)) == ((2, 1) if is_new else (1, 0))
+    if is_new:
+        changed, *_, queries = recorded[0]
+        assert (changed, queries) == ({"gold.a": 0}, {"silver.a": query})
+
+
+def test_queries_wait_for_the_last_table_of_their_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = {"gold.a", "gold.b"}
+    monkeypatch.setattr(warehouse, "stored_models", lambda: ["gold.a", "gold.b", "gold.c"])
+    monkeypatch.setattr(release, "pending", lambda table: table in waiting)
+    monkeypatch.setattr(release, "built_views", lambda: {"silver.a": "1"})
+    assert release.views_with(["gold.a"]) == release.views_with(["ml.a"]) == {}
+    assert release.views_with(["gold.a", "gold.b"]) == {"silver.a": "1"}
+    waiting.remove("gold.b")
+    assert release.views_with(["gold.a"]) == {"silver.a": "1"}
