@@ -74,7 +74,7 @@ def training_windows() -> list[Interval]:
 def load() -> None:
     """Land, gate and release the year of every source, and build the warehouse of it; once."""
     from infra.demo.upstream import deliver
-    from lakehouse import contracts, warehouse
+    from lakehouse import contracts, dbt_project, warehouse
     from lakehouse.audit import gate
     from lakehouse.release import release, released
     from lakehouse.settings import settings
@@ -89,7 +89,7 @@ def load() -> None:
             job("land")(source, interval)
             gate([contract.table], interval)
             release([contract.table], interval)
-    gold = warehouse.stored_models()
+    gold = dbt_project.stored_models()
     if not set(gold) <= set(released()):
         say("build the warehouse")
         warehouse.build(YEAR)

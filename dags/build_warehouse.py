@@ -4,16 +4,17 @@ from airflow.sdk import DAG, AssetAll, Param, PartitionedAssetTimetable, chain
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
-from lakehouse import warehouse
+from lakehouse import dbt_project, warehouse
 from lakehouse.airflow import tasks, watching
 from lakehouse.airflow.partitions import IntervalMapper
 from lakehouse.interval import Interval
 
 LAG_DAYS = {"identity": 0, "next_day": 1}
 
-gold = warehouse.stored_models()  # also sees to it that the manifest is up to date
+gold = dbt_project.stored_models()  # also sees to it that the manifest is up to date
 triggers = {
-    source: declared["config"]["meta"]["warehouse_trigger"] for source, declared in warehouse.declared_sources().items()
+    source: declared["config"]["meta"]["warehouse_trigger"]
+    for source, declared in dbt_project.declared_sources().items()
 }
 mappers = {
     tasks.table_asset(f"bronze.{source}"): IntervalMapper(LAG_DAYS[trigger])
@@ -24,7 +25,7 @@ mappers = {
 env = {
     "DBT_INTERVAL_START": "{{ interval(partition_key).start }}",
     "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
-    "DBT_PARTIAL_PARSE_FILE_PATH": str(warehouse.parsed_path()),
+    "DBT_PARTIAL_PARSE_FILE_PATH": str(dbt_project.parsed_path()),
     "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
     "DBT_SOURCE_STATE": "{{ source_state(sources()) }}",
 }
@@ -64,12 +65,12 @@ together.
     dbt = DbtTaskGroup(
         group_id="dbt",
         project_config=ProjectConfig(
-            dbt_project_path=warehouse.PROJECT, manifest_path=warehouse.manifest_path(), install_dbt_deps=False
+            dbt_project_path=dbt_project.PROJECT, manifest_path=dbt_project.manifest_path(), install_dbt_deps=False
         ),
         profile_config=ProfileConfig(
-            profile_name=warehouse.PROFILE,
-            target_name=warehouse.TARGET,
-            profiles_yml_filepath=warehouse.PROJECT / "profiles.yml",
+            profile_name=dbt_project.PROFILE,
+            target_name=dbt_project.TARGET,
+            profiles_yml_filepath=dbt_project.PROJECT / "profiles.yml",
         ),
         execution_config=ExecutionConfig(
             execution_mode=ExecutionMode.WATCHER,
@@ -92,12 +93,12 @@ together.
             "post_execute": tasks.free_warehouse,
             "env": env,
             "full_refresh": "{{ params.full_refresh }}",
-            "dbt_runner_callbacks": [warehouse.fence, warehouse.record_failure],
+            "dbt_runner_callbacks": [dbt_project.fence, warehouse.record_failure],
             # The models' tasks are told by events; nobody reads what dbt would write beside.
             "dbt_cmd_global_flags": ["--no-write-json", "--log-level-file", "none"],
         },
     )
-    watching.start_in_triggerer(dbt, warehouse.descriptions())
+    watching.start_in_triggerer(dbt, dbt_project.descriptions())
     gated = tasks.gate_warehouse()
     # After the gate, which has dbt build once more when a model was built by itself, from later releases.
     tested = tasks.test_warehouse()

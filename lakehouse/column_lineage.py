@@ -22,7 +22,7 @@ from typing import Literal
 
 import sqlglot
 
-from lakehouse import contracts, ops, registry, sql_lineage, warehouse
+from lakehouse import contracts, dbt_project, ops, registry, sql_lineage
 from lakehouse.errors import LakeError
 from lakehouse.model_spec import ModelSpec
 from lakehouse.scoring import LINEAGE, SCORE
@@ -238,7 +238,7 @@ def _project() -> Project:
 
 def _digest() -> str:
     """Changes with all that the lineage is read from, and with the code that reads it."""
-    digest = hashlib.sha256(f"{warehouse.project_digest()} {sqlglot.__version__}".encode())
+    digest = hashlib.sha256(f"{dbt_project.project_digest()} {sqlglot.__version__}".encode())
     for path in (Path(__file__), Path(sql_lineage.__file__)):
         digest.update(path.read_bytes())
     for spec in registry.readable():
@@ -279,12 +279,12 @@ def _read() -> Project:
     known: dict[str, tuple[str, ...]] = {}
     found: set[Edge] = set()
     decisive: set[Condition] = set()
-    for source, declared in warehouse.declared_sources().items():
+    for source, declared in dbt_project.declared_sources().items():
         names = tuple(name for name in declared["columns"] if name not in contracts.TECHNICAL_COLUMNS)
         known[f"source.{source}"] = names
         known[f"bronze.{source}"] = (*names, *contracts.TECHNICAL_COLUMNS)
         found.update(_copies(f"bronze.{source}", f"source.{source}", names))
-    for compiled in warehouse.compiled_models():
+    for compiled in dbt_project.compiled_models():
         try:
             lineage = lineage_of_query(compiled.query, compiled.table, known)
         except LineageError as error:

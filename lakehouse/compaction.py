@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import contracts, provenance, reproduction, tables, warehouse
+from lakehouse import contracts, dbt_project, provenance, reproduction, tables
 from lakehouse.data_files import DataFile, data_files
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
@@ -64,7 +64,7 @@ def interval_column(table: str) -> str | None:
     layer, name = tables.split(table)
     if layer == "bronze" and name in contracts.sources():
         return "_interval"
-    if layer == "gold" and (meta := warehouse.meta(table)) is not None:
+    if layer == "gold" and (meta := dbt_project.meta(table)) is not None:
         found: str | None = meta.get("interval_column")
         return found
     spec = provenance.specs().get(table)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 
-from lakehouse import contracts, ops, registry, warehouse
+from lakehouse import contracts, dbt_project, ops, registry
 from lakehouse.alerts import Cause, report
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
@@ -247,7 +247,7 @@ def owner(table: str) -> str | None:
         return next((spec.owner for spec in registry.readable() if spec.name == model[1]), None)
     if layer in ("bronze", "quarantine"):
         return next((contract.owner for contract in contracts.readable() if contract.name == name), None)
-    return (warehouse.meta(table) or {}).get("owner") if layer in ("silver", "gold") else None
+    return (dbt_project.meta(table) or {}).get("owner") if layer in ("silver", "gold") else None
 
 
 def last_days(last: dt.date) -> Interval:
@@ -316,7 +316,7 @@ def _total(name: str | None, group: Sequence[Charge], rates: Settings) -> Total:
 def _tables() -> list[str]:
     return [
         *(f"bronze.{name}" for name in contracts.sources()),
-        *warehouse.stored_models(),
+        *dbt_project.stored_models(),
         *(f"models.{name}" for name in registry.models()),
     ]
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
-from lakehouse import contracts, ops, registry, tables, warehouse
+from lakehouse import contracts, dbt_project, ops, registry, tables
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.readers.files import relative
@@ -434,18 +434,18 @@ def shape(table: str) -> Shape:
     if layer == "bronze" and name in contracts.sources():
         # A replay adds to the rows that were landed.
         return Shape((0, 0), reads={table: (0, 0)})
-    if layer == "gold" and (meta := warehouse.meta(table)) is not None:
+    if layer == "gold" and (meta := dbt_project.meta(table)) is not None:
         writes = meta.get("writes_days", (0, 0) if meta.get("interval_column") else None)
         rewrites = meta.get("rewrites_days")
         declared = {
             source: (span[0], span[1])
             for ref, span in meta.get("reads_days", {}).items()
-            for source in warehouse.stored_inputs(ref)
+            for source in dbt_project.stored_inputs(ref)
         }
         return Shape(
             writes and (writes[0], writes[1]),
             rewrites and (rewrites[0], rewrites[1]),
-            {source: declared.get(source) for source in warehouse.inputs(table)},
+            {source: declared.get(source) for source in dbt_project.inputs(table)},
         )
     if spec := specs().get(table):
         return Shape((0, 0), reads={spec.features.table: (0, 0)})

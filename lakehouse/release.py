@@ -128,9 +128,9 @@ def views_with(names: Iterable[str]) -> dict[str, str]:
     """
     if not of_warehouse(names):
         return {}
-    from lakehouse import warehouse
+    from lakehouse import dbt_project
 
-    waiting = any(pending(table) for table in warehouse.stored_models() if table not in names)
+    waiting = any(pending(table) for table in dbt_project.stored_models() if table not in names)
     return {} if waiting else built_views()
 
 

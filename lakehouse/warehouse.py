@@ -1,261 +1,22 @@
-"""The warehouse: the dbt project that builds the silver views and the next versions of the gold tables.
-
-dbt runs in process, and everything it writes besides tables goes to the state folder. Airflow (through
-Cosmos) runs the same project with :func:`environment` and :func:`build_environment`.
-"""
+"""The warehouse: builds of the silver views and of the next versions of the gold tables, and what they record."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from graphlib import TopologicalSorter
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from lakehouse import locks
-from lakehouse.errors import LakeError
-from lakehouse.settings import PROJECT_DIR, settings
+from lakehouse import dbt_project, locks
+from lakehouse.dbt_project import BuildFailedError, DataTestFailedError
 
 if TYPE_CHECKING:
     from lakehouse.interval import Interval
     from lakehouse.steps import Run
 
-PROJECT = PROJECT_DIR / "dbt"
-SOURCES = PROJECT / "models" / "sources.yml"
-FOLDERS = ("models", "macros", "tests")
-PROFILE, TARGET = "lakehouse", "lake"
-FAILED = ("error", "fail", "runtime error")
-# What a model is made from does not depend on the day, but its SQL names one.
-ANY_DAY = "2000-01-01"
-
 log = logging.getLogger("lakehouse")
-
-
-class BuildFailedError(LakeError):
-    """dbt could not build or test a model; the message is dbt's.
-
-    Args:
-        message: What a person reads.
-        results: What dbt says of all models and tests.
-
-    Attributes:
-        seconds: The models that were run, with their seconds.
-        failed: The tables and views that could not be built, by the name that readers use, each with the reason.
-        refuted: Whether a data test has found rows.
-    """
-
-    def __init__(self, message: str, results: Iterable[Any] = ()) -> None:
-        super().__init__(message)
-        results = list(results)
-        models = [result for result in results if result.node.resource_type.value == "model"]
-        self.refuted = any(each.status == "fail" for each in results)
-        self.seconds = {
-            each.node.name: round(each.execution_time, 3) for each in models if each.status in ("success", *FAILED)
-        }
-        self.failed = {
-            _table(each.node.unique_id): _reason(each.message or str(each.status))
-            for each in models
-            if each.status in FAILED
-        }
-
-
-class DataTestFailedError(BuildFailedError):
-    """What dbt has built breaks a data test; building it again would change nothing."""
-
-
-@dataclass(frozen=True)
-class CompiledModel:
-    """A model as the engine would run it.
-
-    Attributes:
-        table: What it makes, by the name that readers use.
-        path: Its file, in the dbt project.
-        query: Its SQL.
-    """
-
-    table: str
-    path: str
-    query: str
-
-
-def environment() -> dict[str, str]:
-    """The environment variables that dbt needs to run this project against this platform's engine."""
-    return {
-        "DBT_PROJECT_DIR": str(PROJECT),
-        "DBT_PROFILES_DIR": str(PROJECT),
-        "DBT_LOG_PATH": str(settings().home / "dbt" / "logs"),
-        "DBT_THRIFT_PORT": str(settings().ports.thrift),
-        # dbt keeps what has this prefix out of its logs and artifacts.
-        "DBT_ENV_SECRET_SQL_PASSWORD": settings().secret("sql_password"),
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        "DO_NOT_TRACK": "1",
-    }
-
-
-def build_environment(interval: Interval, commit: dict[str, Any] | None = None) -> dict[str, str]:
-    """The environment variables of one build, which the project's macros read.
-
-    Args:
-        interval: The days that the build is about.
-        commit: What the Delta commits say of themselves (``userMetadata``).
-    """
-    days = {"DBT_INTERVAL_START": interval.start.isoformat(), "DBT_INTERVAL_END": interval.end.isoformat()}
-    return days | ({"DBT_COMMIT": json.dumps(commit)} if commit else {})
-
-
-def manifest_path() -> Path:
-    """Where dbt's manifest of the project is kept."""
-    return settings().home / "dbt" / "target" / "manifest.json"
-
-
-def parsed_path() -> Path:
-    """Where dbt keeps what it has parsed; another dbt that is told so, and given the same profile, need not parse."""
-    return manifest_path().with_name("partial_parse.msgpack")
-
-
-def ensure_manifest() -> Path:
-    """The path of an up-to-date manifest; the project is parsed only when its files have changed."""
-    _write_sources()
-    path = manifest_path()
-    stamp = path.with_name("manifest.hash")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path.with_name("manifest.lock")):
-        digest = _digest()
-        if not (path.exists() and stamp.exists() and stamp.read_text() == digest):
-            _invoke(["parse", "--write-json"])
-            stamp.write_text(digest)
-    return path
-
-
-def stored_models() -> list[str]:
-    """Names of the models that are stored tables, such as ``gold.fct_flights``, in the order of the manifest."""
-    return [
-        f"{node['schema'].removesuffix('_next')}.{node['alias']}"
-        for node in _manifest()["nodes"].values()
-        if node["resource_type"] == "model" and node["config"]["materialized"] not in ("view", "ephemeral")
-    ]
-
-
-def project_digest() -> str:
-    """A hash that changes with the files of the dbt project, those that the contracts generate included."""
-    _write_sources()
-    return _digest()
-
-
-def compiled_models() -> list[CompiledModel]:
-    """The SQL of all models, each after those that it reads; no engine is asked.
-
-    Raises:
-        BuildFailedError: dbt could not.
-    """
-    from lakehouse.interval import Interval
-
-    ensure_manifest()
-    command = ["--no-write-json", "compile", "--no-introspect", "--no-populate-cache"]
-    command += ["--select", "resource_type:model", "--indirect-selection", "empty"]
-    # A sandbox of schemas makes no other lineage.
-    variables = build_environment(Interval.parse(ANY_DAY)) | {"DBT_SCHEMA_PREFIX": ""}
-    results = list(_invoke(command, variables, say=False))
-    if failures := [f"{each.node.name}: {_reason(each.message or '')}" for each in results if each.status in FAILED]:
-        raise BuildFailedError("dbt could not compile.\n" + "\n".join(failures))
-    nodes = {each.node.unique_id: each.node for each in results}
-    order = TopologicalSorter({name: node.depends_on_nodes for name, node in nodes.items()}).static_order()
-    return [
-        CompiledModel(f"{node.schema.removesuffix('_next')}.{node.alias}", node.original_file_path, node.compiled_code)
-        for node in (nodes[name] for name in order if name in nodes)
-        if node.config.materialized != "ephemeral"
-    ]
-
-
-def interval_column(table: str) -> str | None:
-    """The DATE column that tells which interval a row belongs to; None for a table that is rebuilt whole.
-
-    Args:
-        table: A stored model by the name that readers use, such as ``gold.fct_flights``.
-    """
-    _, _, name = table.partition(".")
-    column: str | None = _manifest()["nodes"][f"model.lakehouse.{name}"]["config"]["meta"].get("interval_column")
-    return column
-
-
-def meta(table: str) -> dict[str, Any] | None:
-    """What the properties of a model declare under ``meta``; None when there is no such model.
-
-    Args:
-        table: By the name that readers use, such as ``gold.fct_flights``.
-    """
-    node = _manifest()["nodes"].get(f"model.lakehouse.{table.partition('.')[2]}")
-    return None if node is None else dict(node["config"]["meta"])
-
-
-def declared_sources() -> dict[str, dict[str, Any]]:
-    """What the project knows of each source, as dbt's manifest has it: what its contract says, or said when last read.
-
-    Returns:
-        Source to its properties, ``columns`` and ``config`` among them.
-    """
-    return {node["name"]: node for node in _manifest()["sources"].values()}
-
-
-def descriptions() -> dict[str, str]:
-    """What the properties of each model say that it is, and the file of its query, by dbt's id of the model."""
-    return {
-        name: f"{node['description'].strip()}\n\nIts query: `{PROJECT.name}/{node['original_file_path']}`.".strip()
-        for name, node in _manifest()["nodes"].items()
-        if node["resource_type"] == "model"
-    }
-
-
-def inputs(table: str) -> list[str]:
-    """The released tables that a model's query reads, directly or through the silver views.
-
-    Args:
-        table: By the name that readers use.
-    """
-    node = _manifest()["nodes"][f"model.lakehouse.{table.partition('.')[2]}"]
-    found = {source for parent in node["depends_on"]["nodes"] for source in stored_inputs(parent.rpartition(".")[2])}
-    return sorted(found)
-
-
-def stored_inputs(name: str) -> list[str]:
-    """The released tables behind a source or model of the dbt project: itself when it is stored, else what it reads.
-
-    Args:
-        name: Of a source table or model, such as ``stg_weather``.
-    """
-    node = _manifest()["nodes"].get(f"model.lakehouse.{name}")
-    if node is None:
-        return [f"bronze.{name}"]
-    if node["config"]["materialized"] not in ("view", "ephemeral"):
-        return [f"{node['schema'].removesuffix('_next')}.{node['alias']}"]
-    return sorted({each for parent in node["depends_on"]["nodes"] for each in stored_inputs(parent.rpartition(".")[2])})
-
-
-def upstream(tables: Iterable[str]) -> list[str]:
-    """The tables that some tables are made from, directly or not, and themselves.
-
-    Args:
-        tables: By the names that readers use.
-    """
-    built = set(stored_models())
-    found: list[str] = []
-    queue = list(tables)
-    while queue:
-        table = queue.pop()
-        if table not in found:
-            found.append(table)
-            queue += inputs(table) if table in built else []
-    return found
 
 
 def sources() -> dict[str, int]:
@@ -291,11 +52,11 @@ def repeatable(reads: Mapping[str, int]) -> dict[str, str]:
     Returns:
         Model to a hash of the project and of the versions that its query reads.
     """
-    project, found = project_digest(), {}
-    for table in stored_models():
-        read = inputs(table)
+    project, found = dbt_project.project_digest(), {}
+    for table in dbt_project.stored_models():
+        read = dbt_project.inputs(table)
         name = table.partition(".")[2]
-        if not _names_days(f"model.lakehouse.{name}") and all(each in reads for each in read):
+        if not dbt_project.names_days(f"model.lakehouse.{name}") and all(each in reads for each in read):
             versions = {each: reads[each] for each in read}
             found[name] = hashlib.sha256(json.dumps([project, versions]).encode()).hexdigest()
     return found
@@ -311,32 +72,13 @@ def unchanged(made_from: Mapping[str, str]) -> list[str]:
     from lakehouse.release import pending
 
     same = []
-    for table in stored_models():
+    for table in dbt_project.stored_models():
         name, stored = table.partition(".")[2], tables.next_table(table)
         if name in made_from and tables.head(stored) and not pending(table):
             written = next(tables.lineage(stored, since=0), {})
             if written.get("made_from") == made_from[name]:
                 same.append(name)
     return same
-
-
-def _names_days(unique_id: str) -> bool:
-    """Whether the SQL of a model, or of one that it reads, names days: those of the build, or today."""
-    manifest = _manifest()
-    node = manifest["nodes"].get(unique_id)
-    if node is None:  # a source
-        return False
-    waiting, seen = list(node["depends_on"]["macros"]), set()
-    texts = [node["raw_code"]]
-    while waiting:
-        macro = waiting.pop()
-        if macro not in seen and macro.startswith("macro.lakehouse."):
-            seen.add(macro)
-            texts.append(manifest["macros"][macro]["macro_sql"])
-            waiting += manifest["macros"][macro]["depends_on"]["macros"]
-    if any(re.search(r"DBT_INTERVAL|\bcurrent_|\bnow\(|\brand|\buuid\(", text) for text in texts):
-        return True
-    return any(map(_names_days, node["depends_on"]["nodes"]))
 
 
 def run_dbt(
@@ -363,16 +105,15 @@ def run_dbt(
     Raises:
         BuildFailedError: A model or a test of one failed.
     """
-    ensure_manifest()
+    dbt_project.ensure_manifest()
     # The SQL is that of one interval: what dbt writes of it is of no use to anybody else.
     command = ["--no-write-json", "build", "--exclude-resource-type", "unit_test"]
     if select:
         command += ["--select", *select]
     if full_refresh:
         command.append("--full-refresh")
-    results = list(
-        _invoke(command, build_environment(interval, commit) | {"DBT_SOURCE_STATE": source_state(reads or {})})
-    )
+    variables = dbt_project.build_environment(interval, commit) | {"DBT_SOURCE_STATE": source_state(reads or {})}
+    results = list(dbt_project.invoke(command, variables))
     if not results:
         raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
     _refuse_failures(results)
@@ -396,21 +137,22 @@ def run_data_tests(interval: Interval) -> dict[str, float]:
         DataTestFailedError: A test has found rows.
         BuildFailedError: A test could not be run.
     """
-    ensure_manifest()
+    dbt_project.ensure_manifest()
     command = ["--no-write-json", "test", "--exclude-resource-type", "unit_test", "--no-populate-cache"]
-    results = list(_invoke(command, build_environment(interval)))
+    results = list(dbt_project.invoke(command, dbt_project.build_environment(interval)))
     _refuse_failures(results)
     return {result.node.name: round(result.execution_time, 3) for result in results}
 
 
 def _refuse_failures(results: Sequence[Any]) -> None:
-    failed = [result for result in results if result.status in FAILED]
+    failed = [result for result in results if result.status in dbt_project.FAILED]
     if not failed:
         return
     kind = DataTestFailedError if all(result.status == "fail" for result in failed) else BuildFailedError
+    reasons = [dbt_project.reason(result.message or str(result.status)) for result in failed]
     described = [
-        f"{result.node.resource_type.value} {result.node.name}: {_reason(result.message or str(result.status))}"
-        for result in failed
+        f"{result.node.resource_type.value} {result.node.name}: {reason}"
+        for result, reason in zip(failed, reasons, strict=True)
     ]
     raise kind("dbt failed.\n" + "\n".join(described), results)
 
@@ -460,7 +202,7 @@ def _withdraw(run: Run) -> list[str]:
     """Bring all tables of the warehouse back to what is released; the step has the lock of the gold tables."""
     from lakehouse.release import pending, withdraw
 
-    stale = [table for table in stored_models() if pending(table)]
+    stale = [table for table in dbt_project.stored_models() if pending(table)]
     for table in stale:
         withdraw(table, run)
     return stale
@@ -510,7 +252,7 @@ def prepare(interval: Interval) -> list[str]:
     for problem in contracts.problems().values():
         log.warning("the warehouse is built with what this contract said before: %s", problem)
     with locks.writer("gold_next") as lock:
-        if stale := [table for table in stored_models() if pending(table)]:
+        if stale := [table for table in dbt_project.stored_models() if pending(table)]:
             with step("withdraw", ", ".join(stale), interval) as run:
                 run.lock = lock
                 _withdraw(run)
@@ -572,7 +314,7 @@ def _built(run: Run) -> dict[str, dict[str, Any]]:
     ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")} - {None}
     found = {
         table: tables.last_commit(tables.next_table(table))["userMetadata"]
-        for table in stored_models()
+        for table in dbt_project.stored_models()
         if pending(table)
     }
     return {table: said for table, said in found.items() if said.get("run_id") in ours}
@@ -631,7 +373,8 @@ def _read_by(table: str, sources_read: Mapping[str, int]) -> list[tuple[str, int
     from lakehouse import tables
 
     known = {**sources_read, **_heads()}
-    return sorted((name, known[name]) for each in inputs(table) if (name := tables.next_table(each)) in known)
+    read = [tables.next_table(each) for each in dbt_project.inputs(table)]
+    return sorted((name, known[name]) for name in read if name in known)
 
 
 def _said(reason: str) -> str:
@@ -649,13 +392,13 @@ def record_failure(event: Any) -> None:
     if event.info.name != "NodeFinished":
         return
     node = event.data.node_info
-    if node.resource_type != "model" or node.node_status not in FAILED:
+    if node.resource_type != "model" or node.node_status not in dbt_project.FAILED:
         return
     from lakehouse import tables
     from lakehouse.interval import Interval
     from lakehouse.steps import record_failed
 
-    table = _table(node.unique_id)
+    table = dbt_project.table_of(node.unique_id)
     days = Interval.parse(f"{os.environ['DBT_INTERVAL_START']}/{os.environ['DBT_INTERVAL_END']}")
     reads = json.loads(os.environ["DBT_SOURCE_STATE"])["reads"]
     stored = {tables.next_table(source): version for source, version in reads.items()}
@@ -664,154 +407,14 @@ def record_failure(event: Any) -> None:
         table,
         days,
         seconds=event.data.run_result.execution_time,
-        error=_said(_reason(event.data.run_result.message)),
+        error=_said(dbt_project.reason(event.data.run_result.message)),
         versions_in=_read_by(table, stored),
     )
-
-
-def _table(unique_id: str) -> str:
-    """What a model makes, by the name that readers use, of dbt's id of the model."""
-    node = _manifest()["nodes"][unique_id]
-    return f"{node['schema'].removesuffix('_next')}.{node['alias']}"
 
 
 def _heads() -> dict[str, int]:
     """The newest versions of the stored models that there are."""
     from lakehouse import tables
 
-    heads = {stored: tables.head(stored) for stored in map(tables.next_table, stored_models())}
+    heads = {stored: tables.head(stored) for stored in map(tables.next_table, dbt_project.stored_models())}
     return {stored: version for stored, version in heads.items() if version is not None}
-
-
-def docs(interval: Interval) -> Path:
-    """Write dbt's documentation of the warehouse, with lineage and the columns that the engine has.
-
-    Args:
-        interval: The days that the SQL is shown for.
-
-    Returns:
-        The page to open.
-
-    Raises:
-        BuildFailedError: dbt could not.
-    """
-    ensure_manifest()
-    _invoke(["docs", "generate", "--static"], build_environment(interval))
-    return manifest_path().with_name("static_index.html")
-
-
-def _write_sources() -> None:
-    text = sources_yaml()
-    if not SOURCES.exists() or SOURCES.read_text() != text:
-        SOURCES.write_text(text)
-
-
-def sources_yaml() -> str:
-    """The properties file of the dbt sources, generated from the contracts; of one that cannot be read, it stays."""
-    from lakehouse import contracts
-    from lakehouse.contracts.for_dbt import dbt_sources
-
-    before = yaml.load(SOURCES.read_text(), yaml.CSafeLoader) if contracts.problems() and SOURCES.exists() else None
-    properties = dbt_sources(before)
-    for source in properties["sources"]:
-        source["schema"] = "{{ env_var('DBT_SCHEMA_PREFIX', '') }}" + source["schema"]
-        for table in source["tables"]:
-            for column in table["columns"]:
-                # The gate has checked these rows before they were released: not once more at every build.
-                column.pop("data_tests", None)
-    body: str = yaml.safe_dump(properties, sort_keys=False, width=110, allow_unicode=True)
-    return "# Generated from the contracts in spark_jobs/sources: do not edit.\n" + body
-
-
-def _digest() -> str:
-    digest = hashlib.sha256()
-    files = [PROJECT / "dbt_project.yml", PROJECT / "profiles.yml"]
-    for folder in FOLDERS:
-        files += sorted(path for path in (PROJECT / folder).rglob("*") if path.is_file())
-    for path in files:
-        digest.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def _manifest() -> dict[str, Any]:
-    path = ensure_manifest()
-    return _read_manifest(path, path.stat().st_mtime_ns)
-
-
-@cache
-def _read_manifest(path: Path, _modified: int) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads(path.read_text())
-    return manifest
-
-
-def _invoke(command: list[str], variables: dict[str, str] | None = None, *, say: bool = True) -> Any:
-    from dbt.cli.main import dbtRunner
-
-    with _environment(variables or {}):
-        outcome = dbtRunner(callbacks=[fence, *([_say] if say else [])]).invoke(
-            ["--log-level", "none", *command, "--profile", PROFILE, "--target", TARGET]
-        )
-    locks.check_held("gold_next")  # says in its own words what dbt has failed with
-    if outcome.exception is not None:
-        raise BuildFailedError(f"dbt failed. {_reason(str(outcome.exception))}") from outcome.exception
-    return outcome.result
-
-
-def fence(event: Any) -> None:
-    """Send no statement to the engine any more when another writer has taken over the gold tables.
-
-    dbt calls this with each of its events. Right before a statement, in the thread that sends it, there is one.
-
-    Args:
-        event: What dbt does.
-
-    Raises:
-        lakehouse.locks.StaleWriterError: This process has held the lock of the gold tables, and has lost it.
-    """
-    if event.info.name == "SQLQuery":
-        locks.check_held("gold_next")
-
-
-def _say(event: Any) -> None:
-    """Log a line for each model and test that dbt is done with, as it happens."""
-    if event.info.name != "NodeFinished":
-        return
-    node, result = event.data.node_info, event.data.run_result
-    name = f"{node.resource_type} {node.node_name}"
-    if node.node_status in FAILED:
-        log.error("%s: failed: %s", name, _reason(result.message))
-    elif node.node_status == "skipped":
-        log.warning("%s: skipped, since something before it failed", name)
-    else:
-        log.info("%s: %s in %.1f s", name, node.node_status, result.execution_time)
-
-
-def _reason(message: str) -> str:
-    """A message of dbt without the engine's stack and query plan, which take hundreds of lines."""
-    kept: list[str] = []
-    for line in map(str.strip, message.splitlines()):
-        if line.startswith(("at ", "Caused by:")):
-            break
-        if line and line not in kept:
-            kept.append(line)
-        if re.search(r"; line \d+ pos \d+;?$", line):
-            break
-    return " ".join(kept)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = os.environ.copy()
-    os.environ.update(environment(), **variables, DBT_TARGET_PATH=str(manifest_path().parent))
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

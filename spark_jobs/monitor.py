@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import (
     contracts,
+    dbt_project,
     freshness,
     histograms,
     monitoring,
@@ -16,7 +17,6 @@ from lakehouse import (
     registry,
     roles,
     tables,
-    warehouse,
 )
 from lakehouse.drift import Bins
 from lakehouse.engine import sql
@@ -160,7 +160,7 @@ def _of_inputs(
     of_interval = histograms.count(features.where(interval.sql(day)), nulls)
     since = Interval(min(reference.window.end, interval.end), interval.end)
     newest = features.where(since.sql(day)).agg({day: "max"}).collect()[0][0] or reference.window.end
-    made_from = warehouse.upstream([spec.features.table])
+    made_from = dbt_project.upstream([spec.features.table])
     missing = freshness.stale_days(made_from, contracts.readable(), history(), interval.end, release_id)
     stale = max([(interval.end - newest).days, *missing.values()])
     known = {name: each for name, each in reference.features.items() if name in bins}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from lakehouse import ops, registry, retraining, roles, training, warehouse
+from lakehouse import dbt_project, ops, registry, retraining, roles, training
 from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, released, user
 from lakehouse.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
@@ -129,7 +129,7 @@ def red_gates(spec: ModelSpec) -> list[str]:
     Args:
         spec: The model.
     """
-    found = warehouse.upstream([spec.features.table, spec.label.table])
+    found = dbt_project.upstream([spec.features.table, spec.label.table])
     verdicts = ops.read("ops.gate_results", ["checked_at", "table_name", "verdict"])
     verdicts = verdicts.filter(pc.field("table_name").isin(found)).sort_by("checked_at")
     newest = {row["table_name"]: row["verdict"] for row in verdicts.to_pylist()}

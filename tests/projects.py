@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import warehouse
+from lakehouse import dbt_project
 
 
 def project_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the dbt project, which builds use until the test ends, and where it is."""
     project = folder / "project"
-    shutil.copytree(warehouse.PROJECT, project)
-    monkeypatch.setattr(warehouse, "PROJECT", project)
-    monkeypatch.setattr(warehouse, "SOURCES", project / "models" / "sources.yml")
-    monkeypatch.setattr(warehouse, "manifest_path", lambda: folder / "target" / "manifest.json")
+    shutil.copytree(dbt_project.PROJECT, project)
+    monkeypatch.setattr(dbt_project, "PROJECT", project)
+    monkeypatch.setattr(dbt_project, "SOURCES", project / "models" / "sources.yml")
+    monkeypatch.setattr(dbt_project, "manifest_path", lambda: folder / "target" / "manifest.json")
     return project

@@ -372,11 +372,11 @@ def test_warehouse() -> dict[str, float]:
     By hand they are a part of `lake build --interval DAYS`.
     """
     interval = run_interval(get_current_context())
-    from lakehouse import warehouse
+    from lakehouse import dbt_project, warehouse
 
     try:
         return warehouse.test(interval)
-    except warehouse.DataTestFailedError as error:
+    except dbt_project.DataTestFailedError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
@@ -392,16 +392,16 @@ def gate_warehouse() -> dict[str, int]:
     By hand: `lake gate TABLE… --interval DAYS`.
     """
     interval = run_interval(get_current_context())
-    from lakehouse import warehouse
+    from lakehouse import dbt_project, warehouse
     from lakehouse.audit import gate as run
 
     try:
         warehouse.record(interval)
-    except warehouse.DataTestFailedError as error:
+    except dbt_project.DataTestFailedError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
     # Other errors are tried again: dbt, run once more here, does not tell a lost engine from them.
     with no_retry():
-        return run(warehouse.stored_models(), interval)
+        return run(dbt_project.stored_models(), interval)
 
 
 @task(pool=ENGINE_POOL)

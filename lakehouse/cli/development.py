@@ -38,9 +38,9 @@ def docs(
     ] = None,
 ) -> None:
     """Write dbt's documentation of the warehouse: models, columns, tests, SQL and the graph."""
-    from lakehouse import warehouse
+    from lakehouse import dbt_project
 
-    print(warehouse.docs(interval or Interval.parse(dt.date.today().isoformat())))
+    print(dbt_project.docs(interval or Interval.parse(dt.date.today().isoformat())))
 
 
 def test(context: typer.Context) -> None:

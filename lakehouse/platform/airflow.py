@@ -17,7 +17,7 @@ from typing import NoReturn
 import psycopg
 from psycopg import sql
 
-from lakehouse import openlineage, warehouse
+from lakehouse import dbt_project, openlineage
 from lakehouse.airflow.quiet import LEVELS
 from lakehouse.platform import http, postgres, processes
 from lakehouse.platform.errors import PlatformError
@@ -119,7 +119,7 @@ def airflow_environment() -> dict[str, str]:
     # dbt leaves semaphores behind, of which another process of Python tells at the end of a task, as an error.
     ignored = "ignore::UserWarning:multiprocessing.resource_tracker"
     variables["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), ignored]))
-    return {"AIRFLOW_HOME": str(home), **warehouse.environment(), **variables}
+    return {"AIRFLOW_HOME": str(home), **dbt_project.environment(), **variables}
 
 
 def hostname() -> str:

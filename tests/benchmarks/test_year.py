@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import code, weekly, year
 from benchmarks.replay import Year, drive
-from lakehouse import gate, registry, training
+from lakehouse import dbt_project, gate, registry, training
 from lakehouse.gate import RuleResult
 from lakehouse.interval import Interval
 from lakehouse.metrics import metric
@@ -161,7 +161,7 @@ def test_the_lake_of_the_year_is_loaded_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(release, "release", lambda tables, _: there.update(dict.fromkeys(tables)))
     monkeypatch.setattr(release, "released", lambda: there)
     monkeypatch.setattr(warehouse, "build", lambda _: done.append(("build", "gold")))
-    monkeypatch.setattr(warehouse, "stored_models", lambda: ["gold.fct_flights"])
+    monkeypatch.setattr(dbt_project, "stored_models", lambda: ["gold.fct_flights"])
     year.load()
     assert [what for name, what in done if name == "land"] == list(year.SOURCES)
     assert done[-2:] == [("build", "gold"), ("gate", "gold.fct_flights")]

@@ -25,9 +25,9 @@ os.environ["AIRFLOW__COSMOS__ENABLE_TELEMETRY"] = "False"
 @pytest.fixture(scope="session")
 def manifest() -> Path:
     """The dbt project, parsed once: the DAG of the warehouse is made from it."""
-    from lakehouse import warehouse
+    from lakehouse import dbt_project
 
-    return warehouse.ensure_manifest()
+    return dbt_project.ensure_manifest()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from lakehouse import contracts, registry, warehouse
+from lakehouse import contracts, dbt_project, registry
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -94,7 +94,7 @@ def test_a_wrong_contract_or_model_takes_its_own_dags_away_and_is_named(
     monkeypatch.setattr(contracts, "SOURCES_DIR", sources)
     monkeypatch.setattr(registry, "MODELS_DIR", models)
     contracts.load.cache_clear()
-    generated = warehouse.SOURCES.read_text()
+    generated = dbt_project.SOURCES.read_text()
     try:
         found = DagBag(DAGS)
     finally:
@@ -109,7 +109,7 @@ def test_a_wrong_contract_or_model_takes_its_own_dags_away_and_is_named(
     assert "strnig" in error and "'classification' or 'regression'" in error
     # The build goes on waiting for the source, and knows its columns.
     assert waits_for(found) == waits_for(bag) >= {"bronze.flight_schedule"}
-    assert warehouse.SOURCES.read_text() == generated
+    assert dbt_project.SOURCES.read_text() == generated
 
 
 def waits_for(bag: Any) -> set[str]:

@@ -120,7 +120,7 @@ def test_dbt_in_airflow_keeps_other_writers_of_gold_out(bag: Any) -> None:
 def test_dbt_in_airflow_writes_nothing_once_its_lock_is_lost_and_its_commits_name_the_lock(
     bag: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lakehouse import locks, warehouse
+    from lakehouse import dbt_project, locks, warehouse
     from lakehouse.airflow import tasks
     from lakehouse.steps import code_version
 
@@ -134,7 +134,7 @@ def test_dbt_in_airflow_writes_nothing_once_its_lock_is_lost_and_its_commits_nam
         task.task_id for task in made
     }
     for task in made:
-        assert task._dbt_runner_callbacks == [warehouse.fence, warehouse.record_failure]
+        assert task._dbt_runner_callbacks == [dbt_project.fence, warehouse.record_failure]
         written = SimpleNamespace(env=task.env | {"DBT_COMMIT": '{"run_id": "r", "step": "build"}'})
         task._pre_execute_hook({"task": written, "ti": SimpleNamespace(try_number=1)})
         tasks.free_warehouse({})

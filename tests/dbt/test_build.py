@@ -18,7 +18,7 @@ import pytest
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import contracts, locks, ops, provenance, registry, tables, training, warehouse
+from lakehouse import contracts, dbt_project, locks, ops, provenance, registry, tables, training, warehouse
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
 from tests import reference
@@ -127,7 +127,7 @@ def bronze(sql: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bronz
         for schema in ("bronze", "bronze_next"):
             sql.execute(f"create table {PREFIX}{schema}.{source} using delta location '{folder(f'bronze.{source}')}'")
     # The manifest that everybody uses is the one without the prefix.
-    warehouse.ensure_manifest()
+    dbt_project.ensure_manifest()
     os.environ["DBT_SCHEMA_PREFIX"] = PREFIX
     yield bronze
     del os.environ["DBT_SCHEMA_PREFIX"]
@@ -277,7 +277,9 @@ def test_a_build_reads_the_versions_that_it_is_told_in_whatever_way_a_model_name
 def test_a_source_that_the_build_is_not_told_of_stops_it(bronze: Bronze, built: dict[str, pd.DataFrame]) -> None:
     reads = bronze.versions()
     del reads["bronze.planes"]
-    with pytest.raises(warehouse.BuildFailedError, match=r"bronze\.planes had not been released when the build began"):
+    with pytest.raises(
+        dbt_project.BuildFailedError, match=r"bronze\.planes had not been released when the build began"
+    ):
         warehouse.run_dbt(DAYS, ["dim_planes"], reads=reads)
 
 
@@ -325,7 +327,7 @@ def test_data_tests_stop_what_does_not_add_up(built: dict[str, pd.DataFrame]) ->
     version = routes.version()
     routes.delete("flight_date = '2013-01-05' and origin = 'JFK'")
     try:
-        with pytest.raises(warehouse.DataTestFailedError, match="outcomes_are_conserved: Got 1 result"):
+        with pytest.raises(dbt_project.DataTestFailedError, match="outcomes_are_conserved: Got 1 result"):
             warehouse.run_data_tests(DAYS)
     finally:
         routes.restore(version)
@@ -357,7 +359,7 @@ def test_the_days_of_a_model_are_in_the_column_that_it_names(
 
 
 def test_unit_tests_of_the_models(built: dict[str, pd.DataFrame]) -> None:
-    results = warehouse._invoke(["--no-write-json", "test", "--select", "test_type:unit"])
+    results = dbt_project.invoke(["--no-write-json", "test", "--select", "test_type:unit"])
     assert len(list(results)) >= 4
     assert {str(result.status) for result in results} == {"pass"}
 
@@ -376,11 +378,11 @@ def test_a_model_that_fails_is_named_with_the_reason_alone_and_recorded_like_tho
     sql.execute(f"drop table {PREFIX}bronze.weather")
     sql.execute(f"create view {PREFIX}bronze.weather as select current_date() as observation_date, 'EWR' as origin")
     try:
-        with pytest.raises(warehouse.BuildFailedError) as failure:
+        with pytest.raises(dbt_project.BuildFailedError) as failure:
             warehouse.build(DAYS, "fct_flights dim_planes")
         # In Airflow no step is around dbt: one that listens to it leaves the record.
-        monkeypatch.setattr(warehouse, "_say", warehouse.record_failure)
-        with pytest.raises(warehouse.BuildFailedError):
+        monkeypatch.setattr(dbt_project, "_say", warehouse.record_failure)
+        with pytest.raises(dbt_project.BuildFailedError):
             warehouse.run_dbt(DAYS, ["fct_flights"])
     finally:
         sql.execute(f"drop view {PREFIX}bronze.weather")
@@ -425,7 +427,7 @@ def test_a_model_that_fails_is_named_with_the_reason_alone_and_recorded_like_tho
 
 
 def test_a_selection_of_nothing_is_an_error(bronze: Bronze) -> None:
-    with pytest.raises(warehouse.BuildFailedError, match="no_such_model"):
+    with pytest.raises(dbt_project.BuildFailedError, match="no_such_model"):
         warehouse.run_dbt(DAYS, ["no_such_model"])
 
 

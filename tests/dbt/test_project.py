@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse import ops, registry, suites, tables, warehouse
+from lakehouse import dbt_project, ops, registry, suites, tables, warehouse
 from lakehouse.interval import Interval
 
 GOLD = {
@@ -25,7 +25,7 @@ GOLD = {
 
 @pytest.fixture(scope="module")
 def manifest() -> dict[str, Any]:
-    return json.loads(warehouse.ensure_manifest().read_text())
+    return json.loads(dbt_project.ensure_manifest().read_text())
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,13 @@ def models(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_sources_are_those_of_the_contracts() -> None:
-    assert warehouse.SOURCES.read_text() == warehouse.sources_yaml()
+    assert dbt_project.SOURCES.read_text() == dbt_project.sources_yaml()
 
 
 def test_stored_models() -> None:
-    assert set(warehouse.stored_models()) >= GOLD
-    assert warehouse.interval_column("gold.fct_flights") == "flight_date"
-    assert warehouse.interval_column("gold.dim_planes") is None
+    assert set(dbt_project.stored_models()) >= GOLD
+    assert dbt_project.interval_column("gold.fct_flights") == "flight_date"
+    assert dbt_project.interval_column("gold.dim_planes") is None
 
 
 def test_every_model_and_column_is_described_and_typed(models: list[dict[str, Any]]) -> None:
@@ -108,8 +108,8 @@ def test_an_unchanged_project_is_not_parsed_again(manifest: dict[str, Any], monk
     def refuse(command: list[str]) -> None:
         raise AssertionError(f"dbt was run: {command}")
 
-    monkeypatch.setattr(warehouse, "_invoke", refuse)
-    assert warehouse.ensure_manifest().is_file()
+    monkeypatch.setattr(dbt_project, "invoke", refuse)
+    assert dbt_project.ensure_manifest().is_file()
 
 
 def test_only_what_is_made_whole_from_released_sources_can_be_left_alone(manifest: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ def test_a_build_reads_one_state_of_the_sources(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_variables() -> None:
-    assert warehouse.build_environment(Interval.parse("2013-01-01/2013-02-28"), {"run_id": "r"}) == {
+    assert dbt_project.build_environment(Interval.parse("2013-01-01/2013-02-28"), {"run_id": "r"}) == {
         "DBT_INTERVAL_START": "2013-01-01",
         "DBT_INTERVAL_END": "2013-02-28",
         "DBT_COMMIT": '{"run_id": "r"}',

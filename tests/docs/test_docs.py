@@ -333,7 +333,7 @@ def test_what_the_pages_let_one_make_is_valid(project: Path) -> None:
         check = {
             "source": "import sys; from lakehouse import contracts; contracts.load(sys.argv[1])",
             "model": "import sys; from lakehouse import registry; registry.candidates(registry.load(sys.argv[1]))",
-            "table": "import sys; from lakehouse.warehouse import meta; assert meta('gold.' + sys.argv[1])",
+            "table": "import sys; from lakehouse.dbt_project import meta; assert meta('gold.' + sys.argv[1])",
         }[arguments[1]]
         python(check, arguments[2])
         for path in made:  # the next page may make one of the same name

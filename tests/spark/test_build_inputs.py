@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 import yaml
 
-from lakehouse import ops, release, tables, warehouse
+from lakehouse import dbt_project, ops, release, tables, warehouse
 from lakehouse.as_of import as_of
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
@@ -204,7 +204,7 @@ def test_what_breaks_a_data_test_is_withdrawn(tmp_path: Path, monkeypatch: pytes
         file.unlink()  # the tests of tables that are not built here
     (project / "tests" / "nothing_is_right.sql").write_text("select * from {{ ref('dim_planes') }} limit 1")
     before = tables.head(tables.next_table(GOLD))
-    with pytest.raises(warehouse.DataTestFailedError, match="nothing_is_right: Got 1 result"):
+    with pytest.raises(dbt_project.DataTestFailedError, match="nothing_is_right: Got 1 result"):
         warehouse.build(DAYS[2], "+dim_planes")
     assert not release.pending(GOLD) and tables.head(tables.next_table(GOLD)) != before
     with pytest.raises(release.WithdrawnError, match="withdrawn by the step build"):
@@ -216,7 +216,7 @@ def test_what_breaks_a_data_test_is_withdrawn(tmp_path: Path, monkeypatch: pytes
     build(DAYS[2])
     gate([GOLD], DAYS[2])
     (tmp_path / "aside.sql").rename(project / "tests" / "nothing_is_right.sql")
-    with pytest.raises(warehouse.DataTestFailedError, match="nothing_is_right"):
+    with pytest.raises(dbt_project.DataTestFailedError, match="nothing_is_right"):
         warehouse.test(DAYS[2])
     assert not release.pending(GOLD)
     with pytest.raises(release.WithdrawnError, match="withdrawn by the step test"):

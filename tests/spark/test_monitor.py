@@ -16,7 +16,7 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 import lakehouse
-from lakehouse import alerts, monitoring, ops, registry, roles, shift, tables, warehouse
+from lakehouse import alerts, dbt_project, monitoring, ops, registry, roles, shift, tables
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
@@ -260,7 +260,7 @@ def test_days_that_should_have_been_scored_are_told_and_others_are_refused(folde
 
 
 def test_sources_that_were_late_for_the_features_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warehouse, "upstream", lambda tables: [*tables, "bronze.flight_actuals"])
+    monkeypatch.setattr(dbt_project, "upstream", lambda tables: [*tables, "bronze.flight_actuals"])
     late = {"table_name": "bronze.flight_actuals", "release_id": 1, "rollback_to": None}
     monkeypatch.setattr(importlib.import_module("spark_jobs.monitor"), "history", lambda: [
         late | {"interval_end": WEEK.end - dt.timedelta(days=3)}

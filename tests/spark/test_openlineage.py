@@ -12,7 +12,18 @@ from unittest.mock import Mock
 import pytest
 import yaml
 
-from lakehouse import compaction, contracts, maintain, openlineage, ops, registry, suites, tables, warehouse
+from lakehouse import (
+    compaction,
+    contracts,
+    dbt_project,
+    maintain,
+    openlineage,
+    ops,
+    registry,
+    suites,
+    tables,
+    warehouse,
+)
 from lakehouse import release as releases
 from lakehouse.audit import gate
 from lakehouse.contracts import TECHNICAL_COLUMNS
@@ -127,7 +138,7 @@ def test_a_backend_is_told_of_a_landing_and_a_build_what_went_in_and_what_came_o
             if row["table"] == GOLD
         }
     assert len(wanted) > 5 and made_from(table) >= wanted
-    models = yaml.safe_load((warehouse.PROJECT / "models" / "marts" / "marts.yml").read_text())["models"]
+    models = yaml.safe_load((dbt_project.PROJECT / "models" / "marts" / "marts.yml").read_text())["models"]
     [model] = [model for model in models if model["name"] == "dim_planes"]
     assert {field["name"]: field["type"] for field in table["facets"]["schema"]["fields"]} == {
         column["name"]: column["data_type"].replace("int", "integer") for column in model["columns"]

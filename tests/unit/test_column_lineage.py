@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse import column_lineage, ops, registry, warehouse
+from lakehouse import column_lineage, dbt_project, ops, registry
 from lakehouse.cli import command_line
 from lakehouse.column_lineage import (
     Edge,
@@ -96,7 +96,7 @@ def test_every_column_leads_to_a_source_or_is_known_to_have_none() -> None:
 
 
 def test_the_columns_of_every_model_are_those_that_its_properties_name() -> None:
-    manifest = json.loads(warehouse.ensure_manifest().read_text())
+    manifest = json.loads(dbt_project.ensure_manifest().read_text())
     known = column_lineage.columns()
     models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
     assert models
@@ -223,22 +223,24 @@ def test_what_is_kept_is_read_without_dbt(monkeypatch: pytest.MonkeyPatch) -> No
     column_lineage._kept.cache_clear()  # another test may have left the lineage of another project in the folder
     before = column_lineage._project()
     column_lineage._kept.cache_clear()
-    monkeypatch.setattr(warehouse, "compiled_models", _must_not_run)
+    monkeypatch.setattr(dbt_project, "compiled_models", _must_not_run)
     assert column_lineage._project() == before
 
 
 def test_a_changed_model_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def compiled() -> list[warehouse.CompiledModel]:
+    def compiled() -> list[dbt_project.CompiledModel]:
         asked.append("dbt")
         return [
-            warehouse.CompiledModel("gold.flight_delay_features", "models/x.sql", "select carrier from bronze.nowhere")
+            dbt_project.CompiledModel(
+                "gold.flight_delay_features", "models/x.sql", "select carrier from bronze.nowhere"
+            )
         ]
 
     column_lineage._project()
-    monkeypatch.setattr(warehouse, "project_digest", lambda: "another")
-    monkeypatch.setattr(warehouse, "compiled_models", compiled)
+    monkeypatch.setattr(dbt_project, "project_digest", lambda: "another")
+    monkeypatch.setattr(dbt_project, "compiled_models", compiled)
     with pytest.raises(
         LineageError, match=r"dbt/models/x\.sql.*gold\.flight_delay_features: line 1, column \d+: .*bronze"
     ):
@@ -353,5 +355,5 @@ def _forget() -> None:
     shutil.rmtree(tables.location(column_lineage.TABLE).removeprefix("file://"), ignore_errors=True)
 
 
-def _must_not_run() -> list[warehouse.CompiledModel]:
+def _must_not_run() -> list[dbt_project.CompiledModel]:
     raise AssertionError("dbt was asked")

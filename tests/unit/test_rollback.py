@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from lakehouse import ops, release, tables, warehouse
+from lakehouse import dbt_project, ops, release, tables
 from lakehouse.release import NotReleasedError, _withdrawn_by
 from lakehouse.rollback import RollbackError, Target, plan, views_then
 from lakehouse.steps import Run
@@ -172,7 +172,7 @@ def test_a_query_goes_back_also_where_its_tables_are_there_already(
 
 def test_queries_wait_for_the_last_table_of_their_build(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = {"gold.a", "gold.b"}
-    monkeypatch.setattr(warehouse, "stored_models", lambda: ["gold.a", "gold.b", "gold.c"])
+    monkeypatch.setattr(dbt_project, "stored_models", lambda: ["gold.a", "gold.b", "gold.c"])
     monkeypatch.setattr(release, "pending", lambda table: table in waiting)
     monkeypatch.setattr(release, "built_views", lambda: {"silver.a": "1"})
     assert release.views_with(["gold.a"]) == release.views_with(["ml.a"]) == {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import registry, warehouse
+from lakehouse import dbt_project, registry
 from lakehouse.platform.airflow import airflow_environment
 from lakehouse.platform.parts import environment
 
@@ -35,4 +35,4 @@ def test_commands_switch_it_off_before_they_use_the_tool(monkeypatch: pytest.Mon
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "to be put back afterwards")
     registry.connect.__wrapped__()  # whatever has been connected before
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
-    assert warehouse.environment()["DBT_SEND_ANONYMOUS_USAGE_STATS"] == "false"
+    assert dbt_project.environment()["DBT_SEND_ANONYMOUS_USAGE_STATS"] == "false"
