@@ -239,13 +239,15 @@ def test_a_writer_that_loses_its_lock_while_it_writes_fails_and_what_it_wrote_is
     table = f"bronze.{source.name}"
     publish(source, DAY, 1, 500)
     delivery(source, NEXT, 2, 700)
-    said = Run.commit
+    said, writes = Run.commit, []
 
     def stolen(run: Run) -> dict[str, Any]:
-        """The lock has been checked, and the rows are written next."""
+        """The lock has been checked, and the rows are written next: the last that the step writes."""
         assert run.lock is not None
-        name = run.lock.table
-        run.lock.connection.execute("update writer_tokens set token = token + 1 where table_name = %s", [name])
+        writes.append(run)
+        if len(writes) == 2:
+            taken = "update writer_tokens set token = token + 1 where table_name = %s"
+            run.lock.connection.execute(taken, [run.lock.table])
         return said(run)
 
     with monkeypatch.context() as patched, pytest.raises(StaleWriterError, match="Another writer has taken over"):
