@@ -219,7 +219,7 @@ def test_bad_rows_that_were_not_written_are_missed(
 
 
 def test_the_bad_rows_of_days_that_lie_in_one_file_are_counted_for_each(new_source: Any) -> None:
-    source = new_source("counted")
+    source = new_source("days_of_one_file")
     for day in (DAY, NEXT):
         delivery(source, day, 1, 500)
     counted = ("rows_in", "rows_out", "rows_quarantined")

@@ -28,7 +28,7 @@ from lakehouse.release import release, released
 from lakehouse.reproduction import NotReproducedError, content_sha256
 from lakehouse.rollback import rollback
 from lakehouse.settings import PROJECT_DIR, settings
-from lakehouse.steps import code_version, job
+from lakehouse.steps import code_version, job, step
 from lakehouse.tables import VersionGoneError
 from lakehouse.trees import of_explanation
 from lakehouse.verify import DamagedError, verify
@@ -77,7 +77,10 @@ def folder(backend: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Itera
             for window in windows:
                 version = train(MODEL, window)["model_version"]
             if roles.champion(MODEL).version != version:
-                job("promote")(MODEL, version, "it is the newest")
+                # Of a day that the one before it has scored, too.
+                with step("promote", f"{MODEL}@{version}", None, writes=f"models.{MODEL}") as run:
+                    newest, first = registry.version(MODEL, version), scored[0].start
+                    roles.appoint(spec, newest, roles.PROMOTED, "it is the newest", "ada", run, first)
             for interval in scored:
                 publish(score(MODEL, interval)["version"], interval)
         yield path
