@@ -116,7 +116,8 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
     for run in ledger.runs:
         if run["step"] != "land":
             continue
-        read = landed(Write(run["dataset"], 0, "land", Interval(run["interval_start"], run["interval_end"]), run))
+        interval = Interval(run["interval_start"], run["interval_end"]) if run["interval_start"] else None
+        read = landed(Write(run["dataset"], 0, "land", interval, run))
         seen |= set(read)
         for name, (days, facts) in read.items():
             if name != what and not name.endswith(f"/{what.lstrip('/')}") and not what.endswith(f"/{name}"):
