@@ -76,16 +76,21 @@ def folder(backend: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Itera
             put(OUTCOMES, outcomes, path)
             for window in windows:
                 version = train(MODEL, window)["model_version"]
-            if roles.champion(MODEL).version != version:
-                # Of a day that the one before it has scored, too.
-                with step("promote", f"{MODEL}@{version}", None, writes=f"models.{MODEL}") as run:
-                    newest, first = registry.version(MODEL, version), scored[0].start
-                    roles.appoint(spec, newest, roles.PROMOTED, "it is the newest", "ada", run, first)
+            if (before := roles.champion(MODEL).version) == version and version > 2:
+                before = version - 1
+                appoint(spec, before, roles.ROLLED_BACK)
+            if before != version:
+                appoint(spec, version, roles.PROMOTED, scored[0].start)  # of days that the other has scored, too
             for interval in scored:
                 publish(score(MODEL, interval)["version"], interval)
         yield path
         forget(MODEL)
     registry.connect.cache_clear()
+
+
+def appoint(spec: ModelSpec, number: int, event: str, since: dt.date | None = None) -> None:
+    with step("promote", f"{MODEL}@{number}", None, writes=f"models.{MODEL}") as run:
+        roles.appoint(spec, registry.version(MODEL, number), event, "a person's word", "ada", run, since)
 
 
 def publish(version: int, interval: Interval) -> int:
