@@ -334,11 +334,14 @@ def refuse_unfinished(names: list[str]) -> None:
             )
 
 
-def refuse_part_of_build(names: list[str]) -> None:
+def refuse_part_of_build(names: list[str], interval: Interval | None) -> None:
     """Refuse to go on without the other tables of a build: readers would see rows that do not belong together.
+
+    A gate that shut on some of them would leave the others, which were built from these.
 
     Args:
         names: Tables by the name that readers use.
+        interval: The days that the build was about.
 
     Raises:
         PartOfBuildError: There are others that wait for their release.
@@ -354,10 +357,11 @@ def refuse_part_of_build(names: list[str]) -> None:
     ours = set().union(*map(builds, names))
     others = [table for table in dbt_project.stored_models() if table not in names and ours & builds(table)]
     if others:
+        whole = " ".join(sorted({*names, *others}))
         raise PartOfBuildError(
-            f"{', '.join(sorted(names))}: the same build has written {', '.join(sorted(others))}, which would not be "
-            "released with it, and readers would see tables that do not belong together. Gate and release them as one: "
-            f"{' '.join(sorted({*names, *others}))}."
+            f"{', '.join(sorted(names))}: the same build has written {', '.join(sorted(others))}, and some without the "
+            f"others would be tables that do not belong together. Gate and release them as one: `lake gate {whole} "
+            f"--interval {interval}`, then the same with `lake release`."
         )
 
 
@@ -385,7 +389,7 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
     with writers(names), step("release", ", ".join(sorted(names)), interval, writes=LOG) as run:
         refuse_withdrawn(names, interval)
         refuse_unfinished(names)
-        refuse_part_of_build(names)
+        refuse_part_of_build(names, interval)
         state = released()
         audited = _audited()
         heads: dict[str, int] = {}

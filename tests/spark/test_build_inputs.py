@@ -152,7 +152,7 @@ ALONE = {
 }
 
 
-def test_a_query_that_a_gate_has_turned_down_is_not_released_with_a_later_build_of_another_table(
+def test_a_query_that_was_turned_down_is_not_released_with_another_build_and_a_table_not_without_its_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = project_of_its_own(tmp_path, monkeypatch) / "models"
@@ -178,6 +178,14 @@ def test_a_query_that_a_gate_has_turned_down_is_not_released_with_a_later_build_
     release.release(["gold.alone"], DAYS[2])
     assert sql("select number from gold.alone").collect() == [(1,)]
     assert "turned_down" not in columns("silver.stg_planes") and "stg_never_released" not in views_in("silver")
+
+    monkeypatch.setattr(warehouse, "unchanged", lambda *_: [])
+    warehouse.build(DAYS[2], "+dim_planes alone")
+    for part, other in ((GOLD, "gold.alone"), ("gold.alone", GOLD)):
+        for refused in (gate, release.release):
+            with pytest.raises(release.PartOfBuildError, match=f"the same build has written {other}"):
+                refused([part], DAYS[2])
+    assert set(warehouse.prepare(DAYS[2])) == {GOLD, "gold.alone"}
 
 
 def test_a_view_of_a_view_is_released_as_one_and_read_as_of_a_release(

@@ -12,6 +12,7 @@ import pytest
 from deltalake import CommitProperties, write_deltalake
 
 from lakehouse import dbt_project, ops, quarantine, release, tables
+from lakehouse.interval import Interval
 from lakehouse.release import (
     PartOfBuildError,
     UnfinishedWriteError,
@@ -133,13 +134,14 @@ def test_a_part_of_a_build_is_not_released_alone(monkeypatch: pytest.MonkeyPatch
     for name in names:
         put(tables.next_table(name))
         put(tables.next_table(name), "another build" if name == three else "the build", step="build")
-    with pytest.raises(PartOfBuildError, match=f"{one}: the same build has written {two}, .* as one: {one} {two}"):
-        refuse_part_of_build([one])
-    refuse_part_of_build([one, two])
-    refuse_part_of_build([three])
+    day = Interval.parse("2020-01-01")
+    with pytest.raises(PartOfBuildError, match=f"the same build has written {two}, .*`lake gate {one} {two} --int"):
+        refuse_part_of_build([one], day)
+    refuse_part_of_build([one, two], day)
+    refuse_part_of_build([three], day)
     put(tables.next_table(two), "gate", restored=0)  # it was taken back
-    refuse_part_of_build([one])
-    refuse_part_of_build([TABLE])
+    refuse_part_of_build([one], day)
+    refuse_part_of_build([TABLE], day)
 
 
 def test_what_is_released_or_was_taken_back_may_have_been_left_unfinished() -> None:
