@@ -196,7 +196,7 @@ def check_columns(schema: pa.Schema, contract: Contract, path: str) -> None:
         if not is_read(field.type):
             raise SourceError(
                 f"{path}: column {field.name!r} is {field.type}, which the engine does not read. Write timestamps of "
-                "microseconds, and floats of 32 bits.",
+                "microseconds, times as text, floats of 32 bits, decimals of 38 digits.",
                 "column_type",
             )
         if name is None:
@@ -217,7 +217,9 @@ def is_read(found: pa.DataType) -> bool:
     Args:
         found: Type of a file's column.
     """
-    if pa.types.is_float16(found) or (pa.types.is_timestamp(found) and found.unit == "ns"):
+    if pa.types.is_float16(found) or pa.types.is_time(found):
+        return False
+    if (pa.types.is_timestamp(found) and found.unit == "ns") or (pa.types.is_decimal(found) and found.precision > 38):
         return False
     return all(is_read(found.field(place).type) for place in range(found.num_fields))
 

@@ -279,7 +279,8 @@ def test_what_the_tasks_of_a_dag_have_built_is_recorded_with_what_it_has_read(mo
     # What was rolled back to is what would be made again.
     monkeypatch.setattr(warehouse, "unchanged", lambda *_: [])
     warehouse.prepare(DAYS[2])
-    warehouse.run_dbt(DAYS[2], ["+dim_planes"], reads=reads, commit={"run_id": "scheduled", "step": "build"})
+    commit = {"run_id": "scheduled", "step": "build", "interval": str(DAYS[2])}
+    warehouse.run_dbt(DAYS[2], ["+dim_planes"], reads=reads, commit=commit)
     publish(DAYS[3])
     head = tables.head(tables.next_table(GOLD))
     assert dict(recorded("scheduled", monkeypatch)["versions_in"])[tables.next_table(SOURCE)] == reads[SOURCE]

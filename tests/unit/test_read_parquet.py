@@ -39,7 +39,13 @@ def test_many_columns_with_hardly_a_value_are_none(tmp_path: Path) -> None:
 NOT_TAKEN = replace(AIRPORTS, schema_drift="ignore")
 
 
-@pytest.mark.parametrize("type_", [pa.timestamp("ns"), pa.float16(), pa.list_(pa.timestamp("ns", "UTC"))])
+@pytest.mark.parametrize(
+    "type_",
+    [
+        pa.timestamp("ns"), pa.float16(), pa.list_(pa.timestamp("ns", "UTC")), pa.time32("ms"), pa.time64("us"),
+        pa.decimal256(39, 2),
+    ],
+)  # fmt: skip
 def test_a_type_that_the_engine_does_not_read_is_refused_also_where_it_is_not_taken(type_: pa.DataType) -> None:
     schema = pa.schema([*((column.name, pa.string()) for column in AIRPORTS.columns), ("extra", type_)])
     with pytest.raises(SourceError, match=r"x: column 'extra' is .*, which the engine does not read") as error:
