@@ -104,10 +104,11 @@ def run_gate(
     **columns: str,
 ) -> None:
     """Write a day and gate it as Airflow does: with its variables, and its callback at the end."""
-    names = {"DAG_ID": "ingest_orders", "DAG_RUN_ID": f"run {day}", "TASK_ID": "gate", "TRY_NUMBER": str(try_number)}
+    run_id = f"{orders.table} {day}"
+    names = {"DAG_ID": "ingest_orders", "DAG_RUN_ID": run_id, "TASK_ID": "gate", "TRY_NUMBER": str(try_number)}
     for name, value in names.items():
         monkeypatch.setenv(f"AIRFLOW_CTX_{name}", value)
-    ti = SimpleNamespace(dag_id="ingest_orders", run_id=f"run {day}", task_id="gate", try_number=try_number)
+    ti = SimpleNamespace(dag_id="ingest_orders", run_id=run_id, task_id="gate", try_number=try_number)
     context: Any = {"ti": ti, "dag_run": SimpleNamespace(partition_key=day)}
     interval = orders.write(day, **columns) if write else Interval.parse(day)
     try:
