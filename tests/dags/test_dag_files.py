@@ -378,8 +378,8 @@ def test_a_right_conf_is_taken(stored: dict[str, Any], dag_id: str, conf: dict[s
     stored[dag_id].params.deep_merge(conf).validate()
 
 
-def test_gates_landings_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
-    from lakehouse.airflow.alerts import after_gate, after_land, after_score, after_wait
+def test_gates_tests_landings_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
+    from lakehouse.airflow.alerts import after_gate, after_land, after_score, after_test, after_wait
 
     ended: dict[str, Any] = {}
     for dag in bag.dags.values():
@@ -391,6 +391,8 @@ def test_gates_landings_and_sensors_report_when_they_have_ended_and_not_at_each_
                 assert calls == [after_gate, after_gate], task
             elif task.task_id == "score":
                 assert calls == [after_score, after_score], task
+            elif task.task_id == "test_warehouse":
+                assert calls == [after_test, after_test], task
             elif task.task_id in ("wait", "land", "replay"):
                 [call] = task.on_failure_callback
                 assert calls == [call]

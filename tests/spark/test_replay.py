@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import re
 import traceback
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from lakehouse import ops, release, tables
@@ -274,6 +279,35 @@ def test_json_rows_are_replayed_as_they_were_read(new_source: Any, monkeypatch: 
     assert replay_as_the_dag_does(source, monkeypatch)["rows_replayed"] == 1
     visible = source.rows("id, amount, _source_row", f"bronze.{source.name}")
     assert visible[2] == {"id": 2, "amount": 500.25, "_source_row": 3}
+
+
+def test_typed_rows_are_replayed_as_they_would_land(new_source: Any) -> None:
+    at = {"logicalType": "timestamp"}
+    source = new_source("replay_typed", "parquet", "ignore", at=at, local=at, note={"logicalType": "string"})
+    moment = dt.datetime(2020, 1, 5, 10, 30, 0, 123456)
+    columns = {
+        "id": pa.array([1, 2], pa.int64()),
+        "amount": pa.array([5.1, 500.1], pa.float32()),
+        "pieces": pa.array([1.0, 12.0]),
+        "day": pa.array([moment.date()] * 2),
+        "at": pa.array([moment] * 2, pa.timestamp("us", "UTC")),
+        "local": pa.array([moment] * 2, pa.timestamp("us")),
+        "note": pa.array([0.1] * 2, pa.float32()),
+        "Not taken": pa.array(["x", "y"]),
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    source.put(DAY, sink.getvalue().to_pybytes())
+    assert source.land(DAY)["rows_quarantined"] == 1
+    assert json.loads(source.bad("_raw")[0]["_raw"])["Not taken"] == "y"
+    source.publish(DAY)
+    source.rules(UNIQUE, WIDE)
+    assert source.replay(DAY)["rows_replayed"] == 1
+    replayed = source.rows()
+    known = {"id": 2, "amount": float(np.float32(500.1)), "pieces": 12, "at": moment, "local": moment, "note": "0.1"}
+    assert {name: replayed[1][name] for name in known} == known
+    source.land(DAY)
+    assert source.rows() == replayed
 
 
 def replay_as_the_dag_does(source: Source, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
