@@ -441,6 +441,7 @@ def read(
 
     Raises:
         NotReleasedError: No version of the table has been released (by then).
+        lakehouse.tables.UnreadableError: A file is damaged or missing.
     """
     layer, _ = tables.split(table)
     version: int | None = None
@@ -453,7 +454,7 @@ def read(
     log = tables.delta(tables.next_table(table), version)
     if log is None:
         raise NotReleasedError(f"There is no table {table}.")
-    frame: pd.DataFrame = log.to_pandas(columns=columns, filesystem=tables.filesystem(log), filters=where)
+    frame: pd.DataFrame = tables.read(log, columns, where).to_pandas()
     return frame
 
 

@@ -342,7 +342,7 @@ def _describe(
 
     run.versions_in = {tables.next_table(table): version for table, version in reads.items()}
     heads, built = _heads(), [tables.next_table(table) for table in _built(run)]
-    run.versions_out = heads if failed is None else {stored: heads[stored] for stored in built}
+    run.versions_out = {stored: heads[stored] for stored in built}
     facts = {
         "cpu_seconds": None,
         "engine_cpu_seconds": None,

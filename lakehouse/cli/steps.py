@@ -248,21 +248,29 @@ def reproduce(
         )
     from lakehouse import registry
     from lakehouse.reproduction import NotReproducedError
+    from lakehouse.tables import UnreadableError, VersionGoneError
 
     if at:
         report(job("reproduce_training")(model, int(version)))
         return
-    differ = []
+    differ: list[int] = []
+    lost: list[int] = []
     for each in registry.versions(registry.load(model).name):
         try:
             outcome = job("reproduce_training")(model, each.version)
         except NotReproducedError as error:
             differ.append(each.version)
             outcome = {"equal": False, "because": str(error)}
+        except (VersionGoneError, UnreadableError) as error:
+            lost.append(each.version)
+            outcome = {"equal": None, "because": str(error)}
         report({"model_version": each.version, **outcome})
-    if differ:
+    said = {"come out otherwise": differ, "cannot be made again, for want of their data": lost}
+    if differ or lost:
         raise NotReproducedError(
-            f"Of the versions of {model}, these come out otherwise: {', '.join(map(str, differ))}."
+            f"Of the versions of {model}, "
+            + "; ".join(f"these {what}: {', '.join(map(str, found))}" for what, found in said.items() if found)
+            + "."
         )
 
 

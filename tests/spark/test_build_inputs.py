@@ -168,6 +168,9 @@ def test_a_query_that_was_turned_down_is_not_released_with_another_build_and_a_t
 
     warehouse.build(DAYS[2], "alone")
     version = tables.head("gold_next.alone")
+    runs = ops.read("ops.runs").sort_by("ended_at").to_pylist()
+    whole = next(run for run in reversed(runs) if run["dataset"] == "warehouse")
+    assert dict(whole["versions_out"]) == {"gold_next.alone": version} and tables.head(tables.next_table(GOLD))
     passed = {
         "table_name": "gold.alone",
         "version": version,

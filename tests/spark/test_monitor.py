@@ -27,7 +27,8 @@ from lakehouse.release import release, released, withdraw
 from lakehouse.settings import settings
 from lakehouse.steps import job, step
 from tests.made_up_flights import SPEC, WINDOW, flights
-from tests.spark.counters import counting
+from tests.openlineage_receiver import receiving, told, versions_of
+from tests.spark.counters import appending, counting
 from tests.spark.made_up import forget, give_suites, put
 
 FEATURES, OUTCOMES, TABLE = "gold.watched_features", "gold.watched_outcomes", "ml.watched_predictions"
@@ -95,7 +96,13 @@ def scored(interval: Interval) -> pd.DataFrame:
 
 
 def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
-    outcome = monitor(MODEL, WEEK)
+    with receiving() as backend, appending() as added:
+        outcome = monitor(MODEL, WEEK)
+    assert added == {"ops.runs": 1, "ops.model_metrics": 1}
+    event = told(backend.events, f"monitor.{MODEL}")
+    assert backend.faults == []
+    read = {table: str(released()[table].version) for table in (FEATURES, OUTCOMES, TABLE)}
+    assert (versions_of(event["inputs"]), event["outputs"]) == (read, [])
     found = measured(WEEK)
     rows = scored(WEEK)
     labelled = rows[rows["is_late"].notna()].assign(is_late=lambda r: r["is_late"].astype(float))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -24,7 +25,10 @@ from lakehouse import cli, contracts, engine, registry, roles, suites
 from lakehouse.cli.alerts import list_alerts
 from lakehouse.cli.errors import first_lines
 from lakehouse.cli.printing import print_rows, print_table
+from lakehouse.errors import LakeError
+from lakehouse.reproduction import NotReproducedError
 from lakehouse.settings import settings
+from lakehouse.tables import UnreadableError, VersionGoneError
 
 Lake = Callable[..., tuple[int, str]]
 
@@ -137,6 +141,44 @@ def test_a_day_before_the_history_is_refused(lake: Lake) -> None:
 def test_what_does_not_go_together_is_refused_before_anything_is_done(lake: Lake, arguments: tuple[str, ...]) -> None:
     code, error = lake(*arguments)
     assert code == 2 and f"lake {arguments[0]} [OPTIONS]" in error
+
+
+def test_each_version_is_made_again_whatever_becomes_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcomes: dict[int, dict[str, Any] | LakeError] = {
+        1: VersionGoneError("Version 4 of gold_next.x is no longer in the table's log"), 2: {"equal": True},
+        3: NotReproducedError("metric loss: 1 then, 2 now"), 4: UnreadableError("checksum"), 5: {"equal": True},
+    }  # fmt: skip
+
+    def again(_model: str, version: int) -> dict[str, Any]:
+        outcome = outcomes[version]
+        if isinstance(outcome, LakeError):
+            raise outcome
+        return outcome
+
+    def reproduce(*versions: int) -> tuple[int, list[dict[str, Any]], str]:
+        monkeypatch.setattr(registry, "versions", lambda _name: [SimpleNamespace(version=each) for each in versions])
+        monkeypatch.setattr(sys, "argv", ["lake", "reproduce", "flight_delay"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), [json.loads(line) for line in said.out.splitlines()], said.err
+
+    monkeypatch.setattr("lakehouse.steps.job", {"reproduce_training": again}.__getitem__)
+    code, lines, error = reproduce(*outcomes)
+    assert code == 1
+    assert [(line["model_version"], line["equal"]) for line in lines] == [
+        (1, None), (2, True), (3, False), (4, None), (5, True),
+    ]  # fmt: skip
+    assert [line["because"] for line in lines if "because" in line] == [
+        str(outcome) for outcome in outcomes.values() if isinstance(outcome, LakeError)
+    ]
+    assert "these come out otherwise: 3; these cannot be made again, for want of their data: 1, 4." in error
+    for version, what in ((1, "cannot be made again"), (3, "come out otherwise")):
+        code, _, error = reproduce(2, version)
+        assert code == 1 and error.count("these ") == 1 and f"these {what}" in error and f": {version}." in error
+    assert reproduce(2, 5)[0] == 0
 
 
 @pytest.mark.parametrize(
