@@ -318,6 +318,7 @@ def test_a_scoring_that_came_to_nothing_is_told_and_over_when_it_has_come_to_som
     after_score(context)
     assert [subject for _, subject, _ in mail.received[1:]] == ["critical: serving.risk 2013-03-01: fallback"]
     assert "version 2 failed" in hook[1][1]["text"]
+    alerts.report([], {replaced.scope})
 
 
 def test_what_monitoring_finds_red_is_told_and_over_when_it_is_no_longer(
