@@ -189,7 +189,9 @@ def promote(
 def rollback_model(
     model: ModelName,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the model's history.")],
-    to: Annotated[int | None, typer.Option(metavar="VERSION", help="Without it, the champion before this one.")] = None,
+    to: Annotated[
+        int | None, typer.Option(metavar="VERSION", help="One that was champion; without it, the one before this one.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="DAY", help="Champion of this day and later ones; without it, of all it may.")
     ] = None,

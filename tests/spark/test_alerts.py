@@ -18,7 +18,15 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 from airflow.sdk.execution_time.task_runner import _run_task_state_change_callbacks
 
 from lakehouse import alerts, audit, ops
-from lakehouse.airflow.alerts import after_gate, after_land, after_test, after_wait, deliver
+from lakehouse.airflow.alerts import (
+    after_gate,
+    after_land,
+    after_monitor,
+    after_score,
+    after_test,
+    after_wait,
+    deliver,
+)
 from lakehouse.batches import RejectedBatchError
 from lakehouse.interval import Interval
 from lakehouse.release import WithdrawnError
@@ -313,6 +321,77 @@ def test_data_tests_that_fail_are_told_and_over_when_they_pass(mail: Mail, hook:
     after_test(context)
     [alert] = [alert for alert in alerts.read() if alert.cause.rule == "test"]
     assert alert.resolved_at is not None
+
+
+def task_of(dag_id: str, task_id: str, run_id: str = "r") -> Any:
+    """What a callback is given about a task that has ended well."""
+    ti = SimpleNamespace(dag_id=dag_id, run_id=run_id, task_id=task_id, try_number=1)
+    return {"ti": ti, "dag_run": SimpleNamespace(partition_key="2013-03-01")}
+
+
+def about(table: str) -> list[alerts.Alert]:
+    return [alert for alert in alerts.read() if alert.cause.table == table]
+
+
+def test_a_scoring_that_came_to_nothing_is_told_and_over_when_it_has_come_to_something(
+    mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = task_of("score_risk", "score")
+    failed = context | {"exception": ConnectionError("engine is gone")}
+    with monkeypatch.context() as patch:
+        patch.setattr(settings(), "alerts", {})
+        after_score(failed)
+        assert about("score_risk.score") == []
+    for _ in range(2):
+        after_score(failed)
+    [(_, subject, body)] = mail.received
+    assert subject == "critical: score_risk.score 2013-03-01: score" and "engine is gone" in body
+    after_score(context)
+    [alert] = about("score_risk.score")
+    assert alert.resolved_at is not None and len(mail.received) == len(hook) == 1
+    # What the scoring itself has raised goes out with the end of its task.
+    replaced = alerts.Cause("serving.risk", Interval.parse("2013-03-01"), "fallback", "critical", "version 2 failed")
+    alerts.report([replaced])
+    after_score(context)
+    assert [subject for _, subject, _ in mail.received[1:]] == ["critical: serving.risk 2013-03-01: fallback"]
+    assert "version 2 failed" in hook[1][1]["text"]
+    alerts.report([], {replaced.scope})
+
+
+def test_what_monitoring_finds_red_is_told_and_over_when_it_is_no_longer(
+    mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day, now = dt.date(2013, 3, 1), dt.datetime.now(dt.UTC)
+
+    def measure(run_id: str, value: float, verdict: str) -> Any:
+        context = task_of("monitor_risk", "monitor", run_id)
+        row = {"measured_at": now, "run_id": f"monitor {run_id}", "model_name": "risk", "model_version": 2,
+               "role": "champion", "interval_start": day, "interval_end": day, "segment": "all"}  # fmt: skip
+        ops.append(
+            "ops.model_metrics",
+            [row | {"metric": "skill", "value": value, "reference": 0.2, "verdict": verdict},
+             row | {"metric": "psi", "segment": "feature=seats", "value": 0.9, "reference": 0.25, "verdict": "red"}],
+        )  # fmt: skip
+        run = {"run_id": f"monitor {run_id}", "step": "monitor", "status": "success", "started_at": now,
+               "ended_at": now, "airflow_dag_id": "monitor_risk", "airflow_run_id": run_id,
+               "airflow_task_id": "monitor"}  # fmt: skip
+        ops.append("ops.runs", [run])
+        return context
+
+    first = measure("first", 0.1, "red")
+    with monkeypatch.context() as patch:
+        patch.setattr(settings(), "alerts", {})
+        after_monitor(first)
+        assert about("models.risk") == []
+    for _ in range(2):
+        after_monitor(first)
+    [alert] = about("models.risk")
+    assert (alert.cause.severity, alert.cause.rule, alert.sent) == ("warning", "skill", {"chat"})
+    [(_, message)] = hook
+    assert "models.risk 2013-03-01: champion version 2: skill is 0.1, to be compared with 0.2" in message["text"]
+    after_monitor(measure("second", 0.19, "green"))
+    [alert] = about("models.risk")
+    assert alert.resolved_at is not None and (len(hook), mail.received) == (1, [])
 
 
 def test_without_a_route_nothing_is_kept(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -293,3 +293,33 @@ def test_a_wrong_model_is_named_and_the_others_are_listed(tmp_path: Path, monkey
     assert done.exit_code == 0
     assert re.findall(r"flight_delay\w*", done.stdout) == ["flight_delay"]
     assert f"{wrong}, line " in done.stderr and "guessing" not in done.stdout
+
+
+def test_models_are_listed_with_who_has_a_role_and_one_with_all_that_was_decided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def event(number: int, what: str, before: int | None, day: int, by: str, reason: str) -> dict[str, object]:
+        return {"at": dt.datetime(2013, 3, day, 6, 30, tzinfo=dt.UTC), "model_version": number, "event": what,
+                "champion_before": before, "serves_from": dt.date(2013, 3, day + 1), "decided_by": by, "reason": reason,
+                "evidence": None}  # fmt: skip
+
+    log = [
+        event(1, "promoted", None, 1, "ada", "against the baseline: log_loss is lower"),
+        event(2, "promoted", 1, 8, "eve", "the airline asked for it"),
+        event(3, "kept out", 2, 15, "ada", "log_loss is not lower beyond doubt"),
+    ]
+    monkeypatch.setattr(roles, "events", lambda name: log if name == "flight_delay" else [])
+    lake = CliRunner()
+    shown = lake.invoke(cli.command_line(), ["models"], catch_exceptions=False).stdout
+    cells = [[cell.strip() for cell in re.split("[│┃|]", line)[1:-1]] for line in shown.splitlines()]
+    rows = {row[0]: row[1:] for row in cells if len(row) == 5}
+    assert rows["model"] == ["champion", "since", "challenger", "owner"]
+    assert rows["flight_delay"] == ["2", "2013-03-09", "3", "data-platform"]
+    assert rows["flight_delay_minutes"][:3] == ["", "", ""]
+    told = lake.invoke(cli.command_line(), ["models", "flight_delay"], catch_exceptions=False).stdout
+    assert told.splitlines() == [
+        "2013-03-01 06:30 version 1 promoted, may score from 2013-03-02 on, by ada: against the baseline: log_loss is "
+        "lower",
+        "2013-03-08 06:30 version 2 promoted, may score from 2013-03-09 on, by eve: the airline asked for it",
+        "2013-03-15 06:30 version 3 kept out, may score from 2013-03-16 on, by ada: log_loss is not lower beyond doubt",
+    ]
