@@ -211,7 +211,9 @@ def test_every_dbt_of_a_build_is_told_which_state_of_the_sources_it_reads(
     tasks = [task for task in dag.tasks if "DBT_COMMIT" in (getattr(task, "env", None) or {})]
     assert {task.task_id for task in tasks} >= {"dbt.dbt_producer_watcher", *(f"dbt.{model}_run" for model in MODELS)}
     for task in tasks:
-        told = task.render_template(task.env["DBT_SOURCE_STATE"], {}, dag.get_template_env())
+        told = task.render_template(
+            task.env["DBT_SOURCE_STATE"], {"partition_key": "2013-03-01"}, dag.get_template_env()
+        )
         assert json.loads(told)["reads"] == {"bronze.weather": 17}, task
 
 
