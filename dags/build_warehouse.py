@@ -27,7 +27,7 @@ env = {
     "DBT_INTERVAL_END": "{{ interval(partition_key).end }}",
     "DBT_PARTIAL_PARSE_FILE_PATH": str(dbt_project.parsed_path()),
     "DBT_COMMIT": '{"run_id": "{{ run_id }}", "step": "build", "interval": "{{ partition_key }}"}',
-    "DBT_SOURCE_STATE": "{{ source_state(sources()) }}",
+    "DBT_SOURCE_STATE": "{{ source_state(sources(), interval(partition_key)) }}",
 }
 
 with DAG(

@@ -7,8 +7,11 @@ from lakehouse.airflow import tasks
 from lakehouse.airflow.partitions import IntervalMapper
 
 for spec in registry.readable():
-    model = spec.name
-    predictions, warehouse = tasks.table_asset(spec.predictions_table), tasks.table_asset("gold")
+    model, later = spec.name, spec.label.known_after_days
+    follows, again = {tasks.table_asset(spec.predictions_table): IntervalMapper()}, ""
+    if later:  # without delay, the outcomes are in the warehouse that the day is scored from
+        follows[tasks.table_asset("gold")] = IntervalMapper(-later, ranges=False)
+        again = f", and again {later} days later,\nwhen the warehouse is released with its outcomes"
     with DAG(
         dag_id=f"monitor_{model}",
         description=f"Measures drift, data and performance of {model}, and decides whether to train it again.",
@@ -20,16 +23,9 @@ trained on, and the predictions with the outcomes in `{spec.label.table}` as far
 `ops.model_metrics`. Then the model's `retrain` policy is asked; a decision to train, with its cause, is kept in
 `ops.retrain_decisions`, and starts `train_{model}`.
 
-A run starts by itself when the predictions of a day are released, and again {spec.label.known_after_days} days later,
-when the warehouse is released with its outcomes.
+A run starts by itself when the predictions of a day are released{again}.
 {tasks.HOW_TO_RUN}""",
-        schedule=PartitionedAssetTimetable(
-            assets=AssetAny(predictions, warehouse),
-            partition_mapper_config={
-                predictions: IntervalMapper(),
-                warehouse: IntervalMapper(-spec.label.known_after_days, ranges=False),
-            },
-        ),
+        schedule=PartitionedAssetTimetable(assets=AssetAny(*follows), partition_mapper_config=follows),
         start_date=tasks.START,
         catchup=False,
         max_active_runs=1,  # one writer for each table

@@ -41,7 +41,7 @@ class Cause:
     Attributes:
         table: The table that it is about, as readers name it.
         interval: The days that it is about.
-        rule: What is broken: an expectation, ``gate`` when it came to no verdict, ``delivery`` of a source.
+        rule: What is broken: an expectation, ``gate`` when it came to no verdict, ``late`` or ``delivery`` of a source.
         severity: ``critical``, ``warning`` or ``info``.
         message: What a person has to know.
         version: The version that was judged.
@@ -229,7 +229,10 @@ def of_gates(runs: Collection[Mapping[str, Any]]) -> tuple[list[Cause], set[Scop
     for run in runs:
         interval = Interval(run["interval_start"], run["interval_end"]) if run["interval_start"] else None
         own = [row for row in rows if row["run_id"] == run["run_id"]]
-        judged |= {(run["dataset"], interval), *((row["table_name"], interval) for row in own)}
+        judged |= {(row["table_name"], interval) for row in own}
+        # One that has failed without a verdict, since its rows were withdrawn for one, has found nothing to be gone.
+        if own or run["status"] == "success":
+            judged.add((run["dataset"], interval))
         # Without a history to compare with, success is null: nothing is known to be broken.
         broken = [row for row in own if row["success"] is False]
         many = Counter((row["table_name"], *_rule(row)) for row in broken)

@@ -11,6 +11,7 @@ from lakehouse.release import (
     NotReleasedError,
     of_warehouse,
     pending,
+    refuse_part_of_build,
     refuse_unfinished,
     refuse_withdrawn,
     released,
@@ -44,6 +45,7 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
         GateFailedError: A critical expectation failed. Every table of the set is back at its released version.
         WithdrawnError: What was written for the interval has been taken back already.
         UnfinishedWriteError: What was written is of a step that has not come to its end.
+        PartOfBuildError: Other tables of the same build are not checked with it.
     """
     from lakehouse.gate import Request, check_all
 
@@ -54,6 +56,7 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
         unchecked: dict[str, Request] = {}
         refuse_withdrawn(names, interval)
         refuse_unfinished(names)
+        refuse_part_of_build(names, interval)
         for table in sorted(names):
             stored = tables.next_table(table)
             version = tables.head(stored)

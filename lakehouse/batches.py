@@ -15,6 +15,7 @@ from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.contracts.parts import Column as Declared
 from lakehouse.errors import LakeError
 from lakehouse.rules import NOT_NULL, applies, broken_rules, domain, is_about_values
+from lakehouse.rules import label as reason_of
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row
@@ -215,7 +216,7 @@ def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
     from pyspark.sql import functions as F
 
     rules = suite.row_rules()
-    labels = [rule.label for rule in rules]
+    labels = list(map(reason_of, rules))
 
     def total(condition: Column) -> Column:
         return F.coalesce(F.sum(condition.cast("long")), F.lit(0))
@@ -293,13 +294,14 @@ def _verdict(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:
     if rows and counts["bad"] == rows:
         return "all_rows_bad", "not one row keeps the contract."
     for rule in suite.row_rules():
-        considered, lost = counts["considered"][rule.label], counts["lost"][rule.label]
-        broken = counts["broken"].get(rule.label, 0) + lost
+        label = reason_of(rule)
+        considered, lost = counts["considered"][label], counts["lost"][label]
+        broken = counts["broken"].get(label, 0) + lost
         if broken and (considered - broken) / considered < rule.mostly:
             unread = f", {lost} of them because there is no value that can be read" if lost else ""
             return (
                 "below_mostly",
-                f"{broken} of {considered} rows break {rule.label}{unread}; at least {rule.mostly:.4%} must keep it.",
+                f"{broken} of {considered} rows break {label}{unread}; at least {rule.mostly:.4%} must keep it.",
             )
     return None
 
@@ -322,7 +324,7 @@ def examples(
     personal = {name for name in judged.columns if not name.startswith("_")} - {
         column.name for column in contract.columns if not column.hidden
     }
-    about = {rule.label: rule.columns for rule in suite.row_rules()}
+    about = {reason_of(rule): rule.columns for rule in suite.row_rules()}
     shown = list(dict.fromkeys(name for names in about.values() for name in names if name in judged.columns))
     chosen = is_bad() if days is None else is_bad() & F.col("_interval").isin(*days)
     rows = (

@@ -334,7 +334,7 @@ class Explainer:
         source = tables.split(write.table)[1]
         contract = contracts.load(source) if source in contracts.sources() else None
         by_day = self._landed(write)
-        if not by_day and contract is not None and contract.server.location is None:
+        if not any(by_day.values()) and contract is not None and contract.server.location is None:
             return [{"file": str(contract.server.table), "day": ranges(days), "rows": (write.run or {}).get("rows_in")}]
         found = {
             name: {"file": name, **facts, "day": ranges(own)}
@@ -345,15 +345,18 @@ class Explainer:
         return list(found.values())
 
     def _landed(self, write: Write) -> dict[dt.date, Files]:
-        """The files of a landing by the days of their rows; a replay has those of the landings before it."""
-        writes = reversed(self._ledger.chain(write.table, write.version)[1:]) if write.step == "replay" else [write]
+        """The files of a landing by the days of their rows.
+
+        A replay has those of the landings before it, and of the days of which rows were in quarantine those that these
+        had come from: of a delivery that was rejected whole, the table has had nothing before.
+        """
+        if write.step != "replay":
+            return _by_day(landed(write))
         found: dict[dt.date, Files] = {}
-        for each in writes:
-            of_write: dict[dt.date, Files] = {}
-            for name, (own, facts) in landed(each).items():
-                for day in own:
-                    of_write.setdefault(day, {})[name] = own, facts
-            found |= of_write
+        for each in reversed(self._ledger.chain(write.table, write.version)):
+            found |= _by_day(landed(each))
+            brought = {run_id: _by_day(self._ledger.files_of(run_id)) for run_id in set(each.batches.values())}
+            found |= {day: brought[run_id].get(day, {}) for day, run_id in each.batches.items()}
         return found
 
 
@@ -387,6 +390,14 @@ def files_of(inputs: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]
             for file in write.get("files", []):
                 yield each["table"], file
             yield from files_of(write.get("inputs", []))
+
+
+def _by_day(files: Files) -> dict[dt.date, Files]:
+    found: dict[dt.date, Files] = {}
+    for name, (days, facts) in files.items():
+        for day in days:
+            found.setdefault(day, {})[name] = days, facts
+    return found
 
 
 def _release(row: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 from lakehouse import ops, registry, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
-from lakehouse.provenance import Days, Ledger, Write, features_of, landed, ranges
+from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
 from lakehouse.scoring import SCORE
 
 COLUMNS_OF = ("source", "bronze", "silver", "gold", "models")
@@ -110,14 +110,16 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
     origin: Origin = {}
     seen: set[str] = set()
     written: dict[str, list[Write]] = {}
+    replayed: dict[str, list[tuple[Write, dt.date]]] = {}
     for write in ledger.writes():
         if write.run is not None:
             written.setdefault(write.run["run_id"], []).append(write)
+        for day, run_id in write.batches.items():
+            replayed.setdefault(run_id, []).append((write, day))
     for run in ledger.runs:
         if run["step"] != "land":
             continue
-        interval = Interval(run["interval_start"], run["interval_end"]) if run["interval_start"] else None
-        read = landed(Write(run["dataset"], 0, "land", interval, run))
+        read = ledger.files_of(run["run_id"])
         seen |= set(read)
         for name, (days, facts) in read.items():
             if name != what and not name.endswith(f"/{what.lstrip('/')}") and not what.endswith(f"/{name}"):
@@ -126,6 +128,11 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
             for write in written.get(run["run_id"], []):
                 key = write.table, write.version
                 origin[key] = (origin.get(key) or frozenset()) | days
+            for write, day in replayed.get(run["run_id"], []):
+                if day in days:
+                    key = write.table, write.version
+                    origin[key] = (origin.get(key) or frozenset()) | {day}
+                    result.edges.append((name, _node(*key)))
     if not result.landings:
         import difflib
 

@@ -8,8 +8,8 @@ predictions, in the shadow or when they are asked what if, is never released: of
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,11 +148,12 @@ def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
     source = tables.split(table)[1]
     if table.startswith("bronze.") and source in contracts.sources():
         first = retention.first_kept(contracts.load(source), today)
-        for each, found in retention.planned(source, today).items():
-            version = retention.expire(each, first, run)
-            if each == stored and version is not None:
-                done["expired"] = str(found.days)
-                _show(table, version, run, f"maintenance: days until {found.days.end} are no longer kept")
+        with _noted(f"quarantine.{source}", run):
+            for each, found in retention.planned(source, today).items():
+                version = retention.expire(each, first, run)
+                if each == stored and version is not None:
+                    done["expired"] = str(found.days)
+                    _show(table, version, run, f"maintenance: days until {found.days.end} are no longer kept")
     if (chosen := compaction.planned(table)) and (version := compaction.compact(table, run)) is not None:
         done["compacted"] = str(chosen.days)
         _show(table, version, run, f"maintenance: small files of {chosen.days} put together")
@@ -172,13 +173,24 @@ def unreleased() -> dict[str, ModelSpec]:
 def _renew_unreleased(table: str, spec: ModelSpec, today: dt.date, run: Run) -> dict[str, str]:
     """The same for a table that is never released: what is written is there."""
     done = {}
-    if old := retention.outdated(table, spec, today):
-        retention.forget(table, old, run)
-        done["expired"] = str(old.days)
-    if (chosen := compaction.planned(table)) and compaction.compact(table, run) is not None:
-        done["compacted"] = str(chosen.days)
+    with _noted(table, run):
+        if old := retention.outdated(table, spec, today):
+            retention.forget(table, old, run)
+            done["expired"] = str(old.days)
+        if (chosen := compaction.planned(table)) and compaction.compact(table, run) is not None:
+            done["compacted"] = str(chosen.days)
     checkpoint(table, run.run_id)
     return done
+
+
+@contextmanager
+def _noted(stored: str, run: Run) -> Iterator[None]:
+    """Name the versions before and after what is done to a table that no release shows."""
+    before = tables.head(stored)
+    yield
+    after = tables.head(stored)
+    if before is not None and after is not None and after != before:
+        run.versions_in[stored], run.versions_out[stored] = before, after
 
 
 def _show(table: str, version: int, run: Run, reason: str) -> None:

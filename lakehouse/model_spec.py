@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from croniter import croniter  # type: ignore[import-untyped]
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lakehouse.errors import LakeError
 
@@ -119,6 +120,13 @@ class Training(_Part):
     search: Search | None = Field(
         None, description="Budget of a search in the spaces of `pipeline.py`; none without it."
     )
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_cron(cls, schedule: str | None) -> str | None:
+        if schedule is not None and not croniter.is_valid(schedule):
+            raise ValueError(f"{schedule!r} is no cron expression such as 0 6 * * 1")
+        return schedule
 
 
 class Promotion(_Part):

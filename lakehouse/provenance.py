@@ -66,6 +66,8 @@ class Write:
         step: Which step.
         interval: The days that the step was about.
         run: Its row in ``ops.runs``; None when the step was killed before it left one.
+        batches: Of a replay, the days of the rows that were in quarantine, each with the ``run_id`` of the landing
+            that they had come with. It may have failed: then nothing of it was in the table before.
     """
 
     table: str
@@ -73,6 +75,7 @@ class Write:
     step: str
     interval: Interval | None
     run: dict[str, Any] | None = field(compare=False)
+    batches: Mapping[dt.date, str] = field(default_factory=dict, compare=False)
 
     @property
     def holds_rows(self) -> bool:
@@ -165,11 +168,24 @@ class Ledger:
     def writes(self) -> list[Write]:
         """All recorded writes, oldest first."""
         return [
-            Write(table, version, run["step"], _interval(run), run)
+            Write(table, version, run["step"], _interval(run), run, self._batches(table, version, run))
             for (table, version), run in sorted(
                 (self._writing_runs | self._unnamed).items(), key=lambda each: (each[1]["ended_at"], each[0])
             )
         ]
+
+    def _batches(self, table: str, version: int, run: Mapping[str, Any]) -> dict[dt.date, str]:
+        commit = self._log(table).get(version, {}) if run["step"] == "replay" else {}
+        return _batches(commit.get("userMetadata", {}))
+
+    def files_of(self, run_id: str) -> Files:
+        """The files that a landing has read, whatever came of it.
+
+        Args:
+            run_id: Its id.
+        """
+        run = self._runs_by_id.get(run_id)
+        return {} if run is None else landed(Write(run["dataset"], 0, run["step"], _interval(run), run))
 
     def chain(self, table: str, version: int) -> list[Write]:
         """The writes that the rows of a version can come from, newest first; those taken back are left out.
@@ -202,7 +218,7 @@ class Ledger:
             if said.get("step") in WRITING or "expired" in said:
                 interval = Interval.parse(said["interval"]) if said.get("interval") else None
                 run = self._writing_runs.get((table, at)) or self._runs_by_id.get(said.get("run_id", ""))
-                yield Write(table, at, said["step"], interval, run)
+                yield Write(table, at, said["step"], interval, run, _batches(said))
             at -= 1
 
     def written(self, write: Write) -> Days:
@@ -307,9 +323,30 @@ class Ledger:
         for table, version in self._reads(write).items():
             if days is None:
                 break
-            hit = _reached(self._touched(table, version, found), spans.get(table), written)
+            touched = self._touched(table, version, found)
+            if touched and write.batches and table == write.table:
+                touched = self._left_by(write, version, touched)
+            hit = _reached(touched, spans.get(table), written)
             days = None if hit is None else days | hit
         return written if days is None else days
+
+    def _left_by(self, write: Write, version: int, days: frozenset[dt.date]) -> frozenset[dt.date]:
+        """Of some days, those whose rows a replay has left as they were; it puts a rejected delivery in their place."""
+        return frozenset(
+            day for day in days if write.batches.get(day) in (None, self._delivery(write.table, version, day))
+        )
+
+    def _delivery(self, table: str, version: int, day: dt.date) -> str | None:
+        """The landing that the rows of a day came with."""
+        for write in self.chain(table, version):
+            written = self.written(write)
+            if written is not None and day not in written:
+                continue
+            if write.step == "land":
+                return None if write.run is None else str(write.run["run_id"])
+            if day in write.batches:
+                return write.batches[day]
+        return None
 
     def _touched(self, table: str, version: int, found: Mapping[tuple[str, int], Days]) -> Days:
         """The days of a version whose rows come from writes that were found, each with its days."""
@@ -537,6 +574,11 @@ def _reached(touched: Days, span: Span | None, written: Days) -> frozenset[dt.da
     if touched is None or span is None or written is None:
         return None
     return frozenset(day - dt.timedelta(by) for day in touched for by in range(span[0], span[1] + 1)) & written
+
+
+def _batches(said: Mapping[str, Any]) -> dict[dt.date, str]:
+    """What the commit of a replay says of where the rows come from that were in quarantine."""
+    return {dt.date.fromisoformat(day): run_id for day, run_id in said.get("batches", {}).items() if run_id}
 
 
 def _holds_rows(entry: Mapping[str, Any]) -> bool:

@@ -49,6 +49,7 @@ _MLFLOW_ENVIRONMENT = {
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
 _BASELINE = "baseline.skops"
+_BASELINE_FACTS = "baseline.json"
 _COMPILED = "compiled.json"
 _PACKAGES = ("scikit-learn", "skops", "numpy", "scipy", "pandas")
 
@@ -403,7 +404,8 @@ def fetch(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
 
     Args:
         version: Which.
-        baseline: The baseline that was fitted beside it, on the same rows, and not the version itself.
+        baseline: The baseline that was fitted beside it, on the same rows, and not the version itself, of which
+            nothing has to be there but its training run.
 
     Raises:
         lakehouse.scoring.UntrustedModelError: The stored model names types that are not known to be harmless.
@@ -414,8 +416,12 @@ def fetch(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
 
     connect()
     with tempfile.TemporaryDirectory() as folder:
-        local = Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder))
-        metadata = yaml.safe_load((local / "MLmodel").read_text())["metadata"]
+        kept = kept_text(version, _BASELINE_FACTS) if baseline else None
+        if kept is None:  # of a baseline, when it was trained before they were kept beside it
+            local = Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder))
+            metadata = yaml.safe_load((local / "MLmodel").read_text())["metadata"]
+        else:
+            metadata = json.loads(kept)
         path = download_artifacts(f"runs:/{version.run_id}/{_BASELINE}", dst_path=folder) if baseline else ""
         payload = Path(path or local / "model.skops").read_bytes()
         compiled = b"" if baseline else _compiled(version, folder)
@@ -548,6 +554,12 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
     # Says for every model that there is no pip; an environment made by uv has none.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     predict = "predict_proba" if spec.task == "classification" else "predict"
+    metadata = {
+        "numeric": list(spec.features.numeric),
+        "categorical": list(spec.features.categorical),
+        "decision_threshold": spec.decision_threshold,
+        "task": spec.task,
+    }
     tags = {
         **pins.tags(),
         **tags,
@@ -570,6 +582,7 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
         mlflow.log_text(text, "card.md")
         with tempfile.TemporaryDirectory() as folder:
             skops.io.dump(trained.baseline_pipeline, Path(folder) / _BASELINE)
+            (Path(folder) / _BASELINE_FACTS).write_text(json.dumps(metadata))
             if trained.compiled:
                 (Path(folder) / _COMPILED).write_bytes(trained.compiled)
             drawn = Path(folder) / "plots"
@@ -587,12 +600,7 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
             pyfunc_predict_fn=predict,
             # Given, because MLflow would start a process to find them out.
             pip_requirements=[f"{package}=={_installed(package)}" for package in _PACKAGES],
-            metadata={
-                "numeric": list(spec.features.numeric),
-                "categorical": list(spec.features.categorical),
-                "decision_threshold": spec.decision_threshold,
-                "task": spec.task,
-            },
+            metadata=metadata,
         )
         run_id = run.info.run_id
         _log_trials(client, run.info.experiment_id, run_id, trained)

@@ -37,8 +37,8 @@ LOG = "ops.releases"
 """What is visible. Its writer lock is held by whoever decides that, so that two cannot decide at once."""
 
 
-WRITES_OF_STEPS = ("land", "replay", "score")
-"""Steps whose commits name the run that made them; what dbt writes names the run of Airflow."""
+WRITES_OF_STEPS = ("land", "replay", "score", "build")
+"""Steps whose commits name the run that made them; in Airflow, dbt names the run of the DAG."""
 
 
 _QUERY = re.compile(r"^View Text: (.*?)\nView Original Text: ", re.MULTILINE | re.DOTALL)
@@ -55,6 +55,10 @@ class WithdrawnError(LakeError):
 
 class UnfinishedWriteError(LakeError):
     """What was written is of a step that has not come to its end."""
+
+
+class PartOfBuildError(LakeError):
+    """Other tables of the same build are not released with it."""
 
 
 class NotReleasedError(LakeError, LookupError):
@@ -246,13 +250,23 @@ def refuse_withdrawn(names: list[str], interval: Interval | None) -> None:
         WithdrawnError: It has been taken back.
     """
     for table in sorted(names):
-        by = _withdrawn_by(tables.commits(tables.next_table(table)), str(interval) if interval else None)
+        by = withdrawn_by(table, interval)
         if by is not None:
             raise WithdrawnError(
                 f"{table} {interval or ''}: what was written last has been withdrawn by the step {by}"
                 + (" because it had not passed: see select * from ops.gate_results" if by == "gate" else "")
                 + ". Write it again, then gate and release it."
             )
+
+
+def withdrawn_by(table: str, interval: Interval | None) -> str | None:
+    """The step that took back what was written last for an interval, or None when it is still there or not known.
+
+    Args:
+        table: Name that readers use.
+        interval: The days that were written; any without it.
+    """
+    return _withdrawn_by(tables.commits(tables.next_table(table)), str(interval) if interval else None)
 
 
 def _withdrawn_by(commits: list[dict[str, Any]], interval: str | None) -> str | None:
@@ -274,19 +288,32 @@ def unfinished(table: str) -> dict[str, Any] | None:
     """What the commit says of itself that has unreleased rows of a step which has not come to its end, if there is one.
 
     Landing writes two tables, and counts the rows of both at the end. A step that was killed, has failed or has lost
-    its lock meanwhile may have left one of them, or rows that do not add up.
+    its lock meanwhile may have left one of them, or rows that do not add up. A statement that dbt had sent before it
+    was killed may come to its end in the middle of the next build.
 
     Args:
         table: Name that readers use.
     """
-    if not pending(table):
-        return None
-    state = released().get(table)
-    commits = tables.lineage(tables.next_table(table), since=state.version if state else 0)
-    written = [commit for commit in commits if commit.get("step") in WRITES_OF_STEPS]
-    log = ops.read("ops.runs", ["run_id", "status"]).to_pylist() if written else []
-    ended = {row["run_id"] for row in log if row["status"] == "success"}
+    # Without a run, a commit is of a dbt that a person has started.
+    written = [
+        commit
+        for commit in _unreleased(table)
+        if commit.get("step") in WRITES_OF_STEPS and (commit["step"] != "build" or commit.get("run_id"))
+    ]
+    columns = ["run_id", "status", "step", "dataset", "airflow_run_id"]
+    log = ops.read("ops.runs", columns).to_pylist() if written else []
+    done = [row for row in log if row["status"] == "success"]
+    builds = [row for row in done if (row["step"], row["dataset"]) == ("build", "warehouse")]
+    ended = {row["run_id"] for row in done} | {row["airflow_run_id"] for row in builds}
     return next((commit for commit in written if commit.get("run_id") not in ended), None)
+
+
+def _unreleased(table: str) -> list[dict[str, Any]]:
+    """What the commits say of themselves that the unreleased rows of a table come from, the newest first."""
+    if not pending(table):
+        return []
+    state = released().get(table)
+    return list(tables.lineage(tables.next_table(table), since=state.version if state else 0))
 
 
 def refuse_unfinished(names: list[str]) -> None:
@@ -307,6 +334,37 @@ def refuse_unfinished(names: list[str]) -> None:
             )
 
 
+def refuse_part_of_build(names: list[str], interval: Interval | None) -> None:
+    """Refuse to go on without the other tables of a build: readers would see rows that do not belong together.
+
+    A gate that shut on some of them would leave the others, which were built from these.
+
+    Args:
+        names: Tables by the name that readers use.
+        interval: The days that the build was about.
+
+    Raises:
+        PartOfBuildError: There are others that wait for their release.
+    """
+    if not of_warehouse(names):
+        return
+    from lakehouse import dbt_project
+
+    def builds(table: str) -> set[Any]:
+        found = {commit.get("run_id") for commit in _unreleased(table) if commit.get("step") == "build"}
+        return found - {None}
+
+    ours = set().union(*map(builds, names))
+    others = [table for table in dbt_project.stored_models() if table not in names and ours & builds(table)]
+    if others:
+        whole = " ".join(sorted({*names, *others}))
+        raise PartOfBuildError(
+            f"{', '.join(sorted(names))}: the same build has written {', '.join(sorted(others))}, and some without the "
+            f"others would be tables that do not belong together. Gate and release them as one: `lake gate {whole} "
+            f"--interval {interval}`, then the same with `lake release`."
+        )
+
+
 def release(names: list[str], interval: Interval | None, reason: str = "gate passed") -> int:
     """Release the audited heads of a set of tables: all of them in one release, or none.
 
@@ -325,11 +383,13 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
         NotAuditedError: A head has no gate verdict, or a bad one.
         WithdrawnError: What was written for the interval has been taken back.
         UnfinishedWriteError: What was written is of a step that has not come to its end.
+        PartOfBuildError: Other tables of the same build wait for their release.
     """
     # Without the writers' locks, whoever writes next could take back what is just being released.
     with writers(names), step("release", ", ".join(sorted(names)), interval, writes=LOG) as run:
         refuse_withdrawn(names, interval)
         refuse_unfinished(names)
+        refuse_part_of_build(names, interval)
         state = released()
         audited = _audited()
         heads: dict[str, int] = {}
@@ -381,6 +441,7 @@ def read(
 
     Raises:
         NotReleasedError: No version of the table has been released (by then).
+        lakehouse.tables.UnreadableError: A file is damaged or missing.
     """
     layer, _ = tables.split(table)
     version: int | None = None
@@ -393,7 +454,7 @@ def read(
     log = tables.delta(tables.next_table(table), version)
     if log is None:
         raise NotReleasedError(f"There is no table {table}.")
-    frame: pd.DataFrame = log.to_pandas(columns=columns, filesystem=tables.filesystem(log), filters=where)
+    frame: pd.DataFrame = tables.read(log, columns, where).to_pandas()
     return frame
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lakehouse.model_spec import ModelSpec
-    from lakehouse.promotion import Decision
+    from lakehouse.promotion import ComparisonError, Decision
     from lakehouse.steps import Run
 
 PROMOTED, KEPT, ROLLED_BACK, REGISTERED = "promoted", "kept out", "rolled back", "registered"
@@ -248,18 +248,23 @@ def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Co
     Raises:
         RoleError: The version is the champion.
         lakehouse.promotion.ComparisonError: There are no days that neither of the two was fitted on, or the champion
-            needs a column that the rows do not have; or the model's predictions have no suite, so no gate to pass.
+            needs a column that the rows do not have, or fails; or the model's predictions have no suite, so no gate
+            to pass.
     """
-    from lakehouse import promotion, training
-    from lakehouse.scoring import score
+    from lakehouse import promotion, serving, training
+    from lakehouse.scoring import ModelFailedError, score
 
     before = _number(in_office(events(spec.name)))
     if before == challenger.version:
         raise RoleError(f"{spec.name} version {before} is the champion.")
     champion, fitted = None, None
     if before is not None:
-        theirs = registry.version(spec.name, before)
-        champion, fitted = registry.fetch(theirs), Interval.parse(registry.logged(theirs).parameters["train_days"]).end
+        theirs = serving.registered(spec.name, before)
+        try:
+            champion = serving.load(theirs)
+        except ModelFailedError as error:
+            raise _no_rival(challenger, str(error)) from error
+        fitted = Interval.parse(registry.logged(theirs).parameters["train_days"]).end
     if missing := [name for name in (champion.inputs if champion else ()) if name not in rows]:
         raise promotion.ComparisonError(
             f"The test days of {spec.name} version {challenger.version} have no {', '.join(missing)}, which the "
@@ -271,15 +276,31 @@ def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Co
             f"The test days of {spec.name} version {challenger.version} have no outcomes that the champion, version "
             f"{before}, was not fitted on (up to {fitted}): no comparison is fair. Train on a window that ends later."
         )
+    said = {}
+    if champion:
+        try:
+            said = {"champion": score(rows, champion)}
+        except Exception as error:  # whatever a model raises
+            failed = f"{spec.name} version {before} cannot score: {type(error).__name__}: {error}"
+            raise _no_rival(challenger, failed) from error
     compared = rows.assign(
         day=rows[spec.features.interval_column],
         outcome=rows[training.LABEL],
         baseline=score(rows, registry.fetch(challenger, baseline=True)),
         challenger=score(rows, registry.fetch(challenger)),
-        **({"champion": score(rows, champion)} if champion else {}),
+        **said,
     )
     days = compared["day"]
     return Comparison(before, promotion.judge(compared, spec), Interval(days.min(), days.max()), digest)
+
+
+def _no_rival(challenger: ModelVersion, failed: str) -> ComparisonError:
+    from lakehouse.promotion import ComparisonError
+
+    return ComparisonError(
+        f"The champion has failed: {failed.removesuffix('.')}. A person can make another version champion without a "
+        f"comparison: lake promote {challenger.name}@{challenger.version} --reason WHY."
+    )
 
 
 def decide(
@@ -399,9 +420,12 @@ def show(name: str) -> None:
     log = events(name)
     if log:
         newest = log[-1]
-        registry.set_reason(name, newest["model_version"], f"{newest['event']} {newest['reason']}")
-        registry.set_alias(name, CHAMPION, _number(in_office(log)))
-        registry.set_alias(name, CHALLENGER, challenging(log))
+        # Of a version that was deleted there, nothing can be shown.
+        there = {each.version for each in registry.versions(name)}
+        if newest["model_version"] in there:
+            registry.set_reason(name, newest["model_version"], f"{newest['event']} {newest['reason']}")
+        for alias, number in ((CHAMPION, _number(in_office(log))), (CHALLENGER, challenging(log))):
+            registry.set_alias(name, alias, number if number in there else None)
 
 
 def previous(name: str) -> ModelVersion:
@@ -423,6 +447,26 @@ def previous(name: str) -> ModelVersion:
             "Say with --to which version it shall be."
         )
     return registry.version(name, before)
+
+
+def former(name: str, number: int) -> ModelVersion:
+    """A version that was champion, to go back to.
+
+    Args:
+        name: The model.
+        number: The version.
+
+    Raises:
+        lakehouse.registry.UnknownVersionError: There is no such version.
+        RoleError: It was never champion.
+    """
+    version = registry.version(name, number)
+    if not any(row["event"] in APPOINTMENTS and row["model_version"] == number for row in events(name)):
+        raise RoleError(
+            f"{name} version {number} was never champion, so there is no way back to it. To make it champion: "
+            f"lake promote {name}@{number}."
+        )
+    return version
 
 
 def _record(

@@ -9,6 +9,7 @@ nulls), and every row of a group of duplicates breaks a uniqueness rule, the fir
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -70,6 +71,8 @@ def is_row_rule(rule: Rule) -> bool:
 def label(rule: Rule) -> str:
     """A rule as a person reads it: ``expect_column_values_to_be_between(departure_time, 0..2400)``.
 
+    Two rules that are not the same have two labels: by these the rows are counted that break them.
+
     Args:
         rule: An expectation of any type.
     """
@@ -96,8 +99,12 @@ def label(rule: Rule) -> str:
         names = ("value_set", "value", "regex", "regex_list", "strftime_format")
         values = [kwargs[name] for name in names if name in kwargs]
         text = ", ".join([*([columns] if columns else []), *map(_text, values)])
+    for name in ("order_by", "within", "ignore_row_if"):
+        if kwargs.get(name):
+            text += f", {name} {_text(kwargs[name])}"
     if len(text) > LABEL_LENGTH:
-        text = text[: LABEL_LENGTH - 1] + "…"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        text = f"{text[: LABEL_LENGTH - 10]}… {digest}"
     condition = _condition_text(rule)
     return f"{rule.type}({text})" + (f" where {condition}" if condition else "")
 

@@ -30,7 +30,7 @@ class Trial:
         candidate: Whose.
         number: From 0 on, within the candidate.
         parameters: What was tried, by name.
-        validation: Mean over the folds of the metric that decides; lower is better.
+        validation: Mean over the folds of the metric that decides; lower is better, infinite where it cannot be told.
     """
 
     candidate: str
@@ -88,7 +88,11 @@ def tune(
         n_trials=budget.trials if trials is None else trials,
         timeout=budget.seconds if trials is None else None,
     )
-    found = [Trial(name, each.number, each.user_attrs["parameters"], float(each.value or 0.0)) for each in study.trials]
+    found = [
+        Trial(name, each.number, each.user_attrs["parameters"], each.value)
+        for each in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+        if each.value is not None
+    ]
     if not found:  # the time was over before the first
         return [], None
     best = min(found, key=lambda each: each.validation)

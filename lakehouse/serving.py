@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from lakehouse import registry, roles
+from lakehouse import ops, registry, roles
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.registry import CHALLENGER, CHAMPION, ModelVersion
@@ -74,7 +74,7 @@ def shifts(name: str, interval: Interval, expected: int | None = None) -> list[S
         days = list(group)
         for number in key:
             if number is not None and number not in known:
-                known[number] = registry.version(name, number)
+                known[number] = registered(name, number)
         champion, challenger, previous = (None if number is None else known[number] for number in key)
         assert champion is not None
         routed = challenger is not None and roles.may_be_shown(log, challenger.version)
@@ -148,15 +148,7 @@ class Crew:
         """
         key = version.version, baseline
         if key not in self._loaded:
-            try:
-                served = _fetched(version, baseline)
-            except Exception as error:
-                if _unreachable(error):
-                    raise
-                # What is damaged in the registry raises what its format's library likes.
-                raise ModelFailedError(
-                    f"{version.name} version {version.version} cannot be loaded: {type(error).__name__}: {error}"
-                ) from error
+            served = load(version, baseline=baseline)
             if missing := [name for name in served.inputs if name not in self._columns]:
                 raise ModelFailedError(
                     f"{version.name} version {version.version} needs {', '.join(missing)}, which "
@@ -246,6 +238,42 @@ def blamed(error: BaseException, name: str) -> tuple[int, str] | None:
     return (int(found[2]), found[3]) if found and found[1] == name else None
 
 
+def load(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
+    """Bring a version here.
+
+    Args:
+        version: Which.
+        baseline: The baseline that was fitted beside it.
+
+    Raises:
+        ModelFailedError: It cannot be loaded.
+    """
+    try:
+        return _fetched(version, baseline)
+    except Exception as error:
+        if _unreachable(error):
+            raise
+        # What is damaged in the registry raises what its format's library likes.
+        raise ModelFailedError(
+            f"{version.name} version {version.version} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+
+
+def registered(name: str, number: int) -> ModelVersion:
+    """A version that has or had a role; one that was deleted from the registry cannot be loaded, its baseline can.
+
+    Args:
+        name: The model.
+        number: The version.
+    """
+    try:
+        return registry.version(name, number)
+    except registry.UnknownVersionError:
+        rows = ops.read("ops.models", ["model_name", "model_version", "mlflow_run_id"]).to_pylist()
+        runs = [row["mlflow_run_id"] for row in rows if (row["model_name"], row["model_version"]) == (name, number)]
+        return ModelVersion(name, number, runs[0] if runs else "")
+
+
 def _fetched(version: ModelVersion, baseline: bool) -> ServedModel:
     from mlflow.exceptions import MlflowException
 
@@ -276,5 +304,5 @@ def served(name: str, row: dict[str, Any]) -> ServedModel:
         name: The model.
         row: The row: its ``model_version`` and ``role``.
     """
-    version = registry.version(name, int(row["model_version"]))
+    version = registered(name, int(row["model_version"]))
     return registry.fetch(version, baseline=row["role"] == FALLBACK_BASELINE)

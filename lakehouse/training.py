@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from lakehouse.errors import LakeError
 from lakehouse.importances import Importance, importances
 from lakehouse.interval import Interval
 from lakehouse.metrics import calibration_bins, metric
+from lakehouse.model_spec import InvalidModelError
 from lakehouse.scoring import SCORE, model_input, predict
 from lakehouse.search import SearchError, Trial, tune
 from lakehouse.uncertainty import intervals
@@ -263,10 +265,12 @@ def train(
         trials: Candidate to the number of trials, to repeat a search that was ended by its time.
 
     Raises:
+        lakehouse.model_spec.InvalidModelError: ``model.yaml`` names a column that the features do not have.
         NotEnoughDataError: Some part of the window lacks labelled rows, or its outcomes are all the same.
         lakehouse.leaks.LeakError: An input tells the outcome by itself.
         lakehouse.search.SearchError: There is nothing to search, or what is searched is no parameter.
     """
+    _check_columns(frame, spec)
     plan = split(window, spec.training, spec.label.known_after_days)
     inside = frame[_within(frame, window, spec)]
     known = inside[inside[LABEL].notna()].copy()
@@ -288,7 +292,7 @@ def train(
         for fitted, validated in plan.folds:
             fold, part = _fit(candidate, parts[str(fitted)], spec), parts[str(validated)]
             total += optimize.of(_outcomes(part), _score(fold, part, spec), None) / len(plan.folds)
-        return total
+        return math.inf if math.isnan(total) else total  # scores that are no numbers are the worst of all
 
     tried, tuned = _search(candidates, spec, validate, spaces or {}, trials or {})
     candidates = {name: clone(each).set_params(**tuned.get(name, {})) for name, each in candidates.items()}
@@ -368,6 +372,20 @@ def scored(frame: pd.DataFrame, trained: Trained, spec: ModelSpec) -> pd.DataFra
         spec: The model.
     """
     return frame.assign(**{SCORE: _score(trained.pipeline, frame, spec)})
+
+
+def _check_columns(frame: pd.DataFrame, spec: ModelSpec) -> None:
+    """Refuse columns that are not there before anything is fitted."""
+    named = {
+        "features.numeric": spec.features.numeric,
+        "features.categorical": spec.features.categorical,
+        "promotion.segments": spec.promotion.segments,
+    }
+    for key, columns in named.items():
+        if missing := [column for column in columns if column not in frame]:
+            raise InvalidModelError(
+                f"models/{spec.name}/model.yaml: {key}: {spec.features.table} has no column {', '.join(missing)}"
+            )
 
 
 def _search(

@@ -29,7 +29,7 @@ def sources() -> dict[str, int]:
     return {table: each.version for table, each in released().items() if table.startswith("bronze.")}
 
 
-def source_state(reads: Mapping[str, int]) -> str:
+def source_state(reads: Mapping[str, int], interval: Interval) -> str:
     """What a build is told of the sources (``DBT_SOURCE_STATE``), as JSON.
 
     ``reads``: the version of each source that it is to read, whatever is released meanwhile; without any, it reads what
@@ -38,9 +38,10 @@ def source_state(reads: Mapping[str, int]) -> str:
 
     Args:
         reads: Source to version.
+        interval: The days that the build is about.
     """
     made_from = repeatable(reads)
-    return json.dumps({"reads": dict(reads), "made_from": made_from, "unchanged": unchanged(made_from)})
+    return json.dumps({"reads": dict(reads), "made_from": made_from, "unchanged": unchanged(made_from, interval)})
 
 
 def repeatable(reads: Mapping[str, int]) -> dict[str, str]:
@@ -62,21 +63,25 @@ def repeatable(reads: Mapping[str, int]) -> dict[str, str]:
     return found
 
 
-def unchanged(made_from: Mapping[str, str]) -> list[str]:
+def unchanged(made_from: Mapping[str, str], interval: Interval) -> list[str]:
     """The models whose released rows were made from the same as a build would make them from.
+
+    What an earlier build of the days has written and was taken back is written anew: a gate lets nothing pass for days
+    whose last write is not there any more.
 
     Args:
         made_from: Outcome of :func:`repeatable`.
+        interval: The days that the build is about.
     """
     from lakehouse import tables
-    from lakehouse.release import pending
+    from lakehouse.release import pending, withdrawn_by
 
     same = []
     for table in dbt_project.stored_models():
         name, stored = table.partition(".")[2], tables.next_table(table)
         if name in made_from and tables.head(stored) and not pending(table):
             written = next(tables.lineage(stored, since=0), {})
-            if written.get("made_from") == made_from[name]:
+            if written.get("made_from") == made_from[name] and withdrawn_by(table, interval) is None:
                 same.append(name)
     return same
 
@@ -112,7 +117,9 @@ def run_dbt(
         command += ["--select", *select]
     if full_refresh:
         command.append("--full-refresh")
-    variables = dbt_project.build_environment(interval, commit) | {"DBT_SOURCE_STATE": source_state(reads or {})}
+    variables = dbt_project.build_environment(interval, commit) | {
+        "DBT_SOURCE_STATE": source_state(reads or {}, interval)
+    }
     results = list(dbt_project.invoke(command, variables))
     if not results:
         raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
@@ -335,7 +342,7 @@ def _describe(
 
     run.versions_in = {tables.next_table(table): version for table, version in reads.items()}
     heads, built = _heads(), [tables.next_table(table) for table in _built(run)]
-    run.versions_out = heads if failed is None else {stored: heads[stored] for stored in built}
+    run.versions_out = {stored: heads[stored] for stored in built}
     facts = {
         "cpu_seconds": None,
         "engine_cpu_seconds": None,

@@ -16,6 +16,7 @@ from lakehouse import (
     performance,
     registry,
     roles,
+    serving,
     tables,
 )
 from lakehouse.drift import Bins
@@ -72,7 +73,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         who = _scorers(spec, interval, views)
         found: list[tuple[ModelVersion, str, list[Measure]]] = []
         for row in who:
-            version = registry.version(spec.name, row["model_version"])
+            version = serving.registered(spec.name, row["model_version"])
             measures = [coverage, *measure(spec, version, row["role"], interval, views, types)]
             found.append((version, row["role"], measures))
         if not found:
@@ -220,7 +221,7 @@ def _due(spec: ModelSpec, interval: Interval, coverage: Measure) -> ModelVersion
             f"{spec.predictions_table} has no predictions for {interval}, and none were due. To make some: "
             f"lake score {spec.name} --interval {interval}, then gate and release them."
         )
-    return registry.version(spec.name, line[-1])
+    return serving.registered(spec.name, line[-1])
 
 
 def _features_release(

@@ -120,11 +120,7 @@ def _batches(stored: str, version: int, day: str, interval: Interval) -> list[tu
     """What each version says of its rows in each run, and the days that it has scored."""
     log = tables.delta(stored, version)
     assert log is not None
-    rows = log.to_pyarrow_table(
-        columns=[*LINEAGE, day],
-        filesystem=tables.filesystem(log),
-        filters=[(day, ">=", interval.start), (day, "<=", interval.end)],
-    )
+    rows = tables.read(log, [*LINEAGE, day], [(day, ">=", interval.start), (day, "<=", interval.end)])
     found: dict[tuple[Any, ...], tuple[dict[str, Any], set[dt.date]]] = {}
     for row in rows.group_by([*LINEAGE, day]).aggregate([]).to_pylist():
         facts = {name: row[name] for name in LINEAGE}

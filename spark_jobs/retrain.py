@@ -12,6 +12,7 @@ from lakehouse import dbt_project, ops, registry, retraining, roles, training
 from lakehouse.interval import Interval
 from lakehouse.release import NotReleasedError, released, user
 from lakehouse.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
+from lakehouse.serving import FALLBACK, FALLBACK_BASELINE
 from lakehouse.steps import step
 from spark_jobs.train import last_labelled
 
@@ -86,6 +87,8 @@ def run(model: str, interval: Interval | None = None, by: str | None = None, che
 def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Evidence, Interval, Interval]:
     """What a decision is made on, the interval that it is about, and the window to train on.
 
+    Of days on which the champion has failed, it is made on what has scored in its place.
+
     Args:
         spec: The model.
         version: Its champion.
@@ -97,9 +100,11 @@ def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Ev
     field = pc.field
     log = ops.read("ops.model_metrics").filter(field("model_name") == spec.name)
     wanted = (field("model_version") == version) & (field("role") == registry.CHAMPION)
+    wanted |= field("role").isin([FALLBACK, FALLBACK_BASELINE])
     if interval is not None:
         wanted &= (field("interval_start") == interval.start) & (field("interval_end") == interval.end)
-    rows = log.filter(wanted).to_pylist()
+    events = roles.events(spec.name)
+    rows = [row for row in log.filter(wanted).to_pylist() if _was_due(version, row, events)]
     if not rows:
         where = f" for {interval}" if interval else ""
         raise NotMonitoredError(
@@ -109,7 +114,10 @@ def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Ev
     measured = max(
         (Interval(row["interval_start"], row["interval_end"]) for row in rows), key=lambda i: (i.end, i.start)
     )
-    chosen = [row for row in rows if (row["interval_start"], row["interval_end"]) == (measured.start, measured.end)]
+    of_days = [row for row in rows if (row["interval_start"], row["interval_end"]) == (measured.start, measured.end)]
+    first = min(of_days, key=lambda row: (row["role"] != registry.CHAMPION, row["model_version"] != version))
+    who = first["role"], first["model_version"]
+    chosen = [row for row in of_days if (row["role"], row["model_version"]) == who]
     window = window_of(spec, measured.end)
     watched = measured.end - dt.timedelta(days=spec.monitoring.window_days - 1)
     span = Interval(min(measured.start, watched, window.start), measured.end)
@@ -121,6 +129,12 @@ def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Ev
     ]  # fmt: skip
     evidence = Evidence(measured.end, chosen, red_gates(spec), _last_training(spec.name, measured), defects)
     return evidence, measured, window
+
+
+def _was_due(version: int, row: dict[str, Any], events: list[dict[str, Any]]) -> bool:
+    """Whether days were a champion's own, whoever has scored them."""
+    office = roles.in_office(events, row["interval_end"])
+    return row["role"] == registry.CHAMPION or (office is not None and office["model_version"] == version)
 
 
 def red_gates(spec: ModelSpec) -> list[str]:

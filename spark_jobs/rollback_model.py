@@ -29,7 +29,7 @@ def run(
     Args:
         model: Name of a model folder.
         reason: Why.
-        to: The version; the champion before the present one without it.
+        to: The version, which was champion before; the champion before the present one without it.
         since: First day that it is champion of again; every day that it may score without it.
         rescore: Also score, gate and release again the days whose visible predictions are the withdrawn version's.
         by: Who wants it; the user of the process without it.
@@ -45,7 +45,7 @@ def run(
     event = _unfinished(model, table, column, to) if rescore else None
     if event is None:
         with step("rollback_model", model, None, writes=f"models.{model}") as this:
-            version = roles.previous(model) if to is None else registry.version(model, to)
+            version = roles.previous(model) if to is None else roles.former(model, to)
             event = roles.appoint(spec, version, roles.ROLLED_BACK, reason, by or user(), this, since)
             this.details = {"event": event["event"], "reason": reason, "champion_before": event["champion_before"]}
     rescored = []

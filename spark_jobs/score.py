@@ -310,7 +310,7 @@ def _counts(stored: str, version: int, condition: list[tuple[str, str, Any]]) ->
     """Some rows of a version of a table of predictions, counted by model version and by role."""
     log = tables.delta(stored, version)
     assert log is not None
-    rows = log.to_pyarrow_table(columns=["model_version", "role"], filters=condition, filesystem=tables.filesystem(log))
+    rows = tables.read(log, ["model_version", "role"], condition)
     versions, roles = (Counter(rows[name].to_pylist()) for name in rows.column_names)
     return dict(sorted(versions.items())), dict(sorted(roles.items()))
 

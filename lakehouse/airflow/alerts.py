@@ -58,13 +58,27 @@ def after_score(context: Context) -> None:
     Args:
         context: Of the scoring's task, which has succeeded or failed.
     """
+    _after("score", context)
+
+
+def after_test(context: Context) -> None:
+    """Raise that the data tests of the warehouse have failed, and send it.
+
+    Args:
+        context: Of the task that runs them, which has succeeded or failed.
+    """
+    _after("test", context)
+
+
+def _after(rule: str, context: Context) -> None:
+    """Raise that a task has failed, and send what is due; it is over when the task has succeeded."""
     if not settings().alerts:
         return
     from lakehouse import alerts
 
     ti, error = context["ti"], context.get("exception")
     task, interval = f"{ti.dag_id}.{ti.task_id}", _interval(context)
-    causes = [alerts.Cause(task, interval, "score", "critical", str(error))] if error else []
+    causes = [alerts.Cause(task, interval, rule, "critical", str(error))] if error else []
     alerts.report(causes, {(task, interval)})
     deliver(context)
 
@@ -86,7 +100,7 @@ def after_monitor(context: Context) -> None:
 
 
 def after_wait(source: str, context: Context) -> None:
-    """Raise that a source is late, and send it.
+    """Raise that a source is late, and send it; it is over when a delivery has passed its gate.
 
     Args:
         source: Name of its contract.
@@ -96,7 +110,7 @@ def after_wait(source: str, context: Context) -> None:
     if settings().alerts and isinstance(error, AirflowSensorTimeout):
         from lakehouse import alerts
 
-        alerts.report([alerts.Cause(f"bronze.{source}", _interval(context), "delivery", "critical", str(error))])
+        alerts.report([alerts.Cause(f"bronze.{source}", _interval(context), "late", "critical", str(error))])
         deliver(context)
 
 

@@ -364,7 +364,7 @@ def free_warehouse(_context: Context, _result: Any = None) -> None:
     _warehouse.close()
 
 
-@task(pool=ENGINE_POOL)
+@task(pool=ENGINE_POOL, on_success_callback=alerts.after_test, on_failure_callback=alerts.after_test)
 def test_warehouse() -> dict[str, float]:
     """Run the data tests of the dbt project on what was built: rules between tables, which no suite can have.
 

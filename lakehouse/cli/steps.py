@@ -189,7 +189,9 @@ def promote(
 def rollback_model(
     model: ModelName,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the model's history.")],
-    to: Annotated[int | None, typer.Option(metavar="VERSION", help="Without it, the champion before this one.")] = None,
+    to: Annotated[
+        int | None, typer.Option(metavar="VERSION", help="One that was champion; without it, the one before this one.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="DAY", help="Champion of this day and later ones; without it, of all it may.")
     ] = None,
@@ -248,21 +250,29 @@ def reproduce(
         )
     from lakehouse import registry
     from lakehouse.reproduction import NotReproducedError
+    from lakehouse.tables import UnreadableError, VersionGoneError
 
     if at:
         report(job("reproduce_training")(model, int(version)))
         return
-    differ = []
+    differ: list[int] = []
+    lost: list[int] = []
     for each in registry.versions(registry.load(model).name):
         try:
             outcome = job("reproduce_training")(model, each.version)
         except NotReproducedError as error:
             differ.append(each.version)
             outcome = {"equal": False, "because": str(error)}
+        except (VersionGoneError, UnreadableError) as error:
+            lost.append(each.version)
+            outcome = {"equal": None, "because": str(error)}
         report({"model_version": each.version, **outcome})
-    if differ:
+    said = {"come out otherwise": differ, "cannot be made again, for want of their data": lost}
+    if differ or lost:
         raise NotReproducedError(
-            f"Of the versions of {model}, these come out otherwise: {', '.join(map(str, differ))}."
+            f"Of the versions of {model}, "
+            + "; ".join(f"these {what}: {', '.join(map(str, found))}" for what, found in said.items() if found)
+            + "."
         )
 
 

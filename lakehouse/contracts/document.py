@@ -24,7 +24,16 @@ _FIELDS: dict[str, dict[str, Any]] = {
 
 
 class ContractError(LakeError, ValueError):
-    """A contract is wrong; the message names the file, the line, the field and the way out."""
+    """A contract is wrong; the message names the file, the line, the field and the way out.
+
+    Args:
+        message: All of that.
+        code: The kind of fault, if it is one of those that ``docs/reference/reason-codes.md`` lists.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(f"[{code}] {message}" if code else message)
+        self.code = code
 
 
 class _Loader(yaml.CSafeLoader):
@@ -78,9 +87,9 @@ class Document:
                 line = node.start_mark.line + 1
         return line
 
-    def fail(self, path: Sequence[str | int], problem: str) -> NoReturn:
+    def fail(self, path: Sequence[str | int], problem: str, code: str | None = None) -> NoReturn:
         """Raise an error about one field."""
-        raise ContractError(f"{shown(self.path)}, line {self.line(path)}: {_dotted(path)} {problem}")
+        raise ContractError(f"{shown(self.path)}, line {self.line(path)}: {_dotted(path)} {problem}", code)
 
     def _refuse_key(self, path: Sequence[str | int], known: Sequence[str]) -> NoReturn:
         close = difflib.get_close_matches(str(path[-1]), known, n=1)

@@ -239,7 +239,7 @@ def read_server(document: Document, table: str) -> Server:
             "folder), and no other.",
         )
     if ".." in location.split("/"):
-        document.fail((*path, field), f"is {location!r}. Write it without '..'.")
+        document.fail((*path, field), f"is {location!r}. Write it without '..'.", "outside_drop")
     return Server(cast(Format, server.format), location=location, encoding=server.encoding or "UTF-8")
 
 

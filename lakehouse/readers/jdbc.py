@@ -80,7 +80,7 @@ def read(contract: Contract, interval: Interval) -> Batch:
         *names,
         F.lit(f"{connection.jdbc_url}/{contract.server.table}").alias("_source_file"),
         F.row_number().over(Window.partitionBy(day).orderBy(*contract.keys)).cast("bigint").alias("_source_row"),
-        F.to_json(F.struct(*names), {"ignoreNullFields": "false"}).alias("_raw"),
+        jsonl.record({name: (F.col(name), type_) for name, type_ in rows.dtypes}, contract).alias("_raw"),
         F.lit(None).cast("array<string>").alias("_columns"),
         F.lit(None).cast("struct<code:string,text:string>").alias("_malformed"),
         day.alias("_interval"),

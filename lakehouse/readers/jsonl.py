@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lakehouse.engine import spark
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 ENCODING = "UTF-8"
 # NaN and Infinity are no JSON.
 _OPTIONS = {"columnNameOfCorruptRecord": "_corrupt", "allowNonNumericNumbers": "false"}
+# Without a format, Spark cuts microseconds off.
+_WRITTEN = {
+    "ignoreNullFields": "false",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
+_INTEGERS = ("TINYINT", "SMALLINT", "INT", "BIGINT")
 
 
 def read(contract: Contract, interval: Interval) -> Batch:
@@ -102,6 +110,42 @@ def reread(records: DataFrame, contract: Contract) -> Batch:
         *(F.col(f"_record.`{name}`").alias(name) for name in names), *records.columns, malformed.alias("_malformed")
     )
     return Batch(rows, added=dict.fromkeys(added, "STRING"))
+
+
+def record(fields: Mapping[str, tuple[Column, str]], contract: Contract) -> Column:
+    """A record of typed values as JSON, from which :func:`reread` takes what the contract's types make the same of.
+
+    Args:
+        fields: Name to value and its type.
+        contract: The source's contract.
+    """
+    from pyspark.sql import functions as F
+
+    declared = {column.name: column.spark_type for column in contract.columns}
+    values = [kept(value, found, declared.get(name)).alias(name) for name, (value, found) in fields.items()]
+    return F.to_json(F.struct(*values), _WRITTEN)
+
+
+def kept(value: Column, found: str, declared: str | None) -> Column:
+    """A typed value, made so that the contract's type makes the same of its text as of itself.
+
+    Args:
+        value: The value.
+        found: Its type.
+        declared: That of the contract; None for a column that it does not have.
+    """
+    from pyspark.sql import functions as F
+
+    if declared == "STRING":
+        return value.cast("string")
+    if declared == "DOUBLE" and found == "float":
+        # 0.1 of 32 bits is 0.10000000149011612.
+        return value.cast("double")
+    if declared in _INTEGERS and found.startswith(("double", "float", "decimal")):
+        # 12.0 is an integer as a number, and is none as a text.
+        whole = value.try_cast("bigint")
+        return F.when(value == whole, whole.cast("string")).otherwise(value.cast("string"))
+    return value
 
 
 def _fault(code: str, text: Column) -> Column:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from lakehouse.interval import Interval
 
 
-INTEGERS = ("TINYINT", "SMALLINT", "INT", "BIGINT")
-
 VALUE_BYTES = 8
 """What Spark takes for a value in memory, at least."""
 
@@ -97,19 +95,25 @@ def _read_alike(
     alignment = align(schema.names, contract, example)
     # First of all the session: a column is made for the kind of session that there is.
     frame = spark().read.parquet(*local)
+    types = dict(frame.dtypes)
     taken = [
-        F.col(f"`{field}`").alias(name)
+        _column(field).alias(name)
         for field, name in zip(schema.names, alignment.fields, strict=True)
         if name is not None
     ]
-    types = dict(frame.dtypes)
+    # What is not taken is part of the record as it arrived, if it has a name and fits into one.
+    arrived = {
+        name or field.name: (_column(field.name), types[field.name])
+        for field, name in zip(schema, alignment.fields, strict=True)
+        if field.name.strip() and not pa.types.is_nested(field.type)
+    }
     added |= {name: types[field].upper() for field, name in zip(schema.names, alignment.fields, strict=True)
               if name in alignment.added}  # fmt: skip
     absent = [F.lit(None).cast("string").alias(name) for name in alignment.missing]
     return frame.select(
         *taken,
         *absent,
-        F.to_json(F.struct(*taken), {"ignoreNullFields": "false"}).alias("_raw"),
+        jsonl.record(arrived, contract).alias("_raw"),
         F.lit(None).cast("array<string>").alias("_columns"),
         F.lit(None).cast("struct<code:string,text:string>").alias("_malformed"),
         F.col("_metadata.file_path").alias("_path"),
@@ -123,29 +127,30 @@ def _of_one_type(parts: list[DataFrame], contract: Contract, added: dict[str, st
         return parts
     types = [dict(part.dtypes) for part in parts]
     mixed = {name for each in types for name in each if len({other[name] for other in types if name in other}) > 1}
-    integers = {column.name for column in contract.columns if column.spark_type in INTEGERS}
+    declared = {column.name: column.spark_type for column in contract.columns}
     added |= dict.fromkeys(mixed & added.keys(), "STRING")
     return [
-        part.withColumns({name: _text(name, each[name], name in integers) for name in mixed & each.keys()})
+        part.withColumns(
+            {
+                name: jsonl.kept(_column(name), each[name], declared.get(name)).cast("string")
+                for name in mixed & each.keys()
+            }
+        )
         for part, each in zip(parts, types, strict=True)
     ]
 
 
-def _text(name: str, type_: str, is_integer: bool) -> Column:
+def _column(name: str) -> Column:
     from pyspark.sql import functions as F
 
-    value = F.col(f"`{name}`")
-    if is_integer and type_ in ("double", "float"):
-        # 12.0 is an integer as a number, and is none as a text.
-        whole = F.expr(f"try_cast(`{name}` as bigint)")
-        return F.when(value == whole, whole.cast("string")).otherwise(value.cast("string"))
-    return value.cast("string")
+    return F.col(f"`{name.replace('`', '``')}`")
 
 
 def _schema(path: str, contract: Contract) -> pa.Schema:
     with fsspec.open(path, "rb") as file:
         try:
-            found = pq.ParquetFile(file)
+            # Spark reads timestamps of 96 bits, which pyarrow would call nanoseconds.
+            found = pq.ParquetFile(file, coerce_int96_timestamp_unit="us")
             schema, size = found.schema_arrow.remove_metadata(), file.seek(0, 2)
         except (pa.ArrowException, OSError) as error:
             raise SourceError(
@@ -183,11 +188,17 @@ def check_columns(schema: pa.Schema, contract: Contract, path: str) -> None:
         path: The file.
 
     Raises:
-        SourceError: A column is missing, too many, nested, or of a type that does not fit.
+        SourceError: A column is missing, too many, nested, or of a type that does not fit or cannot be read.
     """
     alignment = align(schema.names, contract, path)
     declared = {column.name: column.spark_type for column in contract.columns}
     for field, name in zip(schema, alignment.fields, strict=True):
+        if not is_read(field.type):
+            raise SourceError(
+                f"{path}: column {field.name!r} is {field.type}, which the engine does not read. Write timestamps of "
+                "microseconds, times as text, floats of 32 bits, decimals of 38 digits.",
+                "column_type",
+            )
         if name is None:
             continue
         if pa.types.is_nested(field.type):
@@ -198,6 +209,19 @@ def check_columns(schema: pa.Schema, contract: Contract, path: str) -> None:
                 "file, or have its values judged one by one with schemaDrift ignore.",
                 "column_type",
             )
+
+
+def is_read(found: pa.DataType) -> bool:
+    """Whether the engine reads columns of an Arrow type; of a file that has another it reads no column.
+
+    Args:
+        found: Type of a file's column.
+    """
+    if pa.types.is_float16(found) or pa.types.is_time(found):
+        return False
+    if (pa.types.is_timestamp(found) and found.unit == "ns") or (pa.types.is_decimal(found) and found.precision > 38):
+        return False
+    return all(is_read(found.field(place).type) for place in range(found.num_fields))
 
 
 def fits(found: pa.DataType, declared: str) -> bool:

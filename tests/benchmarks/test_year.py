@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks import code, weekly, year
 from benchmarks.replay import Year, drive
-from lakehouse import dbt_project, gate, registry, training
+from lakehouse import dbt_project, gate, monitoring_pages, registry, training
 from lakehouse.gate import RuleResult
 from lakehouse.interval import Interval
 from lakehouse.metrics import metric
 from lakehouse.model_spec import Retrain
 from lakehouse.suites import Expectation
+from tests import reference
 from tests.made_up_flights import SPEC, WINDOW, flights
 
 LAST = dt.date(2013, 3, 28)
@@ -169,3 +173,33 @@ def test_the_lake_of_the_year_is_loaded_once(monkeypatch: pytest.MonkeyPatch) ->
     done.clear()
     year.load()
     assert [name for name, _ in done] == ["deliver"]
+
+
+def test_the_kept_weeks_and_their_report_show_the_seasons_of_the_real_flights() -> None:
+    """Storms of summer, a quiet autumn, and the holidays and storms of December."""
+    kept = [
+        (Interval.parse(week["days"]), [{"model_name": year.MODEL, "role": "champion", "model_version": 1, **measure}
+                                        for measure in week["measures"]])
+        for week in json.loads(year.RESULT.read_text("utf-8"))["weeks"]
+    ]  # fmt: skip
+    late = {
+        days.end: next(row["value"] for row in rows if (row["metric"], row["segment"]) == ("mean_outcome", "all"))
+        for days, rows in kept
+    }
+    minutes = reference.flights().dropna(subset="arr_delay").groupby("date")["arr_delay"]
+    daily = minutes.agg(rows="size", late=lambda delays: (delays > reference.LATE_MINUTES).sum())
+    for end, share in late.items():
+        week = daily.loc[end - dt.timedelta(days=6) : end].sum()  # a shorter one is measured with days before it
+        assert share == pytest.approx(week["late"] / week["rows"])
+    summer, december = (max(late[end] for end in late if end.month in months) for months in ((6, 7, 8), (12,)))
+    assert 0.39 < summer < 0.41 and 0.42 < december < 0.43
+    quiet = min(late, key=lambda end: late[end])
+    assert quiet == dt.date(2013, 10, 3) and late[quiet] == pytest.approx(0.088, abs=0.0005)
+
+    rows = [row | {"interval_start": days.start, "interval_end": days.end} for days, of in kept for row in of]
+    page = monitoring_pages.page(year.MODEL, kept[-1][0], rows)
+    [line] = re.findall(r'aria-label="mean_outcome over time">(.*?)</svg>', page, re.DOTALL)
+    assert re.findall(r"<title>(\S+): (\S+) ", line) == [(str(end), f"{share:.4g}") for end, share in late.items()]
+    drawn = pd.Series([float(y) for y in re.findall(r'cy="(\S+)"', line)], index=list(late))
+    assert np.corrcoef(drawn, list(late.values()))[0, 1] < -0.9999  # the top of a picture is 0
+    assert drawn.idxmax() == quiet

@@ -211,7 +211,9 @@ def test_every_dbt_of_a_build_is_told_which_state_of_the_sources_it_reads(
     tasks = [task for task in dag.tasks if "DBT_COMMIT" in (getattr(task, "env", None) or {})]
     assert {task.task_id for task in tasks} >= {"dbt.dbt_producer_watcher", *(f"dbt.{model}_run" for model in MODELS)}
     for task in tasks:
-        told = task.render_template(task.env["DBT_SOURCE_STATE"], {}, dag.get_template_env())
+        told = task.render_template(
+            task.env["DBT_SOURCE_STATE"], {"partition_key": "2013-03-01"}, dag.get_template_env()
+        )
         assert json.loads(told)["reads"] == {"bronze.weather": 17}, task
 
 
@@ -378,8 +380,8 @@ def test_a_right_conf_is_taken(stored: dict[str, Any], dag_id: str, conf: dict[s
     stored[dag_id].params.deep_merge(conf).validate()
 
 
-def test_gates_landings_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
-    from lakehouse.airflow.alerts import after_gate, after_land, after_score, after_wait
+def test_gates_tests_landings_and_sensors_report_when_they_have_ended_and_not_at_each_try(bag: Any) -> None:
+    from lakehouse.airflow.alerts import after_gate, after_land, after_score, after_test, after_wait
 
     ended: dict[str, Any] = {}
     for dag in bag.dags.values():
@@ -391,6 +393,8 @@ def test_gates_landings_and_sensors_report_when_they_have_ended_and_not_at_each_
                 assert calls == [after_gate, after_gate], task
             elif task.task_id == "score":
                 assert calls == [after_score, after_score], task
+            elif task.task_id == "test_warehouse":
+                assert calls == [after_test, after_test], task
             elif task.task_id in ("wait", "land", "replay"):
                 [call] = task.on_failure_callback
                 assert calls == [call]

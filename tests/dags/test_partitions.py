@@ -143,3 +143,23 @@ def test_monitoring_follows_the_scores_and_again_the_outcomes(stored: dict[str, 
         for key, _ in timetable.asset_condition.iter_assets()
     }
     assert led_to == {"ml.predictions_flight_delay": ["2013-03-02", RANGE], "gold": ["2013-03-01", []]}
+
+
+def test_outcomes_that_are_known_on_the_day_itself_start_no_monitoring_before_its_scores(
+    bag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from lakehouse import registry
+    from tests.dags.conftest import DAGS
+
+    spec = registry.load("flight_delay")
+    at_once = spec.model_copy(update={"label": spec.label.model_copy(update={"known_after_days": 0})})
+    monkeypatch.setattr(registry, "readable", lambda: [at_once])
+    [dag] = DagBag(DAGS / "monitor.py").dags.values()
+    read_back = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    followed = [key.name for key, _ in read_back.timetable.asset_condition.iter_assets()]
+    assert followed == ["ml.predictions_flight_delay"]
+    assert "predictions of a day are released.\n" in (dag.doc_md or "")
+    assert "released, and again 1 days later," in bag.dags["monitor_flight_delay"].doc_md

@@ -190,7 +190,7 @@ def test_a_table_that_would_be_made_again_as_it_is_is_left_alone(
 ) -> None:
     same: list[str] = []
     monkeypatch.setattr(warehouse, "repeatable", lambda _reads: {"dim_planes": "these"})
-    monkeypatch.setattr(warehouse, "unchanged", lambda _made_from: same)
+    monkeypatch.setattr(warehouse, "unchanged", lambda *_: same)
     warehouse.run_dbt(DAYS, ["dim_planes"], commit={"run_id": "the run"})
     log = DeltaTable(folder("gold_next.dim_planes"))
     assert log.history(1)[0]["userMetadata"] == '{"run_id": "the run", "reads": {}, "made_from": "these"}'

@@ -18,9 +18,18 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 from airflow.sdk.execution_time.task_runner import _run_task_state_change_callbacks
 
 from lakehouse import alerts, audit, ops
-from lakehouse.airflow.alerts import after_gate, after_land, after_wait, deliver
+from lakehouse.airflow.alerts import (
+    after_gate,
+    after_land,
+    after_monitor,
+    after_score,
+    after_test,
+    after_wait,
+    deliver,
+)
 from lakehouse.batches import RejectedBatchError
 from lakehouse.interval import Interval
+from lakehouse.release import WithdrawnError
 from lakehouse.settings import AlertRoute, settings
 from tests.platforms import free_ports, http_connection, web_server
 from tests.spark.orders import RULES, Orders
@@ -99,18 +108,20 @@ def run_gate(
     monkeypatch: pytest.MonkeyPatch,
     try_number: int = 1,
     callback: Callable[[Any], None] = after_gate,
+    write: bool = True,
     **columns: str,
 ) -> None:
     """Write a day and gate it as Airflow does: with its variables, and its callback at the end."""
-    names = {"DAG_ID": "ingest_orders", "DAG_RUN_ID": f"run {day}", "TASK_ID": "gate", "TRY_NUMBER": str(try_number)}
+    run_id = f"{orders.table} {day}"
+    names = {"DAG_ID": "ingest_orders", "DAG_RUN_ID": run_id, "TASK_ID": "gate", "TRY_NUMBER": str(try_number)}
     for name, value in names.items():
         monkeypatch.setenv(f"AIRFLOW_CTX_{name}", value)
-    ti = SimpleNamespace(dag_id="ingest_orders", run_id=f"run {day}", task_id="gate", try_number=try_number)
+    ti = SimpleNamespace(dag_id="ingest_orders", run_id=run_id, task_id="gate", try_number=try_number)
     context: Any = {"ti": ti, "dag_run": SimpleNamespace(partition_key=day)}
-    interval = orders.write(day, **columns)
+    interval = orders.write(day, **columns) if write else Interval.parse(day)
     try:
         audit.gate([orders.table], interval)
-    except audit.GateFailedError as error:
+    except (audit.GateFailedError, WithdrawnError) as error:
         context["exception"] = error
     callback(context)
 
@@ -155,6 +166,17 @@ def test_a_passing_gate_tells_nobody_and_ends_what_was_wrong_before(
     assert (len(mail.received), len(hook)) == (1, 1)
     run_gate(orders, "2013-03-01", monkeypatch, 3, carrier="'XX'")  # broken anew
     assert len(of(orders)) == len(mail.received) == 2
+
+
+def test_a_failed_gate_that_is_cleared_has_put_nothing_right(
+    orders: Orders, mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_gate(orders, "2013-03-01", monkeypatch, carrier="'XX'")
+    run_gate(orders, "2013-03-01", monkeypatch, 2, write=False)
+    broken, cleared = of(orders)
+    assert (broken.resolved_at, cleared.cause.rule) == (None, "gate") and "withdrawn" in cleared.cause.message
+    run_gate(orders, "2013-03-01", monkeypatch, 3)
+    assert all(alert.resolved_at for alert in of(orders))
 
 
 def test_too_little_history_alarms_nobody(
@@ -237,12 +259,15 @@ def test_a_late_source_is_told_and_over_when_it_has_been_gated(
     }
     for _ in range(2):
         after_wait("weather", late)
-    [alert] = [alert for alert in alerts.read() if alert.cause.rule == "delivery"]
-    [(_, subject, body)] = mail.received
-    assert subject == "critical: bronze.weather 2013-03-01: delivery"
+    after_land("weather", late | {"exception": RejectedBatchError("it was broken, too", "all_rows_bad")})
+    found = [alert for alert in alerts.read() if alert.cause.table == "bronze.weather"]
+    assert [alert.cause.rule for alert in found] == ["late", "delivery"]
+    [(_, subject, body), (_, other, _)] = mail.received
+    assert subject == "critical: bronze.weather 2013-03-01: late"
+    assert other.startswith("critical: bronze.weather 2013-03-01: delivery")
     assert "waited 6:00:00 for weather_2013-03-01.jsonl" in body
-    alerts.report([], {("bronze.weather", alert.cause.interval)})
-    assert alerts.read()[alert.alert_id - 1].resolved_at is not None
+    alerts.report([], {("bronze.weather", found[0].cause.interval)})
+    assert all(alerts.read()[alert.alert_id - 1].resolved_at for alert in found)
 
 
 def test_a_delivery_that_is_rejected_is_told_without_personal_values_and_over_when_a_good_one_was_gated(
@@ -284,6 +309,89 @@ def test_a_gate_that_came_to_no_verdict_is_told(mail: Mail, hook: list[Any]) -> 
     )
     [(_, subject, body)] = mail.received
     assert subject == "critical: build_warehouse.gate_warehouse 2013-03-01: gate" and "engine is gone" in body
+
+
+def test_data_tests_that_fail_are_told_and_over_when_they_pass(mail: Mail, hook: list[Any]) -> None:
+    ti = SimpleNamespace(dag_id="build_warehouse", run_id="r", task_id="test_warehouse", try_number=1)
+    context: Any = {"ti": ti, "dag_run": SimpleNamespace(partition_key="2013-03-01")}
+    after_test(context | {"exception": RuntimeError("outcomes_are_conserved: Got 1 result")})
+    [(_, subject, body)] = mail.received
+    assert subject == "critical: build_warehouse.test_warehouse 2013-03-01: test"
+    assert "outcomes_are_conserved: Got 1 result" in body
+    after_test(context)
+    [alert] = [alert for alert in alerts.read() if alert.cause.rule == "test"]
+    assert alert.resolved_at is not None
+
+
+def task_of(dag_id: str, task_id: str, run_id: str = "r") -> Any:
+    """What a callback is given about a task that has ended well."""
+    ti = SimpleNamespace(dag_id=dag_id, run_id=run_id, task_id=task_id, try_number=1)
+    return {"ti": ti, "dag_run": SimpleNamespace(partition_key="2013-03-01")}
+
+
+def about(table: str) -> list[alerts.Alert]:
+    return [alert for alert in alerts.read() if alert.cause.table == table]
+
+
+def test_a_scoring_that_came_to_nothing_is_told_and_over_when_it_has_come_to_something(
+    mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = task_of("score_risk", "score")
+    failed = context | {"exception": ConnectionError("engine is gone")}
+    with monkeypatch.context() as patch:
+        patch.setattr(settings(), "alerts", {})
+        after_score(failed)
+        assert about("score_risk.score") == []
+    for _ in range(2):
+        after_score(failed)
+    [(_, subject, body)] = mail.received
+    assert subject == "critical: score_risk.score 2013-03-01: score" and "engine is gone" in body
+    after_score(context)
+    [alert] = about("score_risk.score")
+    assert alert.resolved_at is not None and len(mail.received) == len(hook) == 1
+    # What the scoring itself has raised goes out with the end of its task.
+    replaced = alerts.Cause("serving.risk", Interval.parse("2013-03-01"), "fallback", "critical", "version 2 failed")
+    alerts.report([replaced])
+    after_score(context)
+    assert [subject for _, subject, _ in mail.received[1:]] == ["critical: serving.risk 2013-03-01: fallback"]
+    assert "version 2 failed" in hook[1][1]["text"]
+    alerts.report([], {replaced.scope})
+
+
+def test_what_monitoring_finds_red_is_told_and_over_when_it_is_no_longer(
+    mail: Mail, hook: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day, now = dt.date(2013, 3, 1), dt.datetime.now(dt.UTC)
+
+    def measure(run_id: str, value: float, verdict: str) -> Any:
+        context = task_of("monitor_risk", "monitor", run_id)
+        row = {"measured_at": now, "run_id": f"monitor {run_id}", "model_name": "risk", "model_version": 2,
+               "role": "champion", "interval_start": day, "interval_end": day, "segment": "all"}  # fmt: skip
+        ops.append(
+            "ops.model_metrics",
+            [row | {"metric": "skill", "value": value, "reference": 0.2, "verdict": verdict},
+             row | {"metric": "psi", "segment": "feature=seats", "value": 0.9, "reference": 0.25, "verdict": "red"}],
+        )  # fmt: skip
+        run = {"run_id": f"monitor {run_id}", "step": "monitor", "status": "success", "started_at": now,
+               "ended_at": now, "airflow_dag_id": "monitor_risk", "airflow_run_id": run_id,
+               "airflow_task_id": "monitor"}  # fmt: skip
+        ops.append("ops.runs", [run])
+        return context
+
+    first = measure("first", 0.1, "red")
+    with monkeypatch.context() as patch:
+        patch.setattr(settings(), "alerts", {})
+        after_monitor(first)
+        assert about("models.risk") == []
+    for _ in range(2):
+        after_monitor(first)
+    [alert] = about("models.risk")
+    assert (alert.cause.severity, alert.cause.rule, alert.sent) == ("warning", "skill", {"chat"})
+    [(_, message)] = hook
+    assert "models.risk 2013-03-01: champion version 2: skill is 0.1, to be compared with 0.2" in message["text"]
+    after_monitor(measure("second", 0.19, "green"))
+    [alert] = about("models.risk")
+    assert alert.resolved_at is not None and (len(hook), mail.received) == (1, [])
 
 
 def test_without_a_route_nothing_is_kept(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,13 @@ def test_a_file_that_is_not_where_or_what_its_name_says(new_source: Any, tmp_pat
     source.file(day).symlink_to(outside)
     assert refused() == "outside_drop"
 
+    path = contracts.SOURCES_DIR / f"{source.name}.yaml"
+    path.write_text(path.read_text().replace("{drop}/", "{drop}/../"))
+    contracts.load.cache_clear()
+    with pytest.raises(contracts.ContractError, match=r"Write it without '\.\.'") as error:
+        source.land(day)
+    assert error.value.code == "outside_drop"
+
 
 def test_the_same_name_with_new_content_replaces_its_day(new_source: Any) -> None:
     source = new_source("bad_again")

@@ -152,7 +152,7 @@ ALONE = {
 }
 
 
-def test_a_query_that_a_gate_has_turned_down_is_not_released_with_a_later_build_of_another_table(
+def test_a_query_that_was_turned_down_is_not_released_with_another_build_and_a_table_not_without_its_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = project_of_its_own(tmp_path, monkeypatch) / "models"
@@ -168,6 +168,9 @@ def test_a_query_that_a_gate_has_turned_down_is_not_released_with_a_later_build_
 
     warehouse.build(DAYS[2], "alone")
     version = tables.head("gold_next.alone")
+    runs = ops.read("ops.runs").sort_by("ended_at").to_pylist()
+    whole = next(run for run in reversed(runs) if run["dataset"] == "warehouse")
+    assert dict(whole["versions_out"]) == {"gold_next.alone": version} and tables.head(tables.next_table(GOLD))
     passed = {
         "table_name": "gold.alone",
         "version": version,
@@ -178,6 +181,14 @@ def test_a_query_that_a_gate_has_turned_down_is_not_released_with_a_later_build_
     release.release(["gold.alone"], DAYS[2])
     assert sql("select number from gold.alone").collect() == [(1,)]
     assert "turned_down" not in columns("silver.stg_planes") and "stg_never_released" not in views_in("silver")
+
+    monkeypatch.setattr(warehouse, "unchanged", lambda *_: [])
+    warehouse.build(DAYS[2], "+dim_planes alone")
+    for part, other in ((GOLD, "gold.alone"), ("gold.alone", GOLD)):
+        for refused in (gate, release.release):
+            with pytest.raises(release.PartOfBuildError, match=f"the same build has written {other}"):
+                refused([part], DAYS[2])
+    assert set(warehouse.prepare(DAYS[2])) == {GOLD, "gold.alone"}
 
 
 def test_a_view_of_a_view_is_released_as_one_and_read_as_of_a_release(
@@ -223,6 +234,41 @@ def test_what_breaks_a_data_test_is_withdrawn(tmp_path: Path, monkeypatch: pytes
         release.release([GOLD], DAYS[2])
 
 
+def test_days_whose_build_was_taken_back_are_built_again_from_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def published() -> int:
+        warehouse.build(DAYS[2], "+dim_planes")
+        gate([GOLD], DAYS[2])
+        return release.release([GOLD], DAYS[2])
+
+    first = published()
+    with monkeypatch.context() as patched:
+        staging = project_of_its_own(tmp_path, patched) / "models" / "staging" / "stg_planes.sql"
+        staging.write_text(staging.read_text().replace("seats,", "-1 as seats,"))
+        warehouse.build(DAYS[2], "+dim_planes")
+        with pytest.raises(GateFailedError):
+            gate([GOLD], DAYS[2])
+    second = published()
+    assert second > first
+    rollback(str(second))
+    assert published() > second
+
+
+def test_a_statement_that_outlives_its_build_is_not_released_with_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(warehouse, "unchanged", lambda *_: [])
+    warehouse.build(DAYS[2], "+dim_planes")
+    late = {"run_id": "killed", "step": "build", "interval": str(DAYS[2])}
+    warehouse.run_dbt(DAYS[2], ["dim_planes"], reads=warehouse.sources(), commit=late)
+    for refused in (gate, release.release):
+        with pytest.raises(release.UnfinishedWriteError, match=rf"the step build {DAYS[2]} \(run killed\)"):
+            refused([GOLD], DAYS[2])
+    warehouse.build(DAYS[2], "+dim_planes")
+    gate([GOLD], DAYS[2])
+
+
 def recorded(run_id: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The row of a build that a run of the DAG has done, model by model."""
     monkeypatch.setenv("AIRFLOW_CTX_DAG_RUN_ID", run_id)
@@ -234,14 +280,16 @@ def recorded(run_id: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_what_the_tasks_of_a_dag_have_built_is_recorded_with_what_it_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = warehouse.sources()
     # What was rolled back to is what would be made again.
-    monkeypatch.setattr(warehouse, "unchanged", lambda _made_from: [])
+    monkeypatch.setattr(warehouse, "unchanged", lambda *_: [])
     warehouse.prepare(DAYS[2])
-    warehouse.run_dbt(DAYS[2], ["+dim_planes"], reads=reads, commit={"run_id": "scheduled", "step": "build"})
+    commit = {"run_id": "scheduled", "step": "build", "interval": str(DAYS[2])}
+    warehouse.run_dbt(DAYS[2], ["+dim_planes"], reads=reads, commit=commit)
     publish(DAYS[3])
     head = tables.head(tables.next_table(GOLD))
     assert dict(recorded("scheduled", monkeypatch)["versions_in"])[tables.next_table(SOURCE)] == reads[SOURCE]
     assert tables.head(tables.next_table(GOLD)) == head, "it was built again"
     assert head is not None and read_by(head) == reads[SOURCE]
+    assert gate([GOLD], DAYS[2]) == {GOLD: head}
 
 
 def test_models_that_have_read_several_states_are_built_again_from_one(

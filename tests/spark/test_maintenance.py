@@ -29,8 +29,10 @@ from lakehouse.scoring import LINEAGE
 from lakehouse.steps import job, step
 from lakehouse.verify import DamagedError, verify
 from spark_jobs.score import create_table, lineage
+from tests.openlineage_receiver import receiving, told, versions_of
 from tests.spark.made_up import put
 from tests.spark.orders import Orders
+from tests.spark.sources import new_source as new_source
 
 land = job("land")
 SOURCE, BRONZE = "flight_schedule", "bronze.flight_schedule"  # which no other test on this engine lands
@@ -48,6 +50,16 @@ def only(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
 
 def rows(table: str) -> list[Any]:
     return sorted(sql(f"select * from {table}").collect(), key=str)
+
+
+def heads(*stored: str) -> dict[str, int | None]:
+    return {table: tables.head(table) for table in stored}
+
+
+def named() -> tuple[dict[str, int], dict[str, int]]:
+    """The versions that the last maintenance says it has found and made."""
+    runs = [run for run in ops.read("ops.runs").sort_by("ended_at").to_pylist() if run["step"] == "maintain"]
+    return dict(runs[-1]["versions_in"]), dict(runs[-1]["versions_out"])
 
 
 @pytest.fixture
@@ -170,8 +182,10 @@ def test_what_models_say_beside_their_predictions_is_kept_small_and_goes_when_it
               if plan.table == FEATURES}  # fmt: skip
     assert pinned[shadowed.version] == (f"{spec.shadow_table}, scored on release {shadowed.release_id}",)
     assert pinned[asked.version] == (f"{spec.what_if_table}, scored on release {asked.release_id}",)
+    found = heads(*before)
     outcome = maintain.maintain(0, grace_hours=0)
     assert outcome["compacted"] == {spec.shadow_table: "2013-03-01/2013-03-04"} and outcome["expired"] == {}
+    assert named() == ({spec.shadow_table: found[spec.shadow_table]}, heads(spec.shadow_table))
     assert {table: rows(table) for table in before} == before
     folder = Path(tables.location(spec.shadow_table))
     assert len(data_files(spec.shadow_table, "flight_date")) == len(list(folder.glob("*.parquet"))) == 1
@@ -187,13 +201,40 @@ def test_what_models_say_beside_their_predictions_is_kept_small_and_goes_when_it
         spec.shadow_table: ("delete 10 rows", "2013-03-01/2013-03-02"),
         spec.what_if_table: ("delete 5 rows", str(DAYS[0])),
     }
+    found = heads(*before)
     assert maintain.maintain(0, grace_hours=0)["expired"] == {table: days for table, (_, days) in works.items()}
+    assert named() == (found, heads(*before)) and found != heads(*before)
     left = [row for row in before[spec.shadow_table] if row["flight_date"] > dt.date(2013, 3, 2)]
     assert (rows(spec.shadow_table), rows(spec.what_if_table)) == (left, [])
     tables.check_kept(tables.next_table(FEATURES), shadowed.version)
     with pytest.raises(tables.VersionGoneError):
         tables.check_kept(tables.next_table(FEATURES), asked.version)
     assert maintain.upcoming() == [] and maintain.maintain(0, grace_hours=0)["files"] == 0
+
+
+def test_days_that_go_from_quarantine_are_told_beside_those_of_its_table(
+    new_source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = new_source("maintained")
+    table, stored = f"bronze.{source.name}", (f"bronze_next.{source.name}", f"quarantine.{source.name}")
+    for number, day in enumerate(("2020-01-05", "2021-01-05")):
+        source.put(day, f"id,person,amount,pieces,day\n{number},Ann,5,1,{day}\n{number + 2},Bo,500,1,{day}\n")
+        source.land(day)
+        source.publish(day)
+    only(monkeypatch, table)
+    before = heads(*stored)
+    with receiving() as backend:
+        outcome = maintain.maintain(0, grace_hours=0, today=dt.date(2021, 6, 1))
+    assert outcome["expired"] == {table: "2020-01-05/2020-05-31"}
+    assert [len(rows(each)) for each in (table, stored[1])] == [1, 1]
+    after = heads(*stored)
+    assert [{name: of[name] for name in stored} for of in named()] == [before, after]
+    told_of = told(backend.events, "maintain.the lake")
+    assert backend.faults == []
+    for side, found in (("inputs", before), ("outputs", after)):
+        assert {tables.reader_name(each): str(found[each]) for each in stored}.items() <= versions_of(
+            told_of[side]
+        ).items()
 
 
 PROCESS = """

@@ -16,18 +16,20 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 import lakehouse
-from lakehouse import alerts, dbt_project, monitoring, ops, registry, roles, shift, tables
+from lakehouse import alerts, dbt_project, monitoring, ops, registry, roles, scoring, shift, tables
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.leaks import LeakError
+from lakehouse.metrics import metric
 from lakehouse.model_spec import ModelSpec, Retrain, Search
 from lakehouse.monitoring import NothingToMonitorError
 from lakehouse.release import release, released, withdraw
 from lakehouse.settings import settings
 from lakehouse.steps import job, step
 from tests.made_up_flights import SPEC, WINDOW, flights
-from tests.spark.counters import counting
+from tests.openlineage_receiver import receiving, told, versions_of
+from tests.spark.counters import appending, counting
 from tests.spark.made_up import forget, give_suites, put
 
 FEATURES, OUTCOMES, TABLE = "gold.watched_features", "gold.watched_outcomes", "ml.watched_predictions"
@@ -95,13 +97,19 @@ def scored(interval: Interval) -> pd.DataFrame:
 
 
 def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
-    outcome = monitor(MODEL, WEEK)
+    with receiving() as backend, appending() as added:
+        outcome = monitor(MODEL, WEEK)
+    assert added == {"ops.runs": 1, "ops.model_metrics": 1}
+    event = told(backend.events, f"monitor.{MODEL}")
+    assert backend.faults == []
+    read = {table: str(released()[table].version) for table in (FEATURES, OUTCOMES, TABLE)}
+    assert (versions_of(event["inputs"]), event["outputs"]) == (read, [])
     found = measured(WEEK)
     rows = scored(WEEK)
     labelled = rows[rows["is_late"].notna()].assign(is_late=lambda r: r["is_late"].astype(float))
 
-    def value(metric: str, segment: str = "all") -> float:
-        return float(found[metric, segment]["value"])
+    def value(name: str, segment: str = "all") -> float:
+        return float(found[name, segment]["value"])
 
     assert value("labels_known") == len(labelled)
     assert value("labels_due") == outcome["champion 1"]["labels_due"] == 180 + 3
@@ -111,6 +119,8 @@ def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
     assert value("log_loss") == pytest.approx(sklearn_metrics.log_loss(y, p), rel=1e-9)
     assert value("brier") == pytest.approx(sklearn_metrics.brier_score_loss(y, p), rel=1e-9)
     assert value("auc") == pytest.approx(sklearn_metrics.roc_auc_score(y, p), abs=0.01)
+    calibration = metric("calibration_error").of(y.to_numpy(), p.to_numpy(), None)
+    assert value("calibration_error") == pytest.approx(calibration, abs=0.02) and calibration > 0.04
     called = p >= SPEC.decision_threshold
     assert value("precision") == pytest.approx(sklearn_metrics.precision_score(y, called))
     assert value("recall") == pytest.approx(sklearn_metrics.recall_score(y, called))
@@ -220,6 +230,44 @@ def test_drift_is_that_of_the_rows_themselves() -> None:
     assert found["null_share", f"feature={name}"]["reference"] == pytest.approx(before[name].isna().mean())
     assert found["drifted_share", "all"]["value"] == 0
     assert found["rows", "all"]["value"] == len(now) == found["rows", "all"]["reference"]
+
+
+def test_drift_of_the_predictions_is_that_of_the_scores_themselves() -> None:
+    monitor(MODEL, WEEK)
+    found = measured(WEEK)
+    trained_on = lakehouse.read(FEATURES, where=[("flight_date", "<=", WINDOW.end)])
+    before = pd.Series(scoring.score(trained_on, registry.fetch(roles.champion(MODEL)))).sort_values()
+    now = scored(WEEK)["score"]
+    tenths = [-np.inf, *before.iloc[[len(before) * n // 10 - 1 for n in range(1, 10)]], np.inf]
+    counts = pd.DataFrame({when: pd.cut(of, tenths).value_counts(sort=False) for when, of in
+                           {"before": before, "now": now}.items()})  # fmt: skip
+    assert counts["now"].sum() == len(now) == 420
+    # No score is null, which has a bin, too; half a row is added to each.
+    share = pd.concat([counts, pd.DataFrame({"before": [0], "now": [0]})]) + 0.5
+    share /= share.sum()
+    index = ((share["now"] - share["before"]) * np.log(share["now"] / share["before"])).sum()
+    assert found["psi", "score"]["value"] == pytest.approx(index, rel=1e-9)
+    assert (found["psi", "score"]["reference"], found["psi", "score"]["verdict"]) == (SPEC.monitoring.psi, "green")
+    distance = (counts["now"].cumsum() / len(now) - counts["before"].cumsum() / len(before)).abs().max()
+    assert found["ks", "score"]["value"] == pytest.approx(distance, rel=1e-9)
+    assert 0 < distance <= stats.ks_2samp(before, now).statistic
+
+
+def test_scorings_that_have_failed_are_counted_and_the_last_good_one_is_timed() -> None:
+    monitor(MODEL, WEEK)
+    before = measured(WEEK)["scoring_errors", "all"]
+    assert (before["value"], before["verdict"]) == (0, "green")
+    last = Interval(WEEK.end, WEEK.end)
+    with pytest.raises(roles.NoChampionError, match="Version 99 of flight_delay is not the champion"):
+        score(MODEL, last, 99)
+    monitor(MODEL, WEEK)
+    found = measured(WEEK)
+    errors, seconds = found["scoring_errors", "all"], found["scoring_seconds", "all"]
+    assert (errors["value"], errors["verdict"]) == (1, "yellow")
+    runs = ops.read("ops.runs").to_pandas()
+    good = runs[(runs["step"] == "score") & (runs["dataset"] == TABLE) & (runs["status"] == "success")]
+    [took] = good[good["interval_end"] == WEEK.end]["seconds"]
+    assert seconds["value"] == took > 0
 
 
 def test_measured_again_it_is_replaced_and_outcomes_that_have_arrived_are_no_longer_due(folder: Path) -> None:
@@ -364,6 +412,8 @@ def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path, mon
     first, again = retrain(MODEL, NEXT), retrain(MODEL, NEXT)
     assert first == again and first["decision"] == "retrain"
     assert first["window"] == str(Interval(NEXT.end - dt.timedelta(days=51), NEXT.end))
+    soon = retrain(MODEL, last, check=True)  # other days with the same cause
+    assert soon["decision"] == "waiting" and soon["reason"].endswith("but the last training was 0 of 14 days ago")
     log = ops.read("ops.retrain_decisions").sort_by("at").to_pylist()
     decisions = [row for row in log if row["model_name"] == MODEL]
     assert [row["decision"] for row in decisions] == ["blocked", "blocked", "retrain"]

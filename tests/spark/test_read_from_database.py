@@ -149,6 +149,25 @@ def test_a_row_that_breaks_a_rule_goes_to_quarantine(
     assert "amount" in bad["_reasons"][0]
 
 
+def test_a_row_that_is_replayed_is_the_one_that_would_be_loaded(
+    new_table: Callable[..., Source], shop: psycopg.Connection
+) -> None:
+    refunds = new_table("refunds", load="full")
+    shop.execute("alter table refunds alter amount type real")
+    shop.execute(
+        """insert into refunds (id, amount, day, updated_at) values
+        (1, 5.1, '2020-01-05', '2020-01-05T10:30:00.123456Z'), (2, 101.1, '2020-01-05', '2020-01-05T10:30:00.654321Z')
+        """
+    )
+    assert load(refunds, "2020-01-05")["rows_quarantined"] == 1
+    refunds.rules(expect("column_values_to_be_between", column="amount", max_value=1000, mostly=0.5))
+    assert refunds.replay("2020-01-05")["rows_replayed"] == 1
+    replayed = refunds.rows()
+    assert replayed[1]["updated_at"].microsecond == 654321
+    refunds.land("2020-01-05")
+    assert refunds.rows() == replayed
+
+
 def test_a_database_that_cannot_be_read_is_named(
     new_table: Callable[..., Source], shop: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
+import json
 import re
 import traceback
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from lakehouse import ops, release, tables
 from lakehouse.audit import GateFailedError
 from lakehouse.batches import RejectedBatchError
+from lakehouse.explain import Explainer, files_of
+from lakehouse.impact import impact
 from lakehouse.readers import SourceError, UnfitRuleError
 from lakehouse.release import UnfinishedWriteError
+from tests.openlineage_receiver import receiving, told, versions_of
+from tests.spark.counters import appending
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
 from tests.spark.sources import new_source as new_source
 
 DAY, NEXT = "2020-01-05", "2020-01-06"
+LAYERS = ("bronze", "quarantine")
 HEADER = "id,person,amount,pieces,day\n"
 WIDE = expect("column_values_to_be_between", column="amount", min_value=0, max_value=1000, mostly=0.5)
 
@@ -28,7 +39,28 @@ def lines(*rows: str) -> str:
 
 
 def heads(source: Source) -> tuple[int | None, ...]:
-    return tuple(tables.head(f"{layer}.{source.name}") for layer in ("bronze_next", "quarantine"))
+    return tuple(tables.head(tables.next_table(f"{layer}.{source.name}")) for layer in LAYERS)
+
+
+def behind(source: Source, day: str) -> dict[str, tuple[str, int]]:
+    """The files that the visible rows of a day are explained by, each with its hash and rows."""
+    table = f"bronze.{source.name}"
+    shown = Explainer()._input(table, release.released()[table].version, frozenset({dt.date.fromisoformat(day)}))
+    return {file["file"]: (file["sha256"], file["rows"]) for _, file in files_of([shown])}
+
+
+def delivered(source: Source, day: str, rows: int) -> dict[str, tuple[str, int]]:
+    """The same of the file that is in the drop folder now."""
+    file = source.file(day)
+    return {f"{source.name}/{file.name}": (hashlib.sha256(file.read_bytes()).hexdigest(), rows)}
+
+
+def made_from(source: Source, day: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """What has become of a file: how its landings ended; step, version and visible days of each write of its rows."""
+    found = impact(source.file(day).name)
+    return [each["status"] for each in found.landings], [
+        (each["step"], each["version"], each["visible_days"]) for each in found.tables
+    ]
 
 
 def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reasons(
@@ -59,7 +91,12 @@ def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reaso
     assert heads(source) == before
     assert "1 quarantined rows would be replayed, 1 would stay: " in caplog.text
     assert "row 3: pieces: 'x' is not of type INT" in caplog.text
-    outcome = source.replay(DAY)
+    with receiving() as backend, appending() as added:
+        outcome = source.replay(DAY)
+    event, stored = told(backend.events, f"replay.bronze.{source.name}"), [f"{layer}.{source.name}" for layer in LAYERS]
+    assert (backend.faults, added) == ([], {"ops.runs": 1})
+    assert versions_of(event["inputs"]) == {stored[0]: str(before[0])}
+    assert versions_of(event["outputs"]) == dict(zip(stored, map(str, heads(source)), strict=True))
     assert tried == outcome | {"version": before[0]}
     assert (outcome["rows_in"], outcome["rows_out"], outcome["rows_quarantined"]) == (4, 3, 1)
     assert outcome["rows_replayed"] == 1
@@ -98,7 +135,7 @@ def ops_is(source: Source, step: str) -> Any:
 def test_a_batch_that_was_rejected_whole_replaces_what_was_there_of_its_day(new_source: Any) -> None:
     source = new_source("replay_whole")
     source.put(DAY, lines("1,Ann,5,1,2020-01-05"))
-    source.land(DAY)
+    landed = source.land(DAY)["version"]
     source.publish(DAY)
     source.put(
         DAY,
@@ -125,6 +162,11 @@ def test_a_batch_that_was_rejected_whole_replaces_what_was_there_of_its_day(new_
         {"id": 2, "amount": 500.0},
         {"id": 4, "amount": 4.0},
     ]
+    assert behind(source, DAY) == delivered(source, DAY, rows=4)
+    replayed = outcome["version"]
+    assert made_from(source, DAY) == (
+        ["success", "failed"], [("land", landed, ""), ("replay", replayed, DAY)],
+    )  # fmt: skip
     before = heads(source)
     assert source.replay(DAY)["rows_replayed"] == 0
     assert heads(source) == before
@@ -146,8 +188,12 @@ def test_a_day_of_a_range_is_judged_as_it_would_be_alone(new_source: Any) -> Non
         assert f"{DAY}.csv row 1" in str(e.value) and f"{days[0]}.csv" not in str(e.value)
         assert source.rows() == [] and len(source.bad()) == 28
     # The good days of it can be taken in.
-    assert source.replay(NEXT)["rows_out"] == 20
+    outcome = source.replay(NEXT)
+    assert outcome["rows_out"] == 20
     source.publish(NEXT)
+    assert behind(source, NEXT) == delivered(source, NEXT, rows=20)
+    assert made_from(source, NEXT) == (["failed"], [("replay", outcome["version"], NEXT)])
+    assert made_from(source, DAY) == (["failed"], [])
     assert source.replay(days[0])["rows_out"] == 3
     source.put(DAY, HEADER)
     with pytest.raises(SourceError, match=f"{DAY}.csv has no rows"):
@@ -274,6 +320,35 @@ def test_json_rows_are_replayed_as_they_were_read(new_source: Any, monkeypatch: 
     assert replay_as_the_dag_does(source, monkeypatch)["rows_replayed"] == 1
     visible = source.rows("id, amount, _source_row", f"bronze.{source.name}")
     assert visible[2] == {"id": 2, "amount": 500.25, "_source_row": 3}
+
+
+def test_typed_rows_are_replayed_as_they_would_land(new_source: Any) -> None:
+    at = {"logicalType": "timestamp"}
+    source = new_source("replay_typed", "parquet", "ignore", at=at, local=at, note={"logicalType": "string"})
+    moment = dt.datetime(2020, 1, 5, 10, 30, 0, 123456)
+    columns = {
+        "id": pa.array([1, 2], pa.int64()),
+        "amount": pa.array([5.1, 500.1], pa.float32()),
+        "pieces": pa.array([1.0, 12.0]),
+        "day": pa.array([moment.date()] * 2),
+        "at": pa.array([moment] * 2, pa.timestamp("us", "UTC")),
+        "local": pa.array([moment] * 2, pa.timestamp("us")),
+        "note": pa.array([0.1] * 2, pa.float32()),
+        "Not taken": pa.array(["x", "y"]),
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    source.put(DAY, sink.getvalue().to_pybytes())
+    assert source.land(DAY)["rows_quarantined"] == 1
+    assert json.loads(source.bad("_raw")[0]["_raw"])["Not taken"] == "y"
+    source.publish(DAY)
+    source.rules(UNIQUE, WIDE)
+    assert source.replay(DAY)["rows_replayed"] == 1
+    replayed = source.rows()
+    known = {"id": 2, "amount": float(np.float32(500.1)), "pieces": 12, "at": moment, "local": moment, "note": "0.1"}
+    assert {name: replayed[1][name] for name in known} == known
+    source.land(DAY)
+    assert source.rows() == replayed
 
 
 def replay_as_the_dag_does(source: Source, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

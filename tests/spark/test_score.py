@@ -27,6 +27,7 @@ from lakehouse.settings import settings
 from lakehouse.steps import job
 from spark_jobs.train import read_frame
 from tests.made_up_flights import SPEC, WINDOW, flights
+from tests.spark.counters import appending
 from tests.spark.made_up import forget, put
 from tests.spark.test_exactly_once import content, killed, killed_from_the_gate_on
 
@@ -112,7 +113,9 @@ def test_training_has_recorded_what_the_columns_are_made_from(model: ModelSpec) 
 def test_a_second_run_leaves_the_same_rows() -> None:
     score("flight_delay", DAY)
     first = rows()
-    score("flight_delay", DAY)
+    with appending() as added:
+        score("flight_delay", DAY)
+    assert added == {"ops.runs": 1}
     own = ["run_id", "scored_at"]
     pd.testing.assert_frame_equal(rows().drop(columns=own), first.drop(columns=own), check_exact=True)
 
@@ -266,7 +269,9 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> list[pd.DataFrame]:
 def test_training_without_a_window_ends_on_the_last_labelled_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """And takes no row of other days, be it of the outcomes."""
     taken = reading(monkeypatch)
-    outcome = train("flight_delay")
+    with appending() as added:
+        outcome = train("flight_delay")
+    assert {"ops.runs", "ops.models"} <= added.keys() and {*added.values()} == {1}
     assert outcome["window"] == "2013-01-11/2013-03-03"
     assert outcome["model_version"] == 2
     days = [(min(rows["flight_date"]), max(rows["flight_date"])) for rows in taken]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import re
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import pandas as pd
 import pytest
@@ -382,6 +384,44 @@ def test_a_version_that_cannot_be_compared_fairly_is_kept_out_and_its_training_d
     assert (last["event"], last["champion_before"]) == ("kept out", 2)
     assert last["reason"].startswith("not compared: The test days of flight_delay version 3 have no outcomes")
     assert roles.champion(MODEL).version == 2
+
+
+def test_a_champion_that_mlflow_has_lost_is_replaced_watched_and_succeeded(serve: Serve) -> None:
+    """First its files, then its entry in the registry: its training run is still there."""
+    day, client = Interval.parse("2013-03-06"), registry.connect()
+    source = client.get_model_version(MODEL, "2").source.removeprefix("models:/")
+    shutil.rmtree(urlparse(client.get_logged_model(source).artifact_location).path)
+    with pytest.raises(ModelFailedError, match="version 2 cannot be loaded"):
+        score(MODEL, day)
+    serve(fallback="baseline")
+    outcome = score(MODEL, day)
+    assert (outcome["model_versions"], outcome["roles"]) == ({2: 60}, {"fallback_baseline": 60})
+    assert set(rows(STORED, day.sql("flight_date"))["score"]) == {
+        float(scoring.score(lakehouse.read(FEATURES), registry.fetch(registry.version(MODEL, 2), baseline=True))[0])
+    }
+    publish(day)
+    assert "fallback_baseline 2" in job("monitor")(MODEL, day)
+    decided = job("retrain")(MODEL, day, check=True)
+    assert (decided["interval"], decided["decision"], decided["causes"]) == (str(day), "waiting", ["performance"])
+
+    number = train(MODEL, Interval.parse("2013-01-01/2013-03-05"))["model_version"]
+    assert job("propose")(MODEL, number) is None
+    for event in roles.events(MODEL)[-2:]:
+        assert (event["model_version"], event["event"]) == (number, "kept out")
+        assert event["reason"].startswith("not compared: The champion has failed: flight_delay version 2 cannot be loa")
+        assert event["reason"].endswith(f"lake promote {MODEL}@{number} --reason WHY.")
+    client.delete_model_version(MODEL, "2")
+    for policy, roles_, versions in (
+        ("baseline", {"fallback_baseline": 60}, {2: 60}),
+        ("previous_version", {"fallback": 60}, {1: 60}),
+    ):
+        serve(fallback=policy)
+        outcome = score(MODEL, day)
+        assert (outcome["roles"], outcome["model_versions"]) == (roles_, versions)
+    publish(day)
+    assert job("retrain")(MODEL, day, check=True)["decision"] == "waiting"  # of what was measured
+    assert job("promote")(MODEL, number, "the other is gone", "ada")["champion"] == number
+    assert registry.version(MODEL, number).aliases == ("champion",)
 
 
 def test_a_regression_is_served_the_same_way(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from lakehouse.alerts import Alert, Cause, due, fold, of_measures
+from lakehouse import tables
+from lakehouse.alerts import Alert, Cause, due, fold, of_gates, of_measures
 from lakehouse.interval import Interval
 from lakehouse.settings import AlertRoute
 
@@ -115,3 +117,11 @@ def test_a_model_is_an_alert_when_it_as_a_whole_or_its_data_is_red_and_one_drift
     assert [cause.rule for cause in causes] == ["skill", "psi of score", "null_share of x"]
     assert causes[2].message == "champion version 3: null_share of x is 0.5, to be compared with 0.25"
     assert of_measures([row | {"verdict": "green"} for row in rows], days) == ([], {("models.m", days)})
+
+
+def test_a_gate_without_a_verdict_has_found_nothing_to_be_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
+    run = {"run_id": "r", "dataset": "bronze.weather", "interval_start": DAY.start, "interval_end": DAY.end}
+    causes, judged = of_gates([run | {"status": "failed", "error": "WithdrawnError: it is not there any more"}])
+    assert ([cause.rule for cause in causes], judged) == (["gate"], set())
+    assert of_gates([run | {"status": "success", "error": None}]) == ([], {("bronze.weather", DAY)})

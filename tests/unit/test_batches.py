@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 from lakehouse.batches import rejection
@@ -57,3 +58,9 @@ def test_only_the_days_that_are_asked_for_are_judged() -> None:
 def test_a_day_by_itself_is_not_named() -> None:
     found = rejection(counted(of_a_day(70, 60)), SUITE)
     assert found is not None and found.why.startswith("60 of 70 rows break")
+
+
+def test_a_rule_is_counted_by_what_it_says_and_not_by_the_name_that_its_author_gives_it() -> None:
+    named = Suite("bronze.weather", (replace(RULE, meta={"label": "the pressure of air"}),))
+    found = rejection(counted(of_a_day(70, 60)), named)
+    assert found is not None and found.why.startswith(f"60 of 70 rows break {RULE.label};")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -24,7 +25,10 @@ from lakehouse import cli, contracts, engine, registry, roles, suites
 from lakehouse.cli.alerts import list_alerts
 from lakehouse.cli.errors import first_lines
 from lakehouse.cli.printing import print_rows, print_table
+from lakehouse.errors import LakeError
+from lakehouse.reproduction import NotReproducedError
 from lakehouse.settings import settings
+from lakehouse.tables import UnreadableError, VersionGoneError
 
 Lake = Callable[..., tuple[int, str]]
 
@@ -139,6 +143,44 @@ def test_what_does_not_go_together_is_refused_before_anything_is_done(lake: Lake
     assert code == 2 and f"lake {arguments[0]} [OPTIONS]" in error
 
 
+def test_each_version_is_made_again_whatever_becomes_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcomes: dict[int, dict[str, Any] | LakeError] = {
+        1: VersionGoneError("Version 4 of gold_next.x is no longer in the table's log"), 2: {"equal": True},
+        3: NotReproducedError("metric loss: 1 then, 2 now"), 4: UnreadableError("checksum"), 5: {"equal": True},
+    }  # fmt: skip
+
+    def again(_model: str, version: int) -> dict[str, Any]:
+        outcome = outcomes[version]
+        if isinstance(outcome, LakeError):
+            raise outcome
+        return outcome
+
+    def reproduce(*versions: int) -> tuple[int, list[dict[str, Any]], str]:
+        monkeypatch.setattr(registry, "versions", lambda _name: [SimpleNamespace(version=each) for each in versions])
+        monkeypatch.setattr(sys, "argv", ["lake", "reproduce", "flight_delay"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), [json.loads(line) for line in said.out.splitlines()], said.err
+
+    monkeypatch.setattr("lakehouse.steps.job", {"reproduce_training": again}.__getitem__)
+    code, lines, error = reproduce(*outcomes)
+    assert code == 1
+    assert [(line["model_version"], line["equal"]) for line in lines] == [
+        (1, None), (2, True), (3, False), (4, None), (5, True),
+    ]  # fmt: skip
+    assert [line["because"] for line in lines if "because" in line] == [
+        str(outcome) for outcome in outcomes.values() if isinstance(outcome, LakeError)
+    ]
+    assert "these come out otherwise: 3; these cannot be made again, for want of their data: 1, 4." in error
+    for version, what in ((1, "cannot be made again"), (3, "come out otherwise")):
+        code, _, error = reproduce(2, version)
+        assert code == 1 and error.count("these ") == 1 and f"these {what}" in error and f": {version}." in error
+    assert reproduce(2, 5)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
@@ -251,3 +293,33 @@ def test_a_wrong_model_is_named_and_the_others_are_listed(tmp_path: Path, monkey
     assert done.exit_code == 0
     assert re.findall(r"flight_delay\w*", done.stdout) == ["flight_delay"]
     assert f"{wrong}, line " in done.stderr and "guessing" not in done.stdout
+
+
+def test_models_are_listed_with_who_has_a_role_and_one_with_all_that_was_decided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def event(number: int, what: str, before: int | None, day: int, by: str, reason: str) -> dict[str, object]:
+        return {"at": dt.datetime(2013, 3, day, 6, 30, tzinfo=dt.UTC), "model_version": number, "event": what,
+                "champion_before": before, "serves_from": dt.date(2013, 3, day + 1), "decided_by": by, "reason": reason,
+                "evidence": None}  # fmt: skip
+
+    log = [
+        event(1, "promoted", None, 1, "ada", "against the baseline: log_loss is lower"),
+        event(2, "promoted", 1, 8, "eve", "the airline asked for it"),
+        event(3, "kept out", 2, 15, "ada", "log_loss is not lower beyond doubt"),
+    ]
+    monkeypatch.setattr(roles, "events", lambda name: log if name == "flight_delay" else [])
+    lake = CliRunner()
+    shown = lake.invoke(cli.command_line(), ["models"], catch_exceptions=False).stdout
+    cells = [[cell.strip() for cell in re.split("[│┃|]", line)[1:-1]] for line in shown.splitlines()]
+    rows = {row[0]: row[1:] for row in cells if len(row) == 5}
+    assert rows["model"] == ["champion", "since", "challenger", "owner"]
+    assert rows["flight_delay"] == ["2", "2013-03-09", "3", "data-platform"]
+    assert rows["flight_delay_minutes"][:3] == ["", "", ""]
+    told = lake.invoke(cli.command_line(), ["models", "flight_delay"], catch_exceptions=False).stdout
+    assert told.splitlines() == [
+        "2013-03-01 06:30 version 1 promoted, may score from 2013-03-02 on, by ada: against the baseline: log_loss is "
+        "lower",
+        "2013-03-08 06:30 version 2 promoted, may score from 2013-03-09 on, by eve: the airline asked for it",
+        "2013-03-15 06:30 version 3 kept out, may score from 2013-03-16 on, by ada: log_loss is not lower beyond doubt",
+    ]

@@ -169,7 +169,7 @@ WRONG = {
     "unknown format": (replaced("format: csv", "format: xlsx"), "line 13: .*format is 'xlsx'"),
     "a way out of the drop folder": (
         replaced("_{interval}", "/../../secrets_{interval}"),
-        r"line 14: servers\[0\].path .*Write it without '\.\.'",
+        r"^\[outside_drop\] .*line 14: servers\[0\].path .*Write it without '\.\.'",
     ),
     "no place for the day": (replaced("_{interval}", ""), r"line 14: servers\[0\].path .*placeholder {interval}"),
     "unknown placeholder": (replaced("{drop}", "{folder}"), "and no other"),

@@ -8,6 +8,7 @@ import os
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,8 +17,22 @@ import pytest
 from deltalake import CommitProperties, write_deltalake
 from typer.testing import CliRunner
 
-from lakehouse import cli, fingerprints, locks, maintain, ops, registry, release, tables
+from lakehouse import (
+    cli,
+    compaction,
+    contracts,
+    fingerprints,
+    locks,
+    maintain,
+    ops,
+    registry,
+    release,
+    retention,
+    tables,
+)
+from lakehouse.interval import Interval
 from lakehouse.maintain import MaintenanceError, needed_by_models, needed_by_releases, plan
+from lakehouse.steps import Run
 
 NOW = dt.datetime.now(dt.UTC)
 TABLE, STORED = "gold.made_up", "gold_next.made_up"
@@ -219,3 +234,26 @@ def test_the_platforms_own_tables_are_one_file_again_with_the_same_rows() -> Non
     assert maintain.compact_ops("ops.profiles") is None
     ops.append(release.LOG, [row(30, 30, 1)])
     assert len(release.history()) == 31
+
+
+def test_the_versions_of_a_table_that_no_release_shows_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = Interval.parse("2013-03-01/2013-03-02")
+    old = SimpleNamespace(days=days)
+    monkeypatch.setattr(retention, "outdated", lambda *_: old)
+    monkeypatch.setattr(retention, "forget", lambda *_: put(2, WHAT_IF))
+    run, spec = Run("maintain", "the lake", None), registry.load("flight_delay")
+    before = put(1, WHAT_IF)
+    assert maintain._renew_unreleased(WHAT_IF, spec, NOW.date(), run) == {"expired": str(days)}
+    assert (run.versions_in, run.versions_out) == ({WHAT_IF: before}, {WHAT_IF: before + 1})
+
+    contract = SimpleNamespace()
+    monkeypatch.setattr(contracts, "load", lambda _source: contract)
+    monkeypatch.setattr(retention, "first_kept", lambda *_: NOW.date())
+    monkeypatch.setattr(retention, "planned", lambda *_: {"quarantine.planes": old})
+    monkeypatch.setattr(retention, "expire", lambda stored, *_: put(2, stored))
+    monkeypatch.setattr(release, "pending", lambda _table: False)
+    monkeypatch.setattr(release, "withdraw", lambda *_: None)
+    monkeypatch.setattr(compaction, "planned", lambda _table: None)
+    before, run = put(1, "quarantine.planes"), Run("maintain", "the lake", None)
+    assert maintain._renew("bronze.planes", NOW.date(), run) == {}
+    assert (run.versions_in, run.versions_out) == ({"quarantine.planes": before}, {"quarantine.planes": before + 1})

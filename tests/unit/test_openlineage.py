@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from openlineage.client import OpenLineageClient
 from openlineage.client.serde import Serde
 
 from lakehouse import openlineage, tables
+from lakehouse.platform.airflow import airflow_environment
 from lakehouse.settings import settings
 from lakehouse.sql_lineage import Edge, LineageError
 from tests.openlineage_receiver import Receiver, receiving
@@ -177,6 +179,15 @@ def test_events_arrive_at_a_backend(receiver: Receiver, caplog: pytest.LogCaptur
     assert [event["eventType"] for event in receiver.events] == ["START", "COMPLETE"]
     assert {event["run"]["runId"] for event in receiver.events} == {facts["run_id"]}
     assert [record for record in caplog.records if record.name == "lakehouse"] == []
+
+
+def test_airflows_own_events_go_to_the_same_backend(receiver: Receiver) -> None:
+    variables, facts = airflow_environment(), row()
+    transport = json.loads(variables["AIRFLOW__OPENLINEAGE__TRANSPORT"])
+    assert (transport["type"], transport["url"]) == ("http", receiver.url)
+    assert variables["AIRFLOW__OPENLINEAGE__NAMESPACE"] == settings().openlineage_namespace
+    OpenLineageClient(config={"transport": transport}).emit(openlineage.started(facts))
+    assert [event["run"]["runId"] for event in receiver.events] == [facts["run_id"]]
 
 
 @pytest.mark.parametrize("fault", ["hangs", "refuses", "is gone"])

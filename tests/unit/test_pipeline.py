@@ -16,6 +16,7 @@ from lakehouse import registry, training
 from lakehouse.interval import Interval
 from lakehouse.metrics import calibration_bins, metric
 from lakehouse.model_card import card
+from lakehouse.model_spec import InvalidModelError
 from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
 from tests.made_up_flights import SPEC, WINDOW, flights, train
 
@@ -71,6 +72,24 @@ def test_days_whose_outcomes_are_not_known_yet_are_fitted_on_by_none() -> None:
 def test_a_window_that_is_too_short_says_what_it_needs() -> None:
     with pytest.raises(training.NotEnoughDataError, match=r"has 31 days.*need 35"):
         training.split(Interval.parse("2013-01-01/2013-01-31"), SPEC.training)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "columns"),
+    [
+        ("promotion", "segments", ["origin", "tail"]),
+        ("features", "numeric", ["distance_miles", "tail"]),
+        ("features", "categorical", ["tail"]),
+    ],
+)
+def test_a_column_that_the_features_do_not_have_is_named_before_anything_is_fitted(
+    part: str, key: str, columns: list[str]
+) -> None:
+    wrong = SPEC.model_copy(update={part: getattr(SPEC, part).model_copy(update={key: columns})})
+    frame = training.training_frame(*flights(per_day=5), SPEC)
+    message = rf"models/flight_delay/model\.yaml: {part}\.{key}: gold\.flight_delay_features has no column tail"
+    with pytest.raises(InvalidModelError, match=message):
+        training.train(frame, {}, wrong, WINDOW)
 
 
 def test_the_default_window_ends_with_the_labels() -> None:

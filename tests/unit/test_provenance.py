@@ -21,7 +21,7 @@ SHAPES = {
     "bronze.readings": Shape((0, 0), reads={"bronze.readings": (0, 0)}),
     "bronze.names": Shape((0, 0)),
     "bronze.stations": Shape(),
-    "bronze.weather": Shape((0, 0)),
+    "bronze.weather": Shape((0, 0), reads={"bronze.weather": (0, 0)}),
     "gold.older": Shape((0, 0)),
     "gold.names": Shape(reads={"bronze.names": None}),
     "gold.features": Shape((0, 0), (1, 2), {"bronze.readings": (-2, -1), "gold.names": None}),
@@ -64,11 +64,29 @@ class Made:
         )  # fmt: skip
         return version
 
+    def reject(self, table: str, interval: str, **details: Any) -> str:
+        """A landing that has written to quarantine alone; its run."""
+        self.write(table, interval, **details)
+        del self.commits[table][0]
+        self.runs[-1] |= {
+            "status": "failed", "error": "Rejected: whole",
+            "versions_out": [(table.replace("bronze", "quarantine"), 1)],
+        }  # fmt: skip
+        return str(self.runs[-1]["run_id"])
+
+    def replay(self, table: str, interval: str, batches: dict[str, str]) -> int:
+        version = self.write(table, interval, {table: len(self.commits[table]) - 1})
+        self.commits[table][0]["userMetadata"] |= {"step": "replay", "batches": batches}
+        self.runs[-1]["step"] = "replay"
+        return version
+
     def restore(self, table: str, version: int) -> int:
         return self._commit(table, {"step": "rollback", "restored": version})
 
     def release(self, table: str, version: int) -> None:
-        self.releases.append({"release_id": len(self.releases) + 1, "table_name": table, "version": version})
+        told = dict.fromkeys(("released_at", "reason", "released_by", "override_of"))
+        number = len(self.releases) + 1
+        self.releases.append({**told, "release_id": number, "table_name": table, "version": version})
 
     def _commit(self, table: str, said: dict[str, Any]) -> int:
         log = self.commits.setdefault(table, [{"version": 0, "operation": "CREATE TABLE", "userMetadata": {}}])
@@ -385,6 +403,54 @@ def test_a_replay_has_the_files_that_its_days_were_landed_from_last(
     made.runs[-1]["step"] = made.commits["bronze.weather"][0]["userMetadata"]["step"] = "replay"
     found = files_behind(monkeypatch, made.ledger(), 3, days(1, 2))
     assert found == {"weather/weather_2013-03-01.jsonl": "2013-03-01", "again.jsonl": "2013-03-02"}
+
+
+AGAIN = {"again.jsonl": {"day": "2013-03-02", "sha256": "3", "rows": 1}}
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["after another delivery", "alone"])
+def test_a_replay_has_the_files_of_a_delivery_that_was_rejected_whole_before(
+    made: Made, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    if earlier:
+        made.write("bronze.weather", "2013-03-01/2013-03-02", files=DATED)
+        made.release("bronze.weather", 1)
+    else:
+        made._commit("bronze.weather", {})
+    rejected = made.reject("bronze.weather", "2013-03-02", files=AGAIN)
+    version = made.replay("bronze.weather", "2013-03-01/2013-03-02", {"2013-03-02": rejected})
+    made.release("bronze.weather", version)
+    of_both_days = {"again.jsonl": "2013-03-02"}
+    if earlier:
+        of_both_days["weather/weather_2013-03-01.jsonl"] = "2013-03-01"
+    assert files_behind(monkeypatch, made.ledger(), version, days(1, 2)) == of_both_days
+
+    found = impact("again.jsonl")
+    assert [each["error"] for each in found.landings] == ["Rejected: whole"]
+    assert [(each["version"], each["step"], each["visible_days"]) for each in found.tables] == [
+        (version, "replay", "2013-03-02")
+    ]
+    assert ("again.jsonl", f"bronze.weather@{version}") in found.edges
+    if earlier:  # whose rows of the day are no longer there, and those of the other day are
+        for name, visible in (("2013-03-02", [(1, "")]), ("2013-03-01", [(1, ""), (version, "2013-03-01")])):
+            found = impact(f"weather_{name}.jsonl")
+            assert [(each["version"], each["visible_days"]) for each in found.tables] == visible
+
+    # What is still in quarantine of the day has come with the same delivery, which is in the table now.
+    again = made.replay("bronze.weather", "2013-03-02", {"2013-03-02": rejected})
+    third = made.replay("bronze.weather", "2013-03-01/2013-03-02", {})
+    assert files_behind(monkeypatch, made.ledger(), third, days(1, 2)) == of_both_days
+    assert affected(made.ledger(), "bronze.weather", version, days(2)) == {
+        f"bronze.weather@{each}": "2013-03-02" for each in (version, again, third)
+    }
+
+
+def test_the_files_of_a_delivery_that_has_left_no_record_are_not_those_of_an_earlier_one(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.write("bronze.weather", "2013-03-01/2013-03-02", files=DATED)
+    version = made.replay("bronze.weather", "2013-03-02", {"2013-03-02": "killed before it could"})
+    assert files_behind(monkeypatch, made.ledger(), version, days(2)) == {}
 
 
 def test_a_landing_that_failed_after_its_commit_has_the_impact_of_its_file(

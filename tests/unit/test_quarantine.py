@@ -11,8 +11,15 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, write_deltalake
 
-from lakehouse import ops, quarantine, release, tables
-from lakehouse.release import UnfinishedWriteError, refuse_unfinished, unfinished
+from lakehouse import dbt_project, ops, quarantine, release, tables
+from lakehouse.interval import Interval
+from lakehouse.release import (
+    PartOfBuildError,
+    UnfinishedWriteError,
+    refuse_part_of_build,
+    refuse_unfinished,
+    unfinished,
+)
 from lakehouse.tables import VersionGoneError
 
 TABLE, STORED, QUARANTINE = "bronze.made_up", "bronze_next.made_up", "quarantine.made_up"
@@ -107,6 +114,34 @@ def test_rows_of_a_step_that_has_not_come_to_its_end_are_refused(step: str) -> N
     assert (unfinished(TABLE) or {})["run_id"] == "a"  # on whose rows the other has built
     ended("a")
     refuse_unfinished([TABLE])
+
+
+def test_what_the_tasks_of_a_dag_have_built_is_whole_when_its_build_is_recorded() -> None:
+    of_the_dag = {"status": "success", "airflow_run_id": "run of the DAG"}
+    ops.append("ops.runs", [of_the_dag | {"run_id": "model", "step": "build", "dataset": TABLE}])
+    land("run of the DAG", step="build")
+    with pytest.raises(UnfinishedWriteError, match=r"the step build 2020-01-01 \(run run of the DAG\)"):
+        refuse_unfinished([TABLE])
+    ops.append("ops.runs", [of_the_dag | {"run_id": "whole", "step": "build", "dataset": "warehouse"}])
+    refuse_unfinished([TABLE])
+    put(STORED, step="build")  # by a dbt that a person has started
+    refuse_unfinished([TABLE])
+
+
+def test_a_part_of_a_build_is_not_released_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two, three = names = [f"gold.{name}" for name in ("one", "two", "three")]
+    monkeypatch.setattr(dbt_project, "stored_models", lambda: names)
+    for name in names:
+        put(tables.next_table(name))
+        put(tables.next_table(name), "another build" if name == three else "the build", step="build")
+    day = Interval.parse("2020-01-01")
+    with pytest.raises(PartOfBuildError, match=f"the same build has written {two}, .*`lake gate {one} {two} --int"):
+        refuse_part_of_build([one], day)
+    refuse_part_of_build([one, two], day)
+    refuse_part_of_build([three], day)
+    put(tables.next_table(two), "gate", restored=0)  # it was taken back
+    refuse_part_of_build([one], day)
+    refuse_part_of_build([TABLE], day)
 
 
 def test_what_is_released_or_was_taken_back_may_have_been_left_unfinished() -> None:

@@ -66,6 +66,10 @@ def test_every_folder_declares_a_model_and_has_a_card() -> None:
     ("changes", "message"),
     [
         ({"training__test_day": 7}, r"model\.yaml, line LINE: training\.test_day: Extra inputs"),
+        (
+            {"training__schedule": "every monday"},
+            r"model\.yaml, line LINE: training\.schedule: 'every monday' is no cron",
+        ),
         ({"ownr": "x"}, r"model\.yaml, line LINE: ownr: Extra inputs"),
         ({"label": None}, r"model\.yaml, line 1: label: Field required"),
         ({"training__folds": "three"}, r"model\.yaml, line LINE: training\.folds: .*valid integer"),
@@ -114,6 +118,11 @@ def test_the_threshold_that_follows_from_costs_is_that_of_the_least_expected_cos
         says_true = p * costs["hit"] + (1 - p) * costs["false_alarm"]
         says_false = p * costs["missed"] + (1 - p) * costs["quiet"]
         assert (p >= spec.decision_threshold) == (says_true <= says_false), p
+
+
+@pytest.mark.parametrize("schedule", ["0 6 * * 1", "*/15 6-9 * * MON,FRI", "@weekly"])
+def test_a_training_takes_any_cron_expression(tmp_path: Path, schedule: str) -> None:
+    assert read_spec(edited(tmp_path, training__schedule=schedule)).training.schedule == schedule
 
 
 def test_costs_are_weighed_by_probabilities(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakehouse import registry
+from lakehouse import registry, roles
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Retrain
-from lakehouse.retraining import Evidence, NoPolicyError, decide, standing_defects
+from lakehouse.retraining import Evidence, NoPolicyError, NotMonitoredError, decide, standing_defects
 
 DAY = dt.date(2013, 6, 30)
 
@@ -159,3 +159,46 @@ def test_without_a_policy_it_is_not_asked() -> None:
     bare = registry.load("flight_delay").model_copy(update={"retrain": None})
     with pytest.raises(NoPolicyError, match=r"models/flight_delay/model\.yaml has no section retrain"):
         decide(bare, Evidence(DAY, [DRIFTED]))
+
+
+def test_days_of_a_champion_that_has_failed_are_judged_by_what_has_scored_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    retrain = importlib.import_module("spark_jobs.retrain")
+    policy = spec(drift_share=0.5)
+
+    def of(day: str, role: str, version: int) -> dict[str, Any]:
+        about = {"model_name": policy.name, "role": role, "model_version": version}
+        return measured(day, 1, metric="drifted_share", segment="all") | about
+
+    log = [
+        of("2013-06-02", "fallback_baseline", 1),
+        of("2013-06-03", "fallback", 2),  # the share of a challenger that has failed
+        of("2013-06-03", "champion", 2),
+        of("2013-06-04", "fallback", 1),
+        of("2013-06-05", "challenger", 3),
+        of("2013-06-05", "fallback_baseline", 2),
+        of("2013-06-06", "fallback", 2),
+    ]
+    events = [
+        {"event": "promoted", "model_version": number, "serves_from": dt.date(2013, 6, day)}
+        for number, day in ((1, 1), (2, 3), (3, 6))
+    ]
+    monkeypatch.setattr(retrain.ops, "read", lambda *_: pa.Table.from_pylist(log))
+    monkeypatch.setattr(roles, "events", lambda _: events)
+    monkeypatch.setattr(retrain, "window_of", lambda *_: Interval.parse("2013-05-01/2013-06-01"))
+    monkeypatch.setattr(retrain, "red_gates", lambda _: [])
+    monkeypatch.setattr(retrain, "_last_training", lambda *_: None)
+
+    def judged(version: int, day: str | None) -> list[tuple[str, str, int]]:
+        interval = None if day is None else Interval.parse(day)
+        found = retrain.gather(policy, version, interval)[0].measures
+        return [(str(row["interval_end"]), row["role"], row["model_version"]) for row in found]
+
+    assert judged(2, None) == [("2013-06-05", "fallback_baseline", 2)]
+    assert judged(2, "2013-06-04") == [("2013-06-04", "fallback", 1)]
+    assert judged(2, "2013-06-03") == [("2013-06-03", "champion", 2)]
+    assert judged(3, None) == [("2013-06-06", "fallback", 2)]
+    for day in ("2013-06-02", "2013-06-06"):  # another was champion of them
+        with pytest.raises(NotMonitoredError):
+            judged(2, day)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import shutil
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from lakehouse import ops, plots, registry, roles, suites, tables, training
+from lakehouse import ops, plots, registry, roles, serving, suites, tables, training
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec, Promotion
+from lakehouse.model_spec import ModelSpec, Promotion, Serving
 from lakehouse.promotion import ComparisonError
 from lakehouse.registry import ModelVersion
+from lakehouse.scoring import ModelFailedError, score
+from lakehouse.serving import Crew
 from lakehouse.steps import Run
 from tests.made_up_flights import SPEC, flights, train
 
@@ -240,3 +244,89 @@ def test_rows_without_a_column_that_the_champion_needs_are_no_fair_comparison(
     narrow = good.test.drop(columns=SPEC.features.numeric[0])
     with pytest.raises(ComparisonError, match=rf"have no {SPEC.features.numeric[0]}, which the champion, version 1"):
         roles.compare(SPEC, registered(good, LATER, 2), narrow)
+
+
+def lose(number: int, how: str, client: MlflowClient) -> None:
+    """Have a version be no more: its stored model, or its entry in the registry."""
+    if how == "entry":
+        client.delete_model_version(NAME, str(number))
+        return
+    source = client.get_model_version(NAME, str(number)).source
+    shutil.rmtree(urlparse(client.get_logged_model(source.removeprefix("models:/")).artifact_location).path)
+
+
+def known(version: ModelVersion) -> ModelVersion:
+    """A version that the lake knows, as one that was trained is."""
+    row = {"model_name": NAME, "model_version": version.version, "mlflow_run_id": version.run_id}
+    ops.append("ops.models", [row])
+    return version
+
+
+def crew(columns: list[str], **policy: str) -> tuple[list[serving.Part], Crew]:
+    """Who scores 8 March, on which both versions may serve."""
+    found = Crew(SPEC.model_copy(update={"serving": Serving(**policy)}), set(columns))
+    return found.parts(serving.shifts(NAME, Interval.parse("2013-03-08"))), found
+
+
+@pytest.mark.parametrize("how", ["files", "entry"])
+def test_a_champion_that_is_gone_is_replaced_as_declared(
+    weak: training.Trained, good: training.Trained, mlflow_client: MlflowClient, how: str
+) -> None:
+    for number, (trained, window) in enumerate([(weak, FIRST), (good, LATER)], 1):
+        known(contest(trained, window, number))
+    lose(2, how, mlflow_client)
+    columns = list(good.test.columns)
+    [part], found = crew(columns, fallback="baseline")
+    assert (part.role, part.served.version, part.served.threshold) == ("fallback_baseline", 2, SPEC.decision_threshold)
+    assert set(score(good.test, part.served)) == {good.mean_outcome}
+    assert "champion version 2 failed (flight_delay version 2 cannot be loaded: " in str(found.failures[0])
+    assert serving.served(NAME, {"model_version": 2, "role": part.role}) == part.served
+    [part], _ = crew(columns, fallback="previous_version")
+    assert (part.role, part.served.version) == ("fallback", 1)
+    assert (
+        score(good.test, part.served).tobytes() == training.scored(good.test, weak, SPEC)["score"].to_numpy().tobytes()
+    )
+    with pytest.raises(ModelFailedError, match=r"version 2, failed: .*cannot be loaded.*`serving\.fallback`"):
+        crew(columns)
+
+
+@pytest.mark.parametrize("how", ["files", "entry"])
+def test_a_challenger_or_a_version_before_that_is_gone_is_in_nobodys_way(
+    weak: training.Trained, good: training.Trained, mlflow_client: MlflowClient, how: str
+) -> None:
+    contest(weak, FIRST, 1)
+    contest(good, LATER, 2)
+    roles.register(SPEC, registered(dataclasses.replace(good, predictions_sha256="other"), LATER, 3), "eve", STEP)
+    for number in (1, 3):
+        lose(number, how, mlflow_client)
+    columns = list(good.test.columns)
+    parts, found = crew(columns)
+    assert [(part.role, part.served.version) for part in parts] == [("champion", 2)] and found.failures == []
+    parts, found = crew(columns, canary="10%")
+    assert [(part.role, part.served.version) for part in parts] == [("champion", 2), ("fallback", 2)]
+    assert str(found.failures[0]).startswith("challenger version 3 failed (flight_delay version 3 cannot be loaded: ")
+
+
+@pytest.mark.parametrize("how", ["files", "entry", "rows"])
+def test_a_champion_that_has_failed_cannot_be_compared_with_and_a_person_replaces_it(
+    weak: training.Trained,
+    good: training.Trained,
+    mlflow_client: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    known(contest(weak, FIRST, 1))
+    second = registered(good, LATER, 2)
+    if how == "rows":  # it is there, and does not take them
+        monkeypatch.setattr("lakehouse.scoring.score", lambda rows, by: 1 / 0 if by.version == 1 else score(rows, by))
+    else:
+        lose(1, how, mlflow_client)
+    with pytest.raises(
+        ComparisonError, match=r"cannot (be loaded|score): .* lake promote flight_delay@2 --reason WHY"
+    ) as e:
+        roles.compare(SPEC, second, good.test)
+    roles.keep_out(SPEC, second, str(e.value), "eve", STEP)
+    assert registry.version(NAME, 2).aliases == ("challenger",)
+    roles.appoint(SPEC, second, roles.PROMOTED, "the other is gone", "ada", STEP)
+    assert registry.version(NAME, 2).aliases == ("champion",)
+    assert roles.champion(NAME).version == 2

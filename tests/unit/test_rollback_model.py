@@ -75,3 +75,11 @@ def test_another_version_than_that_of_the_unfinished_rollback_is_another_wish(mo
     assert [row["model_version"] for row in lake.events] == [1, 2, 1, 2]
     with pytest.raises(roles.RoleError, match="champion already"):
         rollback_model.run(MODEL, "it was right", 2, rescore=True)  # nothing is left to be scored
+
+
+def test_there_is_no_way_back_to_a_version_that_was_never_champion(monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(monkeypatch)
+    lake.events.insert(1, lake.event(3, "kept out", 1))
+    with pytest.raises(roles.RoleError, match=r"version 3 was never champion.*lake promote flight_delay@3"):
+        rollback_model.run(MODEL, "it looks better", 3)
+    assert len(lake.events) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -42,12 +43,29 @@ def test_label(kind: str, kwargs: dict[str, Any], text: str) -> None:
     assert rules.label(Expectation(kind, kwargs)) == kind + text
 
 
-def test_a_long_set_is_cut() -> None:
-    text = rules.label(
-        Expectation("expect_column_values_to_be_in_set", {"column": "o", "value_set": list(range(1000))})
+def test_a_long_set_is_cut_and_tells_from_another_that_begins_like_it() -> None:
+    one, other = (
+        rules.label(Expectation("expect_column_values_to_be_in_set", {"column": "o", "value_set": [*range(1000), end]}))
+        for end in ("x", "y")
     )
-    assert len(text) < 200
-    assert text.endswith("…)")
+    assert len(one) < 200 and re.search(r"… [0-9a-f]{8}\)$", one)
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("kind", "kwargs", "more"),
+    [
+        ("compound_columns_to_be_unique", {"column_list": ["a", "b"]}, {"ignore_row_if": "never"}),
+        ("column_pair_values_to_be_equal", {"column_A": "a", "column_B": "b"}, {"ignore_row_if": "neither"}),
+        ("column_values_to_be_increasing_within_tolerance", {"column": "a"}, {"order_by": ["b"]}),
+        ("column_values_to_be_increasing_within_tolerance", {"column": "a"}, {"within": ["b"]}),
+    ],
+)
+def test_rules_that_differ_have_labels_that_differ(kind: str, kwargs: dict[str, Any], more: dict[str, Any]) -> None:
+    plain = rules.label(Expectation(f"expect_{kind}", kwargs))
+    [(name, value)] = more.items()
+    text = value if isinstance(value, str) else f'["{value[0]}"]'
+    assert rules.label(Expectation(f"expect_{kind}", kwargs | more)) == f"{plain[:-1]}, {name} {text})"
 
 
 def test_row_rules_are_those_that_a_row_can_break() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -198,3 +200,47 @@ def test_a_bare_estimator_is_a_pipeline_of_one(monkeypatch: pytest.MonkeyPatch) 
     assert list(trained.candidates) == ["base_rate", "trees", "linear"]
     assert trained.candidates["base_rate"].test["auc"] == 0.5
     assert isinstance(trained.pipeline, Pipeline) and trained.hyperparameters()
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_trial_whose_loss_is_no_number_does_not_win(wrong: float) -> None:
+    def validate(pipeline: Pipeline) -> float:
+        strength = float(pipeline[-1].C)
+        return wrong if strength < 1e-3 else strength
+
+    found, best = tune("linear", linear.linear(SPEC), spaces(SPEC)["linear"], validate, Search(trials=12), seed=1)
+    good = [trial for trial in found if trial.validation < math.inf]
+    assert 0 < len(good) < 12
+    assert best == min(good, key=lambda trial: trial.validation).parameters
+
+
+def test_a_trial_that_was_given_up_is_none() -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        if trial.number == 1:
+            raise optuna.TrialPruned
+        return {"logisticregression__C": trial.suggest_float("C", 0.1, 1.0)}
+
+    found, _ = tune("linear", linear.linear(SPEC), space, lambda _: 0.5, Search(trials=3), seed=1)
+    assert [trial.number for trial in found] == [0, 2]
+
+
+class NoNumbers(DummyClassifier):
+    """Says nothing where it was fitted on few days."""
+
+    def predict_proba(self, rows: Any) -> Any:
+        said = super().predict_proba(rows)
+        return said if self.rows_ > 800 else said * math.nan
+
+    def fit(self, rows: Any, outcomes: Any) -> NoNumbers:
+        self.rows_ = len(rows)
+        super().fit(rows, outcomes)
+        return self
+
+
+def test_a_candidate_whose_scores_are_no_numbers_on_the_folds_is_not_selected() -> None:
+    spec = with_search(trials=1).model_copy(update={"training": SPEC.training})
+    frame = training.training_frame(*flights(per_day=20), spec)
+    found = {"base_rate": make_pipeline(DummyClassifier()), "no numbers": make_pipeline(NoNumbers()),
+             "linear": linear.linear(spec)}  # fmt: skip
+    trained = training.train(frame, found, spec, WINDOW)
+    assert (trained.candidates["no numbers"].validation, trained.selected) == (math.inf, "linear")

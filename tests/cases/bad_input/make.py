@@ -294,6 +294,8 @@ def parquet_cases() -> Iterator[Case]:
     yield case("text_for_a_number", lambda: parquet({"amount": column(["1"] * 4)}), "column_type")
     yield case("wide_integer", lambda: parquet({"pieces": column([1] * 4, pa.int64())}), "column_type")
     yield case("text_for_a_date", lambda: parquet({"day": column(["2020-01-05"] * 4)}), "column_type")
+    yield case("floats_of_16_bits", lambda: parquet({"amount": column([1.0] * 4).cast(pa.float16())}), "column_type")
+    yield case("nanoseconds", lambda: parquet({"day": column([0] * 4, pa.timestamp("ns"))}), "column_type")
     yield case("no_rows", lambda: pq_empty(), "no_rows")
     yield case("bomb_of_rows", lambda: _parquet_of_equal_rows(4_000_000), "decompression_bomb")
     yield Case(
