@@ -15,8 +15,9 @@ from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.provenance import Days, Files, Ledger, Write, features_of, landed, ranges
+from lakehouse.registry import ModelVersion
 from lakehouse.release import released
-from lakehouse.scoring import SCORE, ServedModel, score
+from lakehouse.scoring import SCORE, ModelFailedError, ServedModel, score
 
 RUN = ("run_id", "step", "dataset", "started_at", "ended_at", "code_version", "airflow_dag_id", "airflow_run_id")
 
@@ -109,8 +110,12 @@ class Explainer:
 
     def _reasons(self, spec: ModelSpec, row: dict[str, Any], write: Write) -> dict[str, Any]:
         day = row[spec.features.interval_column]
-        served = self._served(row)
-        told = {"unit": None, "method": None, "base": None, "threshold": served.threshold, "gone": None}
+        told: dict[str, Any] = {"unit": None, "method": None, "base": None, "threshold": None, "gone": None}
+        try:
+            served = self._served(row)
+        except ModelFailedError as error:
+            return {**told, "contributions": [], "gone": f"The reasons cannot be told without the model. {error}"}
+        told["threshold"] = served.threshold
         source = self._source(spec, row, write)
         try:
             features, scores = self._features(spec, served, source, int(row["release_id"]), day)
@@ -199,7 +204,7 @@ class Explainer:
 
     def _background(self, spec: ModelSpec, served: ServedModel, source: str) -> pd.DataFrame:
         """The rows that a version was fitted on."""
-        version = registry.version(served.name, served.version)
+        version = serving.kept(served.name, served.version)
         days = Interval.parse(registry.logged(version).parameters["train_days"])
         column = spec.features.interval_column
         key = "background", served.name, served.version
@@ -234,7 +239,7 @@ class Explainer:
         return found
 
     def _describe_model(self, name: str, number: int) -> dict[str, Any]:
-        version = registry.version(name, number)
+        version = serving.kept(name, number)
         recorded = next(
             (r for r in self._models if (r["model_name"], r["model_version"]) == (name, number)),
             None,
@@ -248,10 +253,11 @@ class Explainer:
         run = next((run for run in self._ledger.runs if run["run_id"] == recorded["run_id"]), None)
         window = Interval(recorded["window_start"], recorded["window_end"])
         days = frozenset(window.days())
-        logged = registry.logged(version)
+        parameters, card = _parameters_and_card(version)
         return {
             "name": name,
             "version": number,
+            "deleted": version.deleted,
             "roles_now": list(version.aliases),
             "role": recorded["role"],
             "reason": recorded["reason"],
@@ -263,10 +269,10 @@ class Explainer:
                 if (event["model_name"], event["model_version"]) == (name, number)
             ],
             "candidate": recorded["candidate"],
-            "card": registry.card(version),
+            "card": card,
             "description": spec.description,
             "mlflow_run_id": version.run_id,
-            "parameters": logged.parameters,
+            "parameters": parameters,
             "metrics": dict(recorded["metrics"]),
             "training": {
                 "window": str(window),
@@ -408,6 +414,18 @@ def _release(row: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _run(run: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if run is None else {name: run[name] for name in RUN}
+
+
+def _parameters_and_card(version: ModelVersion) -> tuple[dict[str, str] | None, str | None]:
+    """What MLflow has kept of a training run, as far as it still has it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return registry.logged(version).parameters, registry.kept_text(version, registry.CARD)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None, None
 
 
 def _plain(value: Any) -> Any:

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from lakehouse import ops, registry, tables
+from lakehouse import ops, registry, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
+from lakehouse.model_spec import PREDICTIONS
 from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
-from lakehouse.scoring import SCORE
+from lakehouse.scoring import SCORE, ModelFailedError
 
 COLUMNS_OF = ("source", "bronze", "silver", "gold", "models")
 """What comes before the table of a column that can be asked for."""
@@ -204,7 +205,7 @@ def _edges_into(ledger: Ledger, write: Write, found: Origin) -> list[tuple[str, 
 
 
 def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:
-    version = registry.version(name, number)
+    version = serving.kept(name, number)
     result = Impact(what, "model")
     result.models.append(
         {"name": name, "version": number, "roles_now": list(version.aliases), "trained_on": [], "itself": True}
@@ -236,32 +237,43 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             continue
         if what.startswith(f"models.{name}."):
             column = what.rpartition(".")[2]
-            if column == SCORE or column in registry.fetch(registry.version(name, number)).inputs:
+            if column == SCORE or column in _inputs(name, number, [column]):
                 used[name, number] = "its score" if column == SCORE else "an input of its model"
                 result.models.append({**_model(name, number, []), "inputs": [column]})
+                result.edges.append((what, _node(name, number)))
             continue
         # That of its training, and not of today.
         features = features_of(models[name], dict(row["versions"]))
         label = models[name].label
-        if any(each.startswith(f"{features}.") for each in inputs):
-            served = registry.fetch(registry.version(name, number))
-            if seen := [each for each in served.inputs if f"{features}.{each}" in inputs]:
-                used[name, number] = "an input of its model"
-                result.models.append({**_model(name, number, []), "inputs": seen})
-                continue
+        columns = [each.rpartition(".")[2] for each in sorted(inputs) if each.startswith(f"{features}.")]
+        if seen := [each for each in _inputs(name, number, columns) if each in columns] if columns else []:
+            used[name, number] = "an input of its model"
+            result.models.append({**_model(name, number, []), "inputs": seen})
+            result.edges += [(f"{features}.{each}", _node(name, number)) for each in seen]
+            continue
         if label.table in dict(row["versions"]) and f"{label.table}.{label.column}" in inputs:
             used[name, number] = "the label of its model"
             result.models.append({**_model(name, number, []), "inputs": [label.column]})
+            result.edges.append((f"{label.table}.{label.column}", _node(name, number)))
     of_table: dict[str, list[Write]] = {}
     for write in ledger.writes():
         using = [model for model in _models_of(ledger, write) if model in used]
         if write.step == "score":
             days = ledger.written(write)
             result.predictions += [_predictions(ledger, write, one, days, used[one]) for one in using]
+            result.edges += [(_node(*one), _node(write.table, write.version)) for one in using]
         elif using or any(name.rpartition(".")[0] == write.table for name in (what, *result.columns)):
             of_table.setdefault(write.table, []).append(write)
     result.tables = [_whole(ledger, table, writes) for table, writes in sorted(of_table.items())]
     return result
+
+
+def _inputs(name: str, number: int, lost: list[str]) -> list[str]:
+    """The columns that a version scores; of one that MLflow has lost, any column may have been among them."""
+    try:
+        return serving.stored(serving.kept(name, number)).inputs
+    except ModelFailedError:
+        return lost
 
 
 def _whole(ledger: Ledger, table: str, writes: list[Write]) -> dict[str, Any]:
@@ -321,7 +333,7 @@ def _table(ledger: Ledger, write: Write, days: Days) -> dict[str, Any]:
 
 
 def _model(name: str, number: int, sources: Iterable[tuple[str, int]]) -> dict[str, Any]:
-    aliases = list(registry.version(name, number).aliases)
+    aliases = list(serving.kept(name, number).aliases)
     return {
         "name": name,
         "version": number,
@@ -333,13 +345,16 @@ def _model(name: str, number: int, sources: Iterable[tuple[str, int]]) -> dict[s
 def _models_of(ledger: Ledger, write: Write) -> list[tuple[str, int]]:
     """The versions that have scored rows of a write: the champion, and what scored beside it or in its place."""
     spec = ledger.specs.get(write.table)
+    # Of a model without a folder, by now, the table still says which it is of.
+    name = spec.name if spec else write.table.partition(f".{PREDICTIONS}")[2]
     numbers = write.details.get("model_versions") or [write.details.get("model_version")]
-    return [(spec.name, int(number)) for number in numbers if spec and number is not None]
+    return [(name, int(number)) for number in numbers if name and number is not None]
 
 
 def _predictions(ledger: Ledger, write: Write, model: tuple[str, int], days: Days, because: str) -> dict[str, Any]:
     assert write.run is not None
-    column = ledger.specs[write.table].features.interval_column
+    spec = ledger.specs.get(write.table)
+    column = spec.features.interval_column if spec else ""  # without one, it is all days
     seen = ledger.released_version(write.table)
     still = ledger.still(write, seen, days)
     run_id = write.run["run_id"]

@@ -48,6 +48,7 @@ _MLFLOW_ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
+CARD = "card.md"
 _BASELINE = "baseline.skops"
 _BASELINE_FACTS = "baseline.json"
 _COMPILED = "compiled.json"
@@ -281,6 +282,7 @@ class ModelVersion:
         run_id: MLflow run that trained it.
         aliases: Its roles, such as ``champion``.
         tags: Its pins, figures, and why it has its role.
+        deleted: Whether its entry in the registry is gone; its training run has the model and the card all the same.
     """
 
     name: str
@@ -288,6 +290,7 @@ class ModelVersion:
     run_id: str
     aliases: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
+    deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -371,7 +374,7 @@ def card(version: ModelVersion) -> str:
     from mlflow.artifacts import load_text
 
     connect()
-    text: str = load_text(f"runs:/{version.run_id}/card.md")
+    text: str = load_text(f"runs:/{version.run_id}/{CARD}")
     return text
 
 
@@ -418,7 +421,9 @@ def fetch(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
     with tempfile.TemporaryDirectory() as folder:
         kept = kept_text(version, _BASELINE_FACTS) if baseline else None
         if kept is None:  # of a baseline, when it was trained before they were kept beside it
-            local = Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder))
+            entry = f"models:/{version.name}/{version.version}"
+            uri = f"runs:/{version.run_id}/{version.name}" if version.deleted else entry
+            local = Path(download_artifacts(uri, dst_path=folder))
             metadata = yaml.safe_load((local / "MLmodel").read_text())["metadata"]
         else:
             metadata = json.loads(kept)
@@ -579,7 +584,7 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
         mlflow.log_dict(trained.figures(), "metrics.json")
         written = MODELS_DIR / spec.name / "README.md"
         text = card(spec, trained, pins.tags(), written.read_text() if written.is_file() else None)
-        mlflow.log_text(text, "card.md")
+        mlflow.log_text(text, CARD)
         with tempfile.TemporaryDirectory() as folder:
             skops.io.dump(trained.baseline_pipeline, Path(folder) / _BASELINE)
             (Path(folder) / _BASELINE_FACTS).write_text(json.dumps(metadata))

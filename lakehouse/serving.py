@@ -25,6 +25,12 @@ FALLBACK_BASELINE = "fallback_baseline"
 """The same, by the baseline that was fitted beside the version on the row."""
 SHADOW, WHAT_IF = "shadow", "what_if"
 
+PINS = (
+    "release_id", "code_version", "seed", "lock_sha256", "model_sha256", "row_order", "input_sha256", "environment",
+    "predictions_sha256",
+)  # fmt: skip
+"""Columns of ``ops.models`` that are tags of a version, too."""
+
 _FAILED = re.compile(r"ModelFailedError: (\S+) version (\d+) cannot score: ([^\n]*)")
 
 
@@ -239,7 +245,24 @@ def blamed(error: BaseException, name: str) -> tuple[int, str] | None:
 
 
 def load(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
-    """Bring a version here.
+    """Bring a version here, to score.
+
+    Args:
+        version: Which.
+        baseline: The baseline that was fitted beside it.
+
+    Raises:
+        ModelFailedError: It cannot be loaded, or somebody has deleted it.
+    """
+    if version.deleted and not baseline:
+        raise ModelFailedError(
+            f"{version.name} version {version.version} cannot be loaded: it was deleted from the registry."
+        )
+    return stored(version, baseline=baseline)
+
+
+def stored(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
+    """Bring a version here as it was stored, also one that was deleted from the registry since.
 
     Args:
         version: Which.
@@ -260,18 +283,40 @@ def load(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
 
 
 def registered(name: str, number: int) -> ModelVersion:
-    """A version that has or had a role; one that was deleted from the registry cannot be loaded, its baseline can.
+    """A version that has or had a role; one that was deleted from the registry does not score, its baseline can.
 
     Args:
         name: The model.
         number: The version.
     """
     try:
+        return kept(name, number)
+    except registry.UnknownVersionError:
+        return ModelVersion(name, number, "", deleted=True)
+
+
+def kept(name: str, number: int) -> ModelVersion:
+    """A version that was trained, also one that was deleted from the registry since: ``ops.models`` has its pins.
+
+    Args:
+        name: The model.
+        number: The version.
+
+    Raises:
+        lakehouse.registry.UnknownVersionError: Neither of the two knows it.
+    """
+    try:
         return registry.version(name, number)
     except registry.UnknownVersionError:
-        rows = ops.read("ops.models", ["model_name", "model_version", "mlflow_run_id"]).to_pylist()
-        runs = [row["mlflow_run_id"] for row in rows if (row["model_name"], row["model_version"]) == (name, number)]
-        return ModelVersion(name, number, runs[0] if runs else "")
+        rows = ops.read("ops.models").to_pylist()
+        row = next((row for row in rows if (row["model_name"], row["model_version"]) == (name, number)), None)
+        if row is None:
+            raise
+    tags = {pin: str(row[pin]) for pin in PINS if row[pin] is not None}
+    tags |= {f"version.{table}": str(version) for table, version in row["versions"] or ()}
+    if row["window_start"]:
+        tags["training_window"] = str(Interval(row["window_start"], row["window_end"]))
+    return ModelVersion(name, number, row["mlflow_run_id"], tags=tags, deleted=True)
 
 
 def _fetched(version: ModelVersion, baseline: bool) -> ServedModel:
@@ -298,11 +343,13 @@ def _unreachable(error: BaseException | None) -> bool:
 
 
 def served(name: str, row: dict[str, Any]) -> ServedModel:
-    """The version that has scored a row of predictions.
+    """The version that has scored a row of predictions, also one that was deleted from the registry since.
 
     Args:
         name: The model.
         row: The row: its ``model_version`` and ``role``.
+
+    Raises:
+        ModelFailedError: It cannot be loaded.
     """
-    version = registered(name, int(row["model_version"]))
-    return registry.fetch(version, baseline=row["role"] == FALLBACK_BASELINE)
+    return stored(registered(name, int(row["model_version"])), baseline=row["role"] == FALLBACK_BASELINE)

@@ -22,8 +22,9 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
         explanation: Outcome of :func:`lakehouse.explain.explain`.
     """
     row, reasons, model = explanation["prediction"], explanation["reasons"], explanation["model"]
-    decided = reasons["threshold"] is not None
-    decision = f", decision {str(row['decision']).lower()} (true from {reasons['threshold']} on)" if decided else ""
+    decision = "" if row.get("decision") is None else f", decision {str(row['decision']).lower()}"
+    if reasons["threshold"] is not None:
+        decision += f" (true from {reasons['threshold']} on)"
     tree = Tree(f"[bold]prediction {row['prediction_id']}[/]: score {row['score']:.4f}{decision}")
     about = {name: value for name, value in row.items() if name not in TECHNICAL}
     tree.add(escape(", ".join(f"{name} {value}" for name, value in about.items())))
@@ -34,13 +35,14 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
         _add_input(scored, each)
     branch = tree.add(
         f"model {model['name']} version {model['version']} ({model['candidate']}), {model['role'] or 'no role'} then, "
-        f"{', '.join(model['roles_now']) or 'no role'} now"
+        f"{', '.join(model['roles_now']) or 'no role'} now{', and deleted from MLflow' if model['deleted'] else ''}"
     )
     for each in model["decisions"]:
         told = f"{each['event']} by {each['decided_by']} at {each['at']:%Y-%m-%d %H:%M} UTC: {each['reason']}"
         branch.add(escape(told))
     branch.add(", ".join(f"{name} {value:.4f}" for name, value in model["metrics"].items()))
-    branch.add(f"card: card.md of run {model['mlflow_run_id']} in MLflow; --json and --html have it whole")
+    where = f"card.md of run {model['mlflow_run_id']} in MLflow; --json and --html have it whole"
+    branch.add(f"card: {where if model['card'] else 'no longer kept'}")
     training = model["training"]
     trained = branch.add(
         f"trained on {training['window']}, {training['rows']} rows of release {training['release_id']}, "

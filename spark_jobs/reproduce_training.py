@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse import registry, reproduction, tables, training
+from lakehouse import registry, reproduction, serving, tables, training
 from lakehouse.interval import Interval
 from lakehouse.release import released
 from lakehouse.reproduction import Difference, differences
@@ -17,7 +17,7 @@ def run(model: str, version: int) -> dict[str, Any]:
 
     Args:
         model: Name of a model folder.
-        version: Number of the version in the registry.
+        version: Number of the version; it may have been deleted from the registry since.
 
     Returns:
         ``equal``; ``changed_since``: pins that have changed without an effect; how many ``parameters`` and
@@ -29,7 +29,7 @@ def run(model: str, version: int) -> dict[str, Any]:
     """
     spec = registry.load(model)
     with step("reproduce", f"{model}@{version}", None) as this:
-        then = registry.version(model, version)
+        then = serving.kept(model, version)
         release_id = int(then.tags["release_id"])
         state = released(release_id)
         for table in (spec.features.table, spec.label.table):

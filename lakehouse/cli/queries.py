@@ -47,12 +47,12 @@ def models(
     ] = False,
 ) -> None:
     """List the models with their champions and challengers; of one model, each decision about its versions and why."""
-    from lakehouse import registry, roles
+    from lakehouse import registry, roles, serving
 
     if card:
         name, number = parse_version(model or "")
         spec = registry.load(name)
-        wanted = roles.champion(spec.name) if number is None else registry.version(spec.name, number)
+        wanted = roles.champion(spec.name) if number is None else serving.kept(spec.name, number)
         print(registry.card(wanted))
         return
     if model is not None:

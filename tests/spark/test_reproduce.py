@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import re
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +18,18 @@ from pyspark.errors import PySparkException
 from rich.console import Console
 
 import lakehouse
-from lakehouse import column_lineage, fingerprints, maintain, ops, registry, roles, tables
+from lakehouse import column_lineage, fingerprints, maintain, ops, registry, roles, serving, tables
 from lakehouse import release as releases
 from lakehouse.engine import sql
 from lakehouse.explain import explain, find
 from lakehouse.graphs import page_of_explanation
-from lakehouse.impact import impact
+from lakehouse.impact import Impact, impact
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.release import release, released
 from lakehouse.reproduction import NotReproducedError, content_sha256
 from lakehouse.rollback import rollback
+from lakehouse.scoring import ModelFailedError
 from lakehouse.settings import PROJECT_DIR, settings
 from lakehouse.steps import code_version, job, step
 from lakehouse.tables import UnreadableError, VersionGoneError
@@ -392,3 +395,42 @@ def test_the_content_hash_sees_every_value_and_no_order() -> None:
         (f"(1.0000000000000002D, 'x', {at})", two), (one, two.replace("01'", "02'")),
     ]  # fmt: skip
     assert len({of(*rows) for rows in others} | {of(one, two)}) == len(others) + 1
+
+
+def test_a_version_that_mlflow_has_lost_is_explained_followed_and_made_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First its entry in the registry, then all that was stored of it: the last that this module does."""
+    column = f"{FEATURES}.{SPEC.features.numeric[0]}"
+    monkeypatch.setattr(column_lineage, "downstream", lambda _name, **_: [])
+    row = find(prediction(SCORED[0])["prediction_id"], MODEL, SCORED[0].start)
+    explained, followed = explain(row), {what: impact(what) for what in (f"{MODEL}@2", column)}
+    assert explained["model"]["version"] == 2 and explained["model"]["card"] and explained["reasons"]["contributions"]
+    assert all(each.predictions and each.models for each in followed.values())
+
+    def same(now: Impact, then: Impact) -> bool:
+        models = [[{**each, "roles_now": None} for each in found.models] for found in (now, then)]
+        return models[0] == models[1] and dataclasses.replace(now, models=[]) == dataclasses.replace(then, models=[])
+
+    registry.connect().delete_model_version(MODEL, "2")
+    of_model = {**explained["model"], "deleted": True, "roles_now": []}
+    assert explain(row) == {**explained, "model": of_model}
+    assert all(same(impact(what), then) for what, then in followed.items())
+    assert train_again(MODEL, 2)["equal"] and score_again(MODEL, SCORED[0])["equal"]
+    with pytest.raises(ModelFailedError, match="was deleted from the registry"):
+        serving.load(serving.registered(MODEL, 2))
+    with pytest.raises(registry.UnknownVersionError, match="no version 9"):
+        impact(f"{MODEL}@9")
+
+    shutil.rmtree(folder / "artifacts")
+    left = explain(row)
+    assert "version 2 cannot be loaded" in left["reasons"]["gone"] and left["reasons"]["contributions"] == []
+    assert left == {**explained, "reasons": left["reasons"], "model": {**of_model, "card": None}}
+    with (console := Console(width=500)).capture() as printed:
+        console.print(of_explanation(left))
+    for shown in (printed.get(), page_of_explanation(left)):
+        assert "cannot be loaded" in shown and "deleted from MLflow" in shown and "no longer kept" in shown
+    assert f"decision {str(row['decision']).lower()}" in printed.get() and "true from" not in printed.get()
+    assert all(same(impact(what), then) for what, then in followed.items())
+    with pytest.raises(ModelFailedError, match="version 2 cannot be loaded"):
+        score_again(MODEL, SCORED[0])

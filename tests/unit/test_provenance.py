@@ -7,6 +7,7 @@ import datetime as dt
 import json
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +16,7 @@ from lakehouse.explain import RUN, Explainer
 from lakehouse.impact import UnknownOriginError, impact
 from lakehouse.interval import Interval
 from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, ranges
+from lakehouse.registry import ModelVersion
 from lakehouse.sql_lineage import Edge
 
 SHAPES = {
@@ -478,6 +480,21 @@ def test_a_model_version_is_known_by_both_of_its_names(made: Made, monkeypatch: 
     assert (found.kind, [each["roles_now"] for each in found.models]) == ("model", [["flight_delay 1"]])
 
 
+def test_what_a_model_has_scored_that_has_no_folder_any_more_is_found(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SHAPES, "ml.predictions_retired", Shape())
+    monkeypatch.setattr("lakehouse.registry.version", lambda name, number: ModelVersion(name, number, "run"))
+    made.write("bronze.readings", "2013-03-01")
+    features = made.write("gold.features", "2013-03-02", {"bronze.readings": 1})
+    made.write("ml.predictions_retired", "2013-03-02", {"gold.features": features}, model_version=2)
+    monkeypatch.setattr(Ledger, "read", made.ledger)
+    query = "select * from ml.predictions_retired where run_id = 'run2' and model_version = 2"
+    for what in ("retired@2", "2013-03-01"):
+        [scoring] = impact(what).predictions
+        assert (scoring["model_version"], scoring["days"], scoring["query"]) == (2, "all", query)
+
+
 @pytest.mark.parametrize(
     ("column", "versions"), [("score", [1, 2]), ("weather_temperature_f", [1, 2]), ("plane_seats", [2])]
 )
@@ -491,13 +508,16 @@ def test_a_column_of_a_model_finds_the_versions_that_have_it(
     inputs = {1: ["weather_temperature_f"], 2: ["weather_temperature_f", "plane_seats"]}
     monkeypatch.setattr(Ledger, "read", made.ledger)
     monkeypatch.setattr("lakehouse.ops.read", lambda _table: SimpleNamespace(to_pylist=lambda: rows))
-    monkeypatch.setattr("lakehouse.registry.version", lambda _name, number: SimpleNamespace(aliases=[], version=number))
-    monkeypatch.setattr("lakehouse.registry.fetch", lambda found: SimpleNamespace(inputs=inputs[found.version]))
+    monkeypatch.setattr("lakehouse.registry.version", lambda name, number: ModelVersion(name, number, "run"))
+    monkeypatch.setattr("lakehouse.registry.fetch", lambda found, **_: SimpleNamespace(inputs=inputs[found.version]))
     predicted = Edge("ml.predictions_flight_delay", "score", "models.flight_delay", column, "direct", "IDENTITY")
     monkeypatch.setattr("lakehouse.column_lineage.downstream", lambda _name, **_: [predicted])
     found = impact(f"models.flight_delay.{column}")
     assert [(each["version"], each["inputs"]) for each in found.models] == [(number, [column]) for number in versions]
     assert found.columns == ["ml.predictions_flight_delay.score"]
+    assert {(f"models.flight_delay.{column}", f"flight_delay@{number}") for number in versions} < set(found.edges)
+    monkeypatch.setattr("lakehouse.registry.fetch", Mock(side_effect=OSError("gone")))  # it may have had any column
+    assert [each["version"] for each in impact(f"models.flight_delay.{column}").models] == [1, 2]
 
 
 def test_what_cannot_be_asked_says_how_it_is_written(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from urllib.parse import urlparse
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
-from lakehouse import ops, plots, registry, roles, serving, suites, tables, training
+from lakehouse import cli, ops, plots, registry, roles, serving, suites, tables, training
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Promotion, Serving
 from lakehouse.promotion import ComparisonError
@@ -23,7 +24,7 @@ from lakehouse.serving import Crew
 from lakehouse.steps import Run
 from tests.made_up_flights import SPEC, flights, train
 
-NAME = SPEC.name
+NAME, TABLE = SPEC.name, SPEC.features.table
 STEP = Run("promote", NAME, None)
 FIRST, LATER = Interval.parse("2013-01-01/2013-02-28"), Interval.parse("2013-01-01/2013-03-07")
 
@@ -260,6 +261,29 @@ def known(version: ModelVersion) -> ModelVersion:
     row = {"model_name": NAME, "model_version": version.version, "mlflow_run_id": version.run_id}
     ops.append("ops.models", [row])
     return version
+
+
+def test_a_version_that_was_deleted_is_kept_with_its_pins_and_scores_no_more(
+    good: training.Trained, mlflow_client: MlflowClient
+) -> None:
+    version = registered(good, LATER, 1)
+    stored = registry.fetch(version)
+    pins = {"release_id": 1, "code_version": "0123abc", "seed": SPEC.training.seed, "versions": [(TABLE, 1)]}
+    window = {"window_start": LATER.start, "window_end": LATER.end}
+    row = {"model_name": NAME, "model_version": 1, "mlflow_run_id": version.run_id}
+    ops.append("ops.models", [row | pins | window])
+    lose(1, "entry", mlflow_client)
+    found = serving.kept(NAME, 1)
+    assert (found.deleted, found.run_id, found.aliases) == (True, version.run_id, ())
+    assert found.tags.keys() == {"release_id", "code_version", "seed", "training_window", f"version.{TABLE}"}
+    assert found.tags.items() <= version.tags.items()
+    assert serving.stored(found) == dataclasses.replace(stored, compiled=b"")
+    printed = CliRunner().invoke(cli.command_line(), ["models", f"{NAME}@1", "--card"], catch_exceptions=False)
+    assert printed.stdout.strip() == registry.card(version).strip() != ""
+    with pytest.raises(ModelFailedError, match="version 1 cannot be loaded: it was deleted from the registry"):
+        serving.load(found)
+    with pytest.raises(registry.UnknownVersionError, match="no version 7"):
+        serving.kept(NAME, 7)
 
 
 def crew(columns: list[str], **policy: str) -> tuple[list[serving.Part], Crew]:
