@@ -6,6 +6,7 @@ Landing and replay share this, so that a row is judged the same way whenever it 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,20 @@ MASK = "***"
 _FAULTS = "array<struct<code:string,text:string,column:string>>"
 _WHOLE_ROW = "*"
 
+_EXACT = {
+    "SMALLINT": ("tinyint",),
+    "INT": ("tinyint", "smallint"),
+    "BIGINT": ("tinyint", "smallint", "int"),
+    "FLOAT": ("tinyint", "smallint"),
+    "DOUBLE": ("tinyint", "smallint", "int", "float"),
+    "TIMESTAMP": ("date", "timestamp_ntz"),
+}
+"""Types to those whose values are all among theirs."""
+_DIGITS = {"FLOAT": 7, "DOUBLE": 15}
+"""Digits of which a type can hold every integer."""
+_LONGEST = "decimal(38,0)"
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -81,7 +96,7 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
     Args:
         raw: Records in the readers' common shape.
         contract: Declares the types and which columns must be there.
-        added: Columns that the contract does not have, with their types.
+        added: Columns that the contract does not have, with the types that they shall have.
 
     Returns:
         Typed columns, everything whose name begins with ``_`` but ``_malformed``, and ``_faults``: what is wrong
@@ -89,16 +104,16 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
     """
     from pyspark.sql import functions as F
 
+    from lakehouse.readers import jsonl
+
     sources = dict(raw.dtypes)
 
     def typed(column: Declared) -> Column:
-        text = f"`{column.name}`"
-        if column.format:
-            text = f"try_to_timestamp({text}, '{column.format}')"
-        elif sources[column.name] == "string" and column.spark_type in ("DATE", "TIMESTAMP"):
-            # Spark takes 1000 for a year, and 10:30 for a time of today.
-            text = f"if(trim({text}) like '____-%-%', {text}, null)"
-        return F.expr(f"try_cast({text} as {column.spark_type})")
+        value, found, type_ = F.col(column.name), sources[column.name], column.spark_type
+        if _is_exact(found, type_):
+            return value.cast(type_)
+        # By its text, like any other text and like a replay, which has no more of it.
+        return _read(jsonl.kept(value, found, type_).cast("string"), column)
 
     def fault(column: Declared) -> Column:
         name, value, result = column.name, F.col(column.name), typed(column)
@@ -107,12 +122,8 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
         def because(code: str, *text: Column) -> Column:
             return F.struct(F.lit(code).alias("code"), F.concat(*text).alias("text"), F.lit(name).alias("column"))
 
-        unreadable = result.isNull()
-        if sources[name] != "string" and not column.format:
-            # 12.7 is no INT, though a cast makes 12 of it.
-            unreadable = unreadable | ~result.cast(sources[name]).eqNullSafe(value)
         why = F.when(
-            value.isNotNull() & unreadable,
+            value.isNotNull() & result.isNull(),
             because("type", F.lit(f"{name}: '"), shown, F.lit(f"' is not of type {column.spark_type}")),
         )
         if column.spark_type in ("DOUBLE", "FLOAT"):
@@ -131,13 +142,60 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
             F.lit(_WHOLE_ROW).alias("column"),
         )
     )
-    faults = F.array_compact(F.array(*map(fault, contract.columns)))
+    drifted = [_undeclared(name, type_) for name, type_ in added.items()]
+    judged = [*contract.columns, *(column for column in drifted if sources[column.name] != column.spark_type.lower())]
+    faults = F.array_compact(F.array(*map(fault, judged)))
     return raw.select(
-        *(typed(column).alias(column.name) for column in contract.columns),
-        *(F.col(f"`{name}`").cast(type_).alias(name) for name, type_ in added.items()),
+        *(typed(column).alias(column.name) for column in (*contract.columns, *drifted)),
         *(name for name in raw.columns if name.startswith("_") and name != "_malformed"),
         F.when(F.col("_malformed").isNotNull(), malformed).otherwise(faults).cast(_FAULTS).alias("_faults"),
     )
+
+
+def types_of(added: Mapping[str, str], table: DataFrame) -> dict[str, str]:
+    """The types of columns that the contract does not have: those that the table has given them, else their file's.
+
+    Args:
+        added: Name to the type in the file.
+        table: The table's rows, or some of them.
+    """
+    known = dict(table.dtypes) if added else {}
+    return {name: known.get(name, type_).upper() for name, type_ in added.items()}
+
+
+def _undeclared(name: str, type_: str) -> Declared:
+    return Declared(name, type_, "", False, None, "internal", False, None)
+
+
+def _is_exact(found: str, declared: str) -> bool:
+    """Whether each value of a type is one of the contract's type, so that a cast changes none."""
+    return found == declared.lower() or declared == "STRING" or found in _EXACT.get(declared, ())
+
+
+def _read(text: Column, column: Declared) -> Column:
+    """A text as the contract's type; null where it is none, or could not be kept without cutting or rounding it.
+
+    A fraction is the nearest one that a DOUBLE or FLOAT can hold.
+    """
+    from pyspark.sql import functions as F
+
+    type_ = column.spark_type
+    if column.format:
+        return F.try_to_timestamp(text, F.lit(column.format)).try_cast(type_)
+    if type_ in ("DATE", "TIMESTAMP"):
+        # Spark takes 1000 for a year, and 10:30 for a time of today.
+        text = F.when(F.trim(text).like("____-%-%"), text)
+    value = text.try_cast(type_)
+    if type_ == "DATE":  # Spark passes over whatever follows the day
+        return F.when(value == text.try_cast("timestamp_ntz"), value)
+    if type_ in _DIGITS:
+        is_long_integer = (F.length(text) > _DIGITS[type_]) & F.trim(text).rlike("^[+-]?[0-9]+$")
+        same = value.try_cast(_LONGEST).eqNullSafe(text.try_cast(_LONGEST))
+        return F.when(~is_long_integer | same, value)
+    if decimal := _DECIMAL.fullmatch(type_):
+        precision, scale = map(int, decimal.groups())
+        return F.when(value == text.try_cast(f"decimal(38,{38 - precision + scale})"), value)
+    return value
 
 
 def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:

@@ -38,8 +38,8 @@ def table_of(table: str) -> str | None:
 def follow(table: str, version: int, run: Run) -> None:
     """Have in quarantine what belongs to a version of a table; a second call changes nothing.
 
-    Only days whose rows differ are replaced. A delivery that was rejected whole stays: none of it was ever visible, so
-    no version has it, and it can still be replayed.
+    Only days whose rows differ are replaced. A delivery that was rejected whole since that version stays: the version
+    knows nothing of it, and it can still be replayed.
 
     Args:
         table: Name that readers use.
@@ -61,7 +61,10 @@ def follow(table: str, version: int, run: Run) -> None:
         return
     ours, theirs = now.select(_ROW), before.select(_ROW)
     differ = ours.exceptAll(theirs).union(theirs.exceptAll(ours)).select("_interval").distinct()
-    stays = now.where("_rejected").select("_interval").distinct()
+    # What was rejected by then is where it was then: later it may have been replayed, or replaced.
+    commits = tables.commits(stored, None)
+    later = [commit["userMetadata"].get("run_id") for commit in commits if commit["version"] > then]
+    stays = now.where(F.col("_rejected") & F.col("_batch").isin(later)).select("_interval").distinct()
     days: list[dt.date] = sorted(row["_interval"] for row in differ.exceptAll(stays).collect())
     if not days:
         return

@@ -15,8 +15,10 @@ from lakehouse.batches import (
     judge,
     parse,
     rejection,
+    types_of,
 )
 from lakehouse.contracts import TECHNICAL_COLUMNS
+from lakehouse.engine import spark
 from lakehouse.readers import SourceError
 from lakehouse.release import withdraw
 from lakehouse.steps import Run, step
@@ -58,7 +60,8 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
 
         batch = readers.read(contract, interval)
         suite = suites.load(bronze)
-        judged = judge(parse(batch.rows, contract, batch.added), suite.row_rules()).persist()
+        added = types_of(batch.added, spark().table(stored))
+        judged = judge(parse(batch.rows, contract, added), suite.row_rules()).persist()
         try:
             with readers.reading(contract, interval):
                 counts = count(judged, suite)

@@ -16,6 +16,7 @@ from lakehouse.batches import (
     judge,
     parse,
     rejection,
+    types_of,
 )
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
@@ -211,7 +212,7 @@ def _judged(kept: DataFrame, landed: DataFrame, contract: contracts.Contract, su
     # What is in bronze already was replayed by a run that was killed before it could take it out of quarantine.
     records = kept.join(landed, PLACE, "left_anti").withColumnRenamed("_reasons", "_before").drop("_codes")
     batch = readers.reread(records, contract)
-    parsed = parse(batch.rows, contract, batch.added).withColumn("_landed", F.lit(False))
+    parsed = parse(batch.rows, contract, types_of(batch.added, landed)).withColumn("_landed", F.lit(False))
     there = landed.withColumn("_landed", F.lit(True)).withColumn(
         "_faults", F.array().cast(parsed.schema["_faults"].dataType)
     )

@@ -72,6 +72,7 @@ def reread(records: DataFrame, contract: Contract) -> Batch:
     from pyspark.sql import functions as F
 
     headers = [tuple(row["_columns"]) for row in records.select("_columns").distinct().collect()]
+    headers = headers or [tuple(column.name for column in contract.columns)]
     parts = [
         _parse(records.where(F.col("_columns") == F.array(*map(F.lit, names))), names, contract) for names in headers
     ]

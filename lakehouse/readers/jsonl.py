@@ -76,7 +76,9 @@ def reread(records: DataFrame, contract: Contract) -> Batch:
     added = _new_keys(records, contract) if contract.schema_drift == "evolve" else ()
     names = [*(column.name for column in contract.columns), *added]
     schema = ", ".join(f"`{name}` string" for name in (*names, "_corrupt"))
-    keys = F.json_object_keys("_raw")
+    text, keys = F.col("_raw"), F.json_object_keys("_raw")
+    if contract.schema_drift != "reject":
+        text, keys = _with_plain_keys(text, keys)
     # Spark takes the first value of a line and passes over whatever follows it.
     values = F.size(F.from_json(F.concat(F.lit("["), F.col("_raw"), F.lit("]")), F.lit("array<string>")))
     unknown = F.array_except(keys, F.array(*map(F.lit, names)))
@@ -106,10 +108,24 @@ def reread(records: DataFrame, contract: Contract) -> Batch:
             ),
         ),
     )
-    rows = records.withColumn("_record", F.from_json("_raw", F.lit(schema), _OPTIONS)).select(
+    rows = records.withColumn("_record", F.from_json(text, F.lit(schema), _OPTIONS)).select(
         *(F.col(f"_record.`{name}`").alias(name) for name in names), *records.columns, malformed.alias("_malformed")
     )
     return Batch(rows, added=dict.fromkeys(added, "STRING"))
+
+
+def _with_plain_keys(text: Column, keys: Column) -> tuple[Column, Column]:
+    """An object whose keys are small letters without spaces around them, as those of the contract are, and these keys.
+
+    Where two keys become the same, the object is left as it is.
+    """
+    from pyspark.sql import functions as F
+
+    plain = F.transform(keys, lambda key: F.lower(F.trim(key)))
+    values = F.from_json(text, F.lit("map<string,string>"), _OPTIONS)
+    renamed = F.to_json(F.transform_keys(values, lambda key, _: F.lower(F.trim(key))))
+    differ = (plain != keys) & (F.size(plain) == F.size(F.array_distinct(plain)))
+    return F.when(differ, renamed).otherwise(text), plain
 
 
 def record(fields: Mapping[str, tuple[Column, str]], contract: Contract) -> Column:
@@ -136,7 +152,7 @@ def kept(value: Column, found: str, declared: str | None) -> Column:
     """
     from pyspark.sql import functions as F
 
-    if declared == "STRING":
+    if declared == "STRING" or (declared and found == "binary"):
         return value.cast("string")
     if declared == "DOUBLE" and found == "float":
         # 0.1 of 32 bits is 0.10000000149011612.
@@ -160,7 +176,8 @@ def _is_nested(name: str) -> Column:
 
     text = F.col(f"_record.`{name}`")
     kind = F.schema_of_variant(F.try_variant_get(F.try_parse_json("_raw"), f"$.{name}", "variant"))
-    return F.when(text.rlike(r"^[\[{]"), kind.rlike("^(ARRAY|OBJECT)"))
+    # Under another key, by case or spaces, it is not found: then it counts as what it looks like.
+    return F.when(text.rlike(r"^[\[{]"), F.coalesce(kind.rlike("^(ARRAY|OBJECT)"), F.lit(True)))
 
 
 def _new_keys(records: DataFrame, contract: Contract) -> tuple[str, ...]:
@@ -168,7 +185,7 @@ def _new_keys(records: DataFrame, contract: Contract) -> tuple[str, ...]:
 
     found = records.select(F.explode(F.json_object_keys("_raw")).alias("key")).distinct().collect()
     known = [column.name for column in contract.columns]
-    keys = sorted(row["key"] for row in found)
+    keys = sorted({row["key"].strip().lower() for row in found})
     new = [key for key in keys if key not in known]
     if not new:
         return ()

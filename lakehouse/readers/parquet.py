@@ -107,8 +107,12 @@ def _read_alike(
         for field, name in zip(schema, alignment.fields, strict=True)
         if field.name.strip() and not pa.types.is_nested(field.type)
     }
-    added |= {name: types[field].upper() for field, name in zip(schema.names, alignment.fields, strict=True)
-              if name in alignment.added}  # fmt: skip
+    # Without an offset a time is one of UTC, as in a text; a table would need another protocol for times that are none.
+    added |= {
+        name: types[field].upper().removesuffix("_NTZ")
+        for field, name in zip(schema.names, alignment.fields, strict=True)
+        if name in alignment.added
+    }
     absent = [F.lit(None).cast("string").alias(name) for name in alignment.missing]
     return frame.select(
         *taken,

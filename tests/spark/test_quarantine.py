@@ -115,6 +115,22 @@ def test_a_delivery_that_was_rejected_whole_is_still_there_after_a_roll_back(new
     assert rows(source) == ([50, 70, 71, 72], [51])
 
 
+def test_a_delivery_that_was_rejected_whole_and_then_replayed_is_where_it_was_at_each_release(new_source: Any) -> None:
+    source = new_source("follow_replayed")
+    delivery(source, DAY, 800, 900, 3)
+    with pytest.raises(RejectedBatchError):
+        source.land(DAY)
+    publish(source, NEXT, 2)
+    source.rules(UNIQUE, WIDE)
+    assert source.replay(DAY)["rows_replayed"] == 3
+    source.publish(DAY)
+    assert rows(source) == ([50, 51, 52, 60], [])
+    undone = rollback(f"bronze.{source.name}")["release_id"]
+    assert rows(source) == ([60], [50, 51, 52])
+    rollback(str(undone))
+    assert rows(source) == ([50, 51, 52, 60], [])
+
+
 def test_an_override_brings_back_what_its_landing_had_set_aside(new_source: Any) -> None:
     source = new_source("follow_override")
     publish(source, DAY, 1, 500)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import traceback
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,13 +17,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse import ops, release, tables
+from lakehouse import contracts, ops, readers, release, tables
 from lakehouse.audit import GateFailedError
-from lakehouse.batches import RejectedBatchError
+from lakehouse.batches import RejectedBatchError, parse
 from lakehouse.explain import Explainer, files_of
 from lakehouse.impact import impact
+from lakehouse.interval import Interval
 from lakehouse.readers import SourceError, UnfitRuleError
 from lakehouse.release import UnfinishedWriteError
+from lakehouse.steps import step
 from tests.openlineage_receiver import receiving, told, versions_of
 from tests.spark.counters import appending
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
@@ -308,6 +311,25 @@ def test_a_replay_that_was_killed_half_way_is_completed(new_source: Any, monkeyp
     assert [row["_source_row"] for row in source.bad()] == [3]
 
 
+def test_rows_that_are_in_both_tables_leave_the_quarantine(new_source: Any) -> None:
+    source = new_source("replay_both")
+    table, quarantine = f"bronze.{source.name}", f"quarantine.{source.name}"
+    source.put(DAY, lines("1,Ann,5,1,2020-01-05", "2,Bo,500,1,2020-01-05"))
+    source.land(DAY)
+    source.publish(DAY)
+    before = tables.head(quarantine)
+    assert before is not None
+    source.rules(UNIQUE, WIDE)
+    source.replay(DAY)
+    source.publish(DAY)
+    with step("test", table, None, writes=tables.next_table(table)) as run:
+        tables.restore(quarantine, before, run)
+    assert len(source.bad()) == 1
+    outcome = source.replay(DAY)
+    assert (outcome["rows_in"], outcome["rows_out"], outcome["rows_replayed"]) == (2, 2, 0)
+    assert source.bad() == [] and [row["id"] for row in source.rows("id")] == [1, 2]
+
+
 def test_json_rows_are_replayed_as_they_were_read(new_source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     source = new_source("replay_json", "jsonl")
     good = '{"id": 1, "person": "Ann", "amount": 5, "pieces": 1, "day": "2020-01-05"}\n'
@@ -336,9 +358,7 @@ def test_typed_rows_are_replayed_as_they_would_land(new_source: Any) -> None:
         "note": pa.array([0.1] * 2, pa.float32()),
         "Not taken": pa.array(["x", "y"]),
     }
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
-    source.put(DAY, sink.getvalue().to_pybytes())
+    source.put(DAY, parquet(columns))
     assert source.land(DAY)["rows_quarantined"] == 1
     assert json.loads(source.bad("_raw")[0]["_raw"])["Not taken"] == "y"
     source.publish(DAY)
@@ -349,6 +369,142 @@ def test_typed_rows_are_replayed_as_they_would_land(new_source: Any) -> None:
     assert {name: replayed[1][name] for name in known} == known
     source.land(DAY)
     assert source.rows() == replayed
+
+
+def test_a_column_that_came_by_drift_keeps_its_type(new_source: Any) -> None:
+    source = new_source("replay_evolved", "parquet", "evolve")
+    moment = dt.datetime(2020, 1, 5, 10, 30, 0, 123456)
+    columns = {
+        "id": pa.array([1, 2]),
+        "amount": pa.array([5.0, 500.0]),
+        "day": pa.array([moment.date()] * 2),
+        "floor": pa.array([3, 4], pa.int32()),
+        "ratio": pa.array([0.1, 0.2], pa.float32()),
+        "lift": pa.array([True, False]),
+        "seen_at": pa.array([moment] * 2, pa.timestamp("us", "UTC")),
+        "heard_at": pa.array([moment] * 2, pa.timestamp("us")),
+        "since": pa.array([moment.date()] * 2),
+        "colour": pa.array(["red", "blue"]),
+    }
+    source.put(DAY, parquet(columns))
+    assert source.land(DAY)["rows_quarantined"] == 1
+    source.publish(DAY)
+    source.rules(UNIQUE, WIDE)
+    assert source.replay(DAY)["rows_replayed"] == 1
+    source.publish(DAY)
+    replayed = source.rows()
+    assert [row["floor"] for row in replayed] == [3, 4]
+    assert replayed[1]["seen_at"] == replayed[1]["heard_at"] == moment
+    source.land(DAY)
+    assert source.rows() == replayed
+    source.publish(DAY)
+
+    wider = {"id": pa.array([3, 4]), "floor": pa.array([5, 2**40]), "seen_at": pa.array(["2020-01-06", None])}
+    source.put(NEXT, parquet(columns | wider | {"amount": pa.array([5.0, 5.0])}))
+    source.land(NEXT)
+    source.publish(NEXT)
+    assert source.bad() == [
+        {"_source_row": 2, "_reasons": ["floor: '1099511627776' is not of type INT"], "_codes": ["type"]}
+    ]
+    landed = source.rows("id, floor, seen_at", f"bronze.{source.name}")[2:]
+    assert landed == [{"id": 3, "floor": 5, "seen_at": dt.datetime(2020, 1, 6)}]
+
+
+def parquet(columns: dict[str, Any]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+MOMENTS = [dt.datetime(2020, 1, 5), dt.datetime(2020, 1, 5, 10, 30), dt.datetime(2020, 1, 5, 0, 0, 0, 1)]
+DELIVERED = {
+    "truth": pa.array([True, False, True]),
+    "small": pa.array([1, 0, -5], pa.int16()),
+    "whole": pa.array([1, 1577836800, 2**24 + 1], pa.int32()),
+    "long": pa.array([0, 2**53 + 1, 10**15], pa.int64()),
+    "single": pa.array([12.0, 0.1, float("nan")], pa.float32()),
+    "double": pa.array([12.0, 0.1, 1e300]),
+    "money": pa.array([Decimal("12.000"), Decimal("12.345"), Decimal("-0.100")], pa.decimal128(8, 3)),
+    "date": pa.array(MOMENTS, pa.date32()),
+    "local": pa.array(MOMENTS, pa.timestamp("us")),
+    "moment": pa.array(MOMENTS, pa.timestamp("us", "UTC")),
+    "bytes": pa.array([b"1", b"true", b"2020-01-05 10:30:00"]),
+    "text": pa.array(["12.345", "9007199254740993", "2020-01-05T00:00:00Z"]),
+    "words": pa.array(["2020-01-05 soon", "16777217", "1e300"]),
+}
+DECLARED = {
+    "boolean": {"logicalType": "boolean"},
+    "i8": {"logicalType": "integer", "logicalTypeOptions": {"format": "i8"}},
+    "i32": {"logicalType": "integer"},
+    "i64": {"logicalType": "integer", "logicalTypeOptions": {"format": "i64"}},
+    "f32": {"logicalType": "number", "logicalTypeOptions": {"format": "f32"}},
+    "f64": {"logicalType": "number"},
+    "decimal": {"logicalType": "number", "physicalType": "decimal(10,2)"},
+    "date": {"logicalType": "date"},
+    "timestamp": {"logicalType": "timestamp"},
+    "string": {"logicalType": "string"},
+}
+REFUSED = {
+    "date": {"text": [0, 1], "words": [0, 1, 2], "local": [1, 2], "moment": [1, 2], "bytes": [0, 1, 2], "date": []},
+    "timestamp": {"text": [0, 1], "words": [0, 1, 2], "local": [], "moment": [], "bytes": [0, 1], "date": []},
+    "i32": {"truth": [0, 1, 2], "small": [], "whole": [], "long": [1, 2], "single": [1, 2], "double": [1, 2],
+            "money": [1, 2], "local": [0, 1, 2]},
+    "boolean": {"truth": [], "small": [2], "double": [0, 1, 2], "date": [0, 1, 2], "bytes": [2]},
+    "decimal": {"text": [0, 1, 2], "money": [1], "double": [2], "whole": [1], "truth": [0, 1, 2]},
+    "f64": {"text": [1, 2], "long": [1], "words": [0], "double": [], "single": [2], "truth": [0, 1, 2]},
+    "f32": {"text": [1, 2], "whole": [2], "words": [0, 1, 2], "long": [1, 2]},
+    "string": {name: [] for name in DELIVERED},
+}  # fmt: skip
+"""Of some types of a contract, the places of the values that are none of it, by what is delivered."""
+
+
+def test_a_value_is_of_a_type_for_a_replay_if_it_is_for_landing(new_source: Any) -> None:
+    """Every type that Parquet can deliver, as every type that a contract can declare."""
+    columns = {f"{found}_as_{kind}": (found, kind) for found in DELIVERED for kind in DECLARED}
+    undeclared = dict.fromkeys(("person", "amount", "pieces", "day"))
+    declared = {name: DECLARED[kind] for name, (_, kind) in columns.items()}
+    source = new_source("replay_types", "parquet", "ignore", **undeclared, **declared)
+    values = {"id": pa.array([0, 1, 2])} | {name: DELIVERED[found] for name, (found, _) in columns.items()}
+    source.put(DAY, parquet(values))
+    contract = contracts.load(source.name)
+    landing = readers.read(contract, Interval.parse(DAY)).rows
+    kept = landing.select("_interval", "_source_file", "_source_row", "_raw", "_columns")
+    replaying = readers.reread(kept, contract).rows
+    landed, replayed = (
+        [row.asDict(recursive=True) for row in parse(rows, contract, {}).orderBy("_source_row").collect()]
+        for rows in (landing, replaying)
+    )
+    for one, other in zip(landed, replayed, strict=True):
+        for name in columns:
+            assert repr(one[name]) == repr(other[name]), (name, one["_raw"])
+        assert faults_of(one) == faults_of(other)
+    refused = {
+        name: [place for place, row in enumerate(landed) if name in {column for column, _ in faults_of(row)}]
+        for name in columns
+    }
+    wanted = {f"{found}_as_{kind}": places for kind, each in REFUSED.items() for found, places in each.items()}
+    assert {name: refused[name] for name in wanted} == wanted
+
+
+def faults_of(row: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(fault["column"], fault["code"]) for fault in row["_faults"]]
+
+
+def test_what_landing_has_refused_for_its_types_a_replay_refuses_too(new_source: Any) -> None:
+    source = new_source("replay_refused", "parquet", "evolve")
+    columns = {
+        "id": pa.array([1, 2, 3]),
+        "pieces": pa.array([None, None, True]),
+        "day": pa.array([MOMENTS[0], MOMENTS[1], MOMENTS[0]], pa.timestamp("us", "UTC")),
+    }
+    source.put(DAY, parquet(columns))
+    assert source.land(DAY)["rows_quarantined"] == 2
+    source.publish(DAY)
+    before = [(row["_source_row"], row["_codes"]) for row in source.bad()]
+    assert before == [(2, ["type"]), (3, ["type"])]
+    assert source.replay(DAY)["rows_replayed"] == 0
+    assert [(row["_source_row"], row["_codes"]) for row in source.bad()] == before
 
 
 def replay_as_the_dag_does(source: Source, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def content(case: dict[str, Any]) -> bytes:
         return str(case["content"]).encode()
     kinds = {"list<int32>": pa.list_(pa.int32()), "date32[day]": pa.date32()}
     schema = pa.schema([(name, kinds.get(type_) or pa.type_for_alias(type_)) for name, type_ in case["types"].items()])
-    rows = [row | {"day": dt.date.fromisoformat(row["day"])} for row in case["records"]]
+    rows = [row | {"day": dt.datetime.fromisoformat(row["day"])} for row in case["records"]]
     file = io.BytesIO()
     pa.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), file)
     return file.getvalue()
