@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import pyarrow.compute as pc
+
 from lakehouse import ops, registry, roles
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
@@ -269,8 +271,8 @@ def registered(name: str, number: int) -> ModelVersion:
     try:
         return registry.version(name, number)
     except registry.UnknownVersionError:
-        rows = ops.read("ops.models", ["model_name", "model_version", "mlflow_run_id"]).to_pylist()
-        runs = [row["mlflow_run_id"] for row in rows if (row["model_name"], row["model_version"]) == (name, number)]
+        this = (pc.field("model_name") == name) & (pc.field("model_version") == number)
+        runs = ops.read("ops.models", ["mlflow_run_id"], where=this)["mlflow_run_id"].to_pylist()
         return ModelVersion(name, number, runs[0] if runs else "")
 
 
