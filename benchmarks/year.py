@@ -7,7 +7,8 @@ Works in a folder of its own (``--home``), and goes on where it stopped when it 
 is made again. The lake is loaded once, by an engine of its own, for the whole year, since a row of features looks only
 at days before its own. The weeks are then replayed on the released tables with the library's functions, without it.
 
-What came of the whole year is kept in ``benchmarks/results/year``, and the tables of its page are made of that.
+What came of the whole year is kept in ``benchmarks/results/year``, and the tables and the picture of its page are made
+of that.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ LOSS = "log_loss"
 METRICS = (LOSS, "brier", "auc", "calibration_error")
 RESULT = PROJECT_DIR / "benchmarks" / "results" / "year" / f"{MODEL}.json"
 PAGE = PROJECT_DIR / "docs" / "how-to" / "monitor.md"
+PICTURE = PAGE.parent / "figures" / "year.svg"
+DRAWN = ("mean_outcome", "drifted_share", "skill")
+"""Lines of the report that the page shows."""
 PART, END = "<!-- year: written by lake bench year -->\n", "<!-- end -->\n"
 
 
@@ -272,6 +276,25 @@ def fill(page: str, kept: dict[str, Any]) -> str:
     return f"{before}{PART}\n{text}\n\n{END}{after}"
 
 
+def picture(kept: dict[str, Any]) -> str:
+    """The seasons of the year as the report draws them.
+
+    Args:
+        kept: Outcome of :func:`outcome`, as it was kept.
+    """
+    from lakehouse.monitoring_pages import drawing
+    from lakehouse.registry import CHAMPION
+
+    numbers = {window: n for n, window in enumerate(dict.fromkeys(week["champion"] for week in kept["weeks"]), 1)}
+    rows = [
+        {"role": CHAMPION, "model_version": numbers[week["champion"]], "interval_end": days.end, **measure}
+        for week in kept["weeks"]
+        for days in [Interval.parse(week["days"])]
+        for measure in week["measures"]
+    ]
+    return drawing(rows, DRAWN)
+
+
 def replay(home: Path, upto: int | None) -> dict[str, Any]:
     """Let the policy decide week by week.
 
@@ -366,8 +389,10 @@ def main() -> None:
     print("\n".join(report(kept)), flush=True)
     if arguments.weeks is None:
         say(f"kept in {keep(kept, RESULT)}")
-        PAGE.write_text(fill(PAGE.read_text("utf-8"), json.loads(RESULT.read_text("utf-8"))), "utf-8")
-        say(f"written: {PAGE}")
+        whole = json.loads(RESULT.read_text("utf-8"))
+        PAGE.write_text(fill(PAGE.read_text("utf-8"), whole), "utf-8")
+        PICTURE.write_text(picture(whole), "utf-8")
+        say(f"written: {PAGE}, {PICTURE}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lakehouse.monitoring import ALL
 from lakehouse.registry import CHAMPION
 from lakehouse.settings import settings
 
+LOG = "ops.model_metrics"
 Row = dict[str, Any]
 """A row of ``ops.model_metrics``."""
 
@@ -32,25 +33,28 @@ def of_task(dag_id: str, airflow_run_id: str, task_id: str) -> list[Row]:
         airflow_run_id: The run of the DAG.
         task_id: The task.
     """
-    log = ops.read("ops.runs", ["run_id", "airflow_dag_id", "airflow_run_id", "airflow_task_id"])
-    wanted = {"airflow_dag_id": dag_id, "airflow_run_id": airflow_run_id, "airflow_task_id": task_id}
-    for column, value in wanted.items():
-        log = log.filter(pc.equal(log[column], value))
-    metrics = ops.read("ops.model_metrics")
-    found: list[Row] = metrics.filter(pc.is_in(metrics["run_id"], value_set=log["run_id"])).to_pylist()
+    field = pc.field
+    run = (field("airflow_dag_id") == dag_id) & (field("airflow_run_id") == airflow_run_id)
+    tries = ops.read("ops.runs", ["run_id"], where=run & (field("airflow_task_id") == task_id))["run_id"]
+    found: list[Row] = ops.read(LOG, where=field("run_id").isin(tries.combine_chunks())).to_pylist()
     return found
 
 
 def read(model: str, until: dt.date | None = None) -> list[Row]:
-    """All that was measured of a model.
+    """What was measured of a model, as far back as it is drawn.
 
     Args:
         model: The model.
         until: Only intervals that end by this day.
     """
-    log = ops.read("ops.model_metrics")
-    rows: list[Row] = log.filter(pc.equal(log["model_name"], model)).to_pylist()
-    return [row for row in rows if until is None or row["interval_end"] <= until]
+    wanted = pc.field("model_name") == model
+    if until is not None:
+        wanted &= pc.field("interval_end") <= until
+    ends = ops.read(LOG, ["interval_end"], where=wanted & (pc.field("role") == CHAMPION))["interval_end"]
+    if drawn := sorted(ends.unique().to_pylist())[-SHOWN:]:
+        wanted &= pc.field("interval_end") >= drawn[0]
+    rows: list[Row] = ops.read(LOG, where=wanted).to_pylist()
+    return rows
 
 
 def report(model: str, interval: Interval) -> str:
@@ -60,9 +64,9 @@ def report(model: str, interval: Interval) -> str:
         model: The model.
         interval: The days.
     """
-    decisions = ops.read("ops.retrain_decisions").sort_by("at").to_pylist()
-    mine = [row for row in decisions if row["model_name"] == model and row["interval_end"] <= interval.end]
-    return page(model, interval, read(model, interval.end), mine)
+    mine = (pc.field("model_name") == model) & (pc.field("interval_end") <= interval.end)
+    decisions = ops.read("ops.retrain_decisions", where=mine).sort_by("at").to_pylist()
+    return page(model, interval, read(model, interval.end), decisions)
 
 
 def newest(model: str) -> Interval | None:
@@ -71,7 +75,9 @@ def newest(model: str) -> Interval | None:
     Args:
         model: The model.
     """
-    return max((Interval(row["interval_start"], row["interval_end"]) for row in read(model)),
+    days = ["interval_start", "interval_end"]
+    known = ops.read(LOG, days, where=pc.field("model_name") == model).group_by(days).aggregate([]).to_pylist()
+    return max((Interval(row["interval_start"], row["interval_end"]) for row in known),
                key=lambda interval: (interval.end, interval.start), default=None)  # fmt: skip
 
 
@@ -109,6 +115,30 @@ def page(model: str, interval: Interval, rows: Sequence[Row], decisions: Sequenc
         width=WIDTH,
         height=HEIGHT,
     )
+
+
+def drawing(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Some lines of the report as a picture, for a document: SVG, with the months below.
+
+    Args:
+        rows: What was measured of a model.
+        names: The figures of all rows that are drawn.
+    """
+    found = {line["name"]: line for line in _lines(_history(rows))}
+    lines = [found[name] | {"months": list(_months(found[name]["first"], found[name]["last"]))} for name in names]
+    return pages.render("drawing.svg", lines=lines, width=WIDTH, height=HEIGHT, step=HEIGHT + 46)
+
+
+def _months(first: dt.date, last: dt.date) -> Iterator[tuple[float, str]]:
+    """Where each month begins in a line, and its name."""
+    for day in Interval(first, last).days():
+        if day.day == 1:
+            yield _place(day, first, last), f"{day:%b}"
+
+
+def _place(day: dt.date, first: dt.date, last: dt.date) -> float:
+    """How far to the right of a line a day is."""
+    return (day - first).days / max((last - first).days, 1) * (WIDTH - 8) + 4
 
 
 def _version(rows: Sequence[Row], role: str, version: int) -> dict[str, Any]:
@@ -149,10 +179,10 @@ def _lines(history: Sequence[Row]) -> list[dict[str, Any]]:
             continue
         low, high = min(row["value"] for row in points), max(row["value"] for row in points)
         first, last = points[0]["interval_end"], points[-1]["interval_end"]
-        days, spread = max((last - first).days, 1), (high - low) or 1.0
+        spread = (high - low) or 1.0
         placed = [
             {
-                "x": (row["interval_end"] - first).days / days * (WIDTH - 8) + 4,
+                "x": _place(row["interval_end"], first, last),
                 "y": (1 - (row["value"] - low) / spread) * (HEIGHT - 8) + 4,
                 "verdict": row["verdict"] or "",
                 "text": f"{row['interval_end']}: {row['value']:.4g} (version {row['model_version']})",

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 
 from lakehouse import locks, tables
@@ -341,12 +342,16 @@ def append(table: str, rows: list[dict[str, Any]]) -> None:
         schema_mode="merge",
         commit_properties=CommitProperties(max_commit_retries=50),
     )
+    _keep_few_files(table, log)
+
+
+def _keep_few_files(table: str, log: DeltaTable | None) -> None:
     if log is not None and log.version() % COMPACT_EVERY == 0:
         compact(table)
 
 
 def compact(table: str) -> tuple[int, int] | None:
-    """Put the many small files of one of the platform's tables together; each append leaves one.
+    """Put the many small files of one of the platform's tables together; each append or replacement leaves one.
 
     The small ones stay on the disk until the next maintenance, for queries that are reading them.
 
@@ -382,21 +387,25 @@ def replace(table: str, rows: list[dict[str, Any]], where: dict[str, Any]) -> No
     """
     schema = SCHEMAS[table]
     complete = [{name: row.get(name) for name in schema.names} for row in rows]
+    log = tables.delta(table)
     write_deltalake(
-        tables.location(table),
+        log or tables.location(table),
         pa.Table.from_pylist(complete, schema=schema),
         mode="overwrite",
         predicate=" and ".join(f"{name} = {_literal(value)}" for name, value in where.items()),
         commit_properties=CommitProperties(max_commit_retries=50),
     )
+    _keep_few_files(table, log)
 
 
-def read(table: str, columns: list[str] | None = None) -> pa.Table:
-    """All rows of one of the platform's tables.
+def read(table: str, columns: list[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
+    """Rows of one of the platform's tables.
 
     Args:
         table: One of ``SCHEMAS``.
         columns: Columns to read; all without it.
+        where: Which rows, as in ``pc.field("model_name") == "flight_delay"``: files and parts of files that hold none
+            of them are not read. All rows without it.
     """
     schema = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
     log = tables.delta(table)
@@ -404,7 +413,7 @@ def read(table: str, columns: list[str] | None = None) -> pa.Table:
         return schema.empty_table()
     have = {field.name for field in log.schema().fields}
     found = log.to_pyarrow_table(
-        columns=[name for name in schema.names if name in have], filesystem=tables.filesystem(log)
+        columns=[name for name in schema.names if name in have], filesystem=tables.filesystem(log), filters=where
     )
     for field in schema:
         if field.name not in have:

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import platform
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -394,9 +393,8 @@ def parameters(spec: ModelSpec, trained: Trained, pins: Pins) -> dict[str, Any]:
         "seed": pins.seed,
         "decision_threshold": spec.decision_threshold,
         **{f"rows_{part}": rows for part, rows in trained.rows.items()},
-        **{
-            f"search_trials.{name}": count for name, count in Counter(each.candidate for each in trained.trials).items()
-        },
+        # Up to the last that came to its end: those that were given up on the way there are trials, too.
+        **{f"search_trials.{each.candidate}": each.number + 1 for each in trained.trials},
         **{f"tuned.{name}.{key}": value for name, best in trained.tuned.items() for key, value in best.items()},
         **trained.hyperparameters(),
     }

@@ -17,6 +17,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pyarrow.compute as pc
 
 from lakehouse import fingerprints, locks, ops, quarantine, tables
 from lakehouse.engine import spark, sql
@@ -300,9 +301,12 @@ def unfinished(table: str) -> dict[str, Any] | None:
         for commit in _unreleased(table)
         if commit.get("step") in WRITES_OF_STEPS and (commit["step"] != "build" or commit.get("run_id"))
     ]
-    columns = ["run_id", "status", "step", "dataset", "airflow_run_id"]
-    log = ops.read("ops.runs", columns).to_pylist() if written else []
-    done = [row for row in log if row["status"] == "success"]
+    if not written:
+        return None
+    made = [commit.get("run_id") or "" for commit in written]
+    named = pc.field("run_id").isin(made) | pc.field("airflow_run_id").isin(made)
+    columns = ["run_id", "step", "dataset", "airflow_run_id"]
+    done = ops.read("ops.runs", columns, where=(pc.field("status") == "success") & named).to_pylist()
     builds = [row for row in done if (row["step"], row["dataset"]) == ("build", "warehouse")]
     ended = {row["run_id"] for row in done} | {row["airflow_run_id"] for row in builds}
     return next((commit for commit in written if commit.get("run_id") not in ended), None)
@@ -391,7 +395,7 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
         refuse_unfinished(names)
         refuse_part_of_build(names, interval)
         state = released()
-        audited = _audited()
+        audited = _audited(names)
         heads: dict[str, int] = {}
         for table in sorted(names):
             version = tables.head(tables.next_table(table))
@@ -639,8 +643,9 @@ def _next_id() -> int:
         return int(row[0])
 
 
-def _audited() -> dict[tuple[str, int], str]:
-    results = ops.read("ops.gate_results", ["checked_at", "table_name", "version", "verdict"])
+def _audited(names: list[str]) -> dict[tuple[str, int], str]:
+    columns = ["checked_at", "table_name", "version", "verdict"]
+    results = ops.read("ops.gate_results", columns, where=pc.field("table_name").isin(names))
     return {(row["table_name"], row["version"]): row["verdict"] for row in results.sort_by("checked_at").to_pylist()}
 
 

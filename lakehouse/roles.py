@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from lakehouse import ops, registry
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
@@ -49,8 +51,8 @@ def events(name: str) -> list[dict[str, Any]]:
     Args:
         name: The model.
     """
-    rows = [row for row in ops.read("ops.model_events").to_pylist() if row["model_name"] == name]
-    return sorted(rows, key=lambda row: row["at"])
+    log: list[dict[str, Any]] = ops.read("ops.model_events", where=pc.field("model_name") == name).to_pylist()
+    return sorted(log, key=lambda row: row["at"])
 
 
 def in_office(log: Sequence[Event], day: dt.date | None = None) -> Event | None:

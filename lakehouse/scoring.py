@@ -175,12 +175,15 @@ def score_batches(batches: Iterator[pa.RecordBatch], model: ServedModel, kept: l
         kept: Columns that pass through unchanged, in order; the score follows them.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     for batch in batches:
         if batch.num_rows == 0:
             continue
         try:
             scores = pa.array(score_batch(batch.select(model.inputs), model), pa.float64())
+            if strange := batch.num_rows - (pc.sum(pc.is_finite(scores)).as_py() or 0):
+                raise ValueError(f"{strange} of {batch.num_rows} scores are no numbers")
         except Exception as error:
             # Whatever a model raises: the driver has to tell it from a fault of the engine.
             raise ModelFailedError(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import pyarrow.compute as pc
+
 from lakehouse import ops, registry, roles
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
@@ -308,8 +310,8 @@ def kept(name: str, number: int) -> ModelVersion:
     try:
         return registry.version(name, number)
     except registry.UnknownVersionError:
-        rows = ops.read("ops.models").to_pylist()
-        row = next((row for row in rows if (row["model_name"], row["model_version"]) == (name, number)), None)
+        this = (pc.field("model_name") == name) & (pc.field("model_version") == number)
+        row = next(iter(ops.read("ops.models", where=this).to_pylist()), None)
         if row is None:
             raise
     tags = {pin: str(row[pin]) for pin in PINS if row[pin] is not None}

@@ -93,7 +93,7 @@ class Trained:
         optimize: The metric that decides.
         pipeline: The selected candidate, fitted on the train days. The figures are of this very fit.
         baseline_pipeline: The baseline, fitted on the same days.
-        candidates: Figures by candidate.
+        candidates: Figures by candidate, but for those that do not give every row of the test days a number.
         split: How the window was cut.
         rows: Number of rows: ``train``, ``test``, ``unlabelled``.
         mean_outcome: Mean label of the train days; of a classification, the share of positives.
@@ -262,10 +262,12 @@ def train(
         spec: The model.
         window: The days to train, select and measure on.
         spaces: Candidate to its search space, which is used when ``model.yaml`` gives a budget to search.
-        trials: Candidate to the number of trials, to repeat a search that was ended by its time.
+        trials: Candidate to the number of trials, to repeat a search that was ended by its time; of others there are
+            none then.
 
     Raises:
-        lakehouse.model_spec.InvalidModelError: ``model.yaml`` names a column that the features do not have.
+        lakehouse.model_spec.InvalidModelError: ``model.yaml`` names a column that the features do not have, or no
+            candidate but the baseline gives every row a number.
         NotEnoughDataError: Some part of the window lacks labelled rows, or its outcomes are all the same.
         lakehouse.leaks.LeakError: An input tells the outcome by itself.
         lakehouse.search.SearchError: There is nothing to search, or what is searched is no parameter.
@@ -294,14 +296,21 @@ def train(
             total += optimize.of(_outcomes(part), _score(fold, part, spec), None) / len(plan.folds)
         return math.inf if math.isnan(total) else total  # scores that are no numbers are the worst of all
 
-    tried, tuned = _search(candidates, spec, validate, spaces or {}, trials or {})
+    tried, tuned = _search(candidates, spec, validate, spaces or {}, trials)
     candidates = {name: clone(each).set_params(**tuned.get(name, {})) for name, each in candidates.items()}
     validation = {name: validate(candidate) for name, candidate in candidates.items()}
-    baseline, *contenders = candidates
-    selected = min(contenders, key=lambda name: validation[name])
-
     pipelines = {name: _fit(candidate, train_part, spec) for name, candidate in candidates.items()}
     scores = {name: _score(pipeline, test_part, spec) for name, pipeline in pipelines.items()}
+    # One that cannot say how likely or how much would fail on the days to come, too.
+    measured = [name for name in candidates if np.isfinite(scores[name]).all()]
+    baseline, *_ = candidates
+    contenders = [name for name in measured if name != baseline and validation[name] < math.inf]
+    if not contenders:
+        raise InvalidModelError(
+            f"models/{spec.name}/pipeline.py: no candidate but the baseline gives every row of the folds and of the "
+            "test days a number."
+        )
+    selected = min(contenders, key=lambda name: validation[name])
     compiled, compiled_reason = compilation.attempt(pipelines[selected], inside, spec)
     return Trained(
         selected=selected,
@@ -309,7 +318,7 @@ def train(
         optimize=optimize.name,
         pipeline=pipelines[selected],
         baseline_pipeline=pipelines[baseline],
-        candidates={name: measure(test_part, scores[name], spec, validation[name]) for name in candidates},
+        candidates={name: measure(test_part, scores[name], spec, validation[name]) for name in measured},
         split=plan,
         rows={"train": len(train_part), "test": len(test_part), "unlabelled": len(inside) - len(known)},
         mean_outcome=float(train_part[LABEL].mean()),
@@ -393,7 +402,7 @@ def _search(
     spec: ModelSpec,
     validate: Callable[[Pipeline], float],
     spaces: Mapping[str, Space],
-    trials: Mapping[str, int],
+    trials: Mapping[str, int] | None,
 ) -> tuple[list[Trial], dict[str, dict[str, Any]]]:
     """What was tried of each candidate that has a space, and what is better than the candidate as it is."""
     budget = spec.training.search
@@ -407,8 +416,9 @@ def _search(
     tried: list[Trial] = []
     tuned = {}
     for name, space in spaces.items():
+        again = None if trials is None else trials.get(name, 0)
         found, best = tune(
-            name, candidates[name], space, validate, budget.share(len(spaces)), spec.training.seed, trials.get(name)
+            name, candidates[name], space, validate, budget.share(len(spaces)), spec.training.seed, again
         )
         tried += found
         if best is not None:

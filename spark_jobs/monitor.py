@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from lakehouse import (
     contracts,
     dbt_project,
@@ -323,12 +325,10 @@ def _groups(spec: ModelSpec, reference: Reference, scored: DataFrame) -> pd.Data
 
 
 def _scorings(spec: ModelSpec, interval: Interval) -> list[dict[str, Any]]:
-    log = ops.read("ops.runs", ["step", "dataset", "interval_start", "interval_end", "started_at", "status", "seconds",
-                                "rows_in", "rows_out"])  # fmt: skip
-    mine = [
-        row
-        for row in log.to_pylist()
-        if row["step"] == "score" and row["dataset"] == spec.predictions_table and row["interval_start"]
-        and Interval(row["interval_start"], row["interval_end"]).overlaps(interval)
-    ]  # fmt: skip
-    return sorted(mine, key=lambda row: row["started_at"])
+    """The scorings of an interval, or of a part of it, oldest first."""
+    field = pc.field
+    mine = (field("step") == "score") & (field("dataset") == spec.predictions_table)
+    of_days = (field("interval_end") >= interval.start) & (field("interval_start") <= interval.end)
+    columns = ["started_at", "status", "seconds", "rows_in", "rows_out"]
+    found: list[dict[str, Any]] = ops.read("ops.runs", columns, where=mine & of_days).sort_by("started_at").to_pylist()
+    return found

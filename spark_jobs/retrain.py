@@ -19,7 +19,7 @@ from spark_jobs.train import last_labelled
 if TYPE_CHECKING:
     from lakehouse.model_spec import ModelSpec
 
-LOG = "ops.retrain_decisions"
+LOG, MEASURES = "ops.retrain_decisions", "ops.model_metrics"
 
 
 def run(model: str, interval: Interval | None = None, by: str | None = None, check: bool = False) -> dict[str, Any]:
@@ -98,13 +98,16 @@ def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Ev
         lakehouse.retraining.NotMonitoredError: There is none.
     """
     field = pc.field
-    log = ops.read("ops.model_metrics").filter(field("model_name") == spec.name)
+    mine = field("model_name") == spec.name
     wanted = (field("model_version") == version) & (field("role") == registry.CHAMPION)
     wanted |= field("role").isin([FALLBACK, FALLBACK_BASELINE])
     if interval is not None:
-        wanted &= (field("interval_start") == interval.start) & (field("interval_end") == interval.end)
+        wanted &= _of(interval)
     events = roles.events(spec.name)
-    rows = [row for row in log.filter(wanted).to_pylist() if _was_due(version, row, events)]
+    # Who was measured, and when, is told by few columns; of the figures only those are read that are looked at.
+    keys = ["role", "model_version", "interval_start", "interval_end"]
+    known = ops.read(MEASURES, keys, where=mine & wanted).group_by(keys).aggregate([]).to_pylist()
+    rows = [row for row in known if _was_due(version, row, events)]
     if not rows:
         where = f" for {interval}" if interval else ""
         raise NotMonitoredError(
@@ -115,20 +118,29 @@ def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Ev
         (Interval(row["interval_start"], row["interval_end"]) for row in rows), key=lambda i: (i.end, i.start)
     )
     of_days = [row for row in rows if (row["interval_start"], row["interval_end"]) == (measured.start, measured.end)]
-    first = min(of_days, key=lambda row: (row["role"] != registry.CHAMPION, row["model_version"] != version))
-    who = first["role"], first["model_version"]
-    chosen = [row for row in of_days if (row["role"], row["model_version"]) == who]
+    first = min(
+        of_days,
+        key=lambda row: (row["role"] != registry.CHAMPION, row["model_version"] != version, *row.values()),
+    )
+    whose = (field("role") == first["role"]) & (field("model_version") == first["model_version"])
+    chosen = ops.read(MEASURES, where=mine & whose & _of(measured)).to_pylist()
     window = window_of(spec, measured.end)
     watched = measured.end - dt.timedelta(days=spec.monitoring.window_days - 1)
     span = Interval(min(measured.start, watched, window.start), measured.end)
     # A challenger is compared with a snapshot of its own; whoever served on the other days, their data is the same.
-    others = log.filter(field("role") != registry.CHALLENGER).to_pylist()
+    others = mine & (field("role") != registry.CHALLENGER)
+    within = (field("interval_end") >= span.start) & (field("interval_start") <= span.end)
     defects = [
-        row for row in retraining.standing_defects(others, span)
+        row for row in retraining.standing_defects(ops.read(MEASURES, where=others & within).to_pylist(), span)
         if (row["interval_start"], row["interval_end"]) != (measured.start, measured.end)
     ]  # fmt: skip
     evidence = Evidence(measured.end, chosen, red_gates(spec), _last_training(spec.name, measured), defects)
     return evidence, measured, window
+
+
+def _of(interval: Interval) -> pc.Expression:
+    """Rows about exactly these days."""
+    return (pc.field("interval_start") == interval.start) & (pc.field("interval_end") == interval.end)
 
 
 def _was_due(version: int, row: dict[str, Any], events: list[dict[str, Any]]) -> bool:
@@ -144,9 +156,9 @@ def red_gates(spec: ModelSpec) -> list[str]:
         spec: The model.
     """
     found = dbt_project.upstream([spec.features.table, spec.label.table])
-    verdicts = ops.read("ops.gate_results", ["checked_at", "table_name", "verdict"])
-    verdicts = verdicts.filter(pc.field("table_name").isin(found)).sort_by("checked_at")
-    newest = {row["table_name"]: row["verdict"] for row in verdicts.to_pylist()}
+    columns = ["checked_at", "table_name", "verdict"]
+    verdicts = ops.read("ops.gate_results", columns, where=pc.field("table_name").isin(list(found)))
+    newest = {row["table_name"]: row["verdict"] for row in verdicts.sort_by("checked_at").to_pylist()}
     return sorted(table for table in found if newest.get(table) == "failed")
 
 
@@ -169,8 +181,7 @@ def window_of(spec: ModelSpec, day: dt.date) -> Interval:
 
 def _last_training(name: str, measured: Interval) -> dt.date | None:
     # Those of later days, too: days that are monitored again must not find that there was no training since.
-    trained = [row["window_end"] for row in ops.read("ops.models", ["model_name", "window_end"]).to_pylist()
-               if row["model_name"] == name]  # fmt: skip
+    trained = ops.read("ops.models", ["window_end"], where=pc.field("model_name") == name)["window_end"].to_pylist()
     decided = [row["interval_end"] for row in _decisions(name)
                if row["decision"] == RETRAIN
                and (row["interval_start"], row["interval_end"]) != (measured.start, measured.end)]  # fmt: skip
@@ -184,7 +195,8 @@ def _standing(name: str, version: int, interval: Interval) -> dict[str, Any] | N
 
 
 def _decisions(name: str) -> list[dict[str, Any]]:
-    return [row for row in ops.read(LOG).to_pylist() if row["model_name"] == name]
+    found: list[dict[str, Any]] = ops.read(LOG, where=pc.field("model_name") == name).to_pylist()
+    return found
 
 
 def _kept(evidence: Evidence) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 import lakehouse
 from lakehouse import column_lineage, ops, registry, roles, tables, training
 from lakehouse.engine import sql
@@ -55,7 +57,10 @@ def run(
         window = interval or training.default_window(spec.training, last_labelled(spec, state[label.table]))
         frame = read_frame(spec, release_id, window)
         this.rows_in = len(frame)
-        trained = training.train(frame, registry.candidates(spec), spec, window, registry.search_spaces(spec))
+        candidates = registry.candidates(spec)
+        trained = training.train(frame, candidates, spec, window, registry.search_spaces(spec))
+        for name in [name for name in candidates if name not in trained.candidates]:
+            this.say("%s: %s: set aside, as it gives no number to some rows of the test days", spec.name, name)
         for name, figures in trained.candidates.items():
             this.say(
                 "%s: %s: %s %.4f on the folds, %.4f on the test days",
@@ -113,8 +118,8 @@ def record(version: registry.ModelVersion, pins: registry.Pins, metrics: dict[st
         metrics: The figures that it is known by.
         by: Who wanted it.
     """
-    known = ops.read("ops.models", ["model_name", "model_version"]).to_pylist()
-    if {"model_name": version.name, "model_version": version.version} in known:
+    this = (pc.field("model_name") == version.name) & (pc.field("model_version") == version.version)
+    if ops.read("ops.models", ["model_version"], where=this).num_rows:
         return
     ops.append(
         "ops.models",

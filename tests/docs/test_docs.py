@@ -183,8 +183,10 @@ def test_blocks_are_shell_or_data_that_can_be_read(page: Path) -> None:
 
 
 def test_the_tables_of_the_year_are_those_of_the_kept_result() -> None:
-    text = year.PAGE.read_text("utf-8")
-    assert text == year.fill(text, json.loads(year.RESULT.read_text("utf-8")))
+    text, kept = year.PAGE.read_text("utf-8"), json.loads(year.RESULT.read_text("utf-8"))
+    assert text == year.fill(text, kept)
+    assert f"]({year.PICTURE.relative_to(year.PAGE.parent)})" in text
+    assert year.PICTURE.read_text("utf-8") == year.picture(kept)
 
 
 def test_the_result_of_the_year_is_whole_and_agrees_with_itself() -> None:

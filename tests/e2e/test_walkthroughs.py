@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.platforms import PROJECT, Platform
 
 # Their commands add files to the checkout, so they are run in a copy of it.
 PAGES_OF_A_COPY = ("docs/how-to/add-a-model.md",)
+QUARTER_OF_AN_HOUR = 15 * 60
 # Its answers are looked at.
 QUERIES = "docs/how-to/query.md"
 EVERYWHERE = [
@@ -163,7 +165,9 @@ def test_the_commands_of_a_page_work_in_a_copy(platform: Platform, page: str, tm
     shutil.copytree(PROJECT, copy, ignore=ignored)
     (copy / ".venv").symlink_to(PROJECT / ".venv")
     added = set(added_files())
+    began = time.monotonic()
     run(page, copy, platform.environment | {"LAKE_PROJECT": str(copy)})
+    assert time.monotonic() - began < QUARTER_OF_AN_HOUR
     changed = [
         path for path in copy.rglob("*")
         if path.is_file() and path.relative_to(copy) not in added and is_another(path, PROJECT / path.relative_to(copy))

@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 import pandas as pd
 import pytest
 from rich.console import Console
+from skops import io
 
 import lakehouse
 from lakehouse import alerts, explain, graphs, ops, registry, roles, routing, scoring, tables, training, trees
@@ -116,8 +117,8 @@ def publish(interval: Interval) -> int:
     return release([TABLE], interval)
 
 
-def breaks(monkeypatch: pytest.MonkeyPatch, *versions: int, load: bool = False) -> None:
-    """Make versions fail: their stored model is damaged, which workers find out, or loading does."""
+def breaks(monkeypatch: pytest.MonkeyPatch, *versions: int, load: bool = False, silent: bool = False) -> None:
+    """Make versions fail: their stored model is damaged, which workers find out, or loading does; or says nothing."""
     fetch = registry.fetch
 
     def damaged(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
@@ -126,7 +127,12 @@ def breaks(monkeypatch: pytest.MonkeyPatch, *versions: int, load: bool = False) 
             return served
         if load:
             raise scoring.UntrustedModelError("it holds types that are not trusted")
-        return dataclasses.replace(served, payload=served.payload[:-100], compiled=b"")
+        payload = served.payload[:-100]
+        if silent:
+            fitted = io.loads(served.payload, trusted=scoring.TRUSTED)
+            fitted[-1].intercept_ *= float("nan")
+            payload = io.dumps(fitted)
+        return dataclasses.replace(served, payload=payload, compiled=b"")
 
     monkeypatch.setattr(registry, "fetch", damaged)
 
@@ -279,14 +285,16 @@ def test_without_a_fallback_a_champion_that_fails_stops_the_run(
     pd.testing.assert_frame_equal(rows(TABLE), before)
 
 
+@pytest.mark.parametrize("silent", [False, True], ids=["damaged", "no numbers"])
 def test_the_baseline_scores_in_place_of_a_champion_that_fails_and_can_be_explained(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
     serve(fallback="baseline")
-    breaks(monkeypatch, 1)
+    breaks(monkeypatch, 1, silent=silent)
     outcome = score(MODEL, BEFORE)
     assert (outcome["model_versions"], outcome["roles"]) == ({1: 60}, {"fallback_baseline": 60})
-    assert open_alerts() and "its baseline has scored in its place" in open_alerts()[0]
+    [alert] = open_alerts()
+    assert "its baseline has scored in its place" in alert and ("scores are no numbers" in alert) == silent
     publish(BEFORE)
     found = rows(TABLE, f"flight_date = date'{BEFORE}'")
     assert found["score"].nunique() == 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lakehouse import contracts, monitoring_pages
+from lakehouse import contracts, monitoring_pages, ops, tables
 from lakehouse.drift import NUMERIC, Bins
 from lakehouse.freshness import newest_day, stale_days
 from lakehouse.interval import Interval
@@ -158,3 +159,24 @@ def test_the_newest_day_is_that_of_the_newest_release_without_another() -> None:
     assert newest_day("bronze.weather", log) == dt.date(2013, 3, 3)
     assert newest_day("bronze.weather", [*log, landed("weather", 9, "2013-03-05")], 2) == dt.date(2013, 3, 3)
     assert newest_day("bronze.airports", log) is None
+
+
+def test_of_a_long_history_the_report_reads_what_it_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
+    ops.create()
+    assert monitoring_pages.newest("m") is None and monitoring_pages.read("m") == []
+    every = [dt.date(2013, 1, 1) + dt.timedelta(days=n) for n in range(200)]
+    rows = [
+        {"model_name": "m", "model_version": 1, "role": role, "interval_start": day, "interval_end": day,
+         "metric": metric, "segment": segment, "value": value, "verdict": "green"}
+        for number, day in enumerate(every)
+        for role in ("champion", "fallback")
+        for metric, segment, value in (("skill", "all", 0.1 * number), ("psi", "feature=x", 0.01))
+    ]  # fmt: skip
+    ops.append("ops.model_metrics", [*rows, *({**row, "model_name": "other"} for row in rows)])
+    last = Interval(every[150], every[150])
+    found = monitoring_pages.read("m", last.end)
+    assert [*dict.fromkeys(row["interval_end"] for row in found)] == every[91:151]
+    before = [row | {"reference": None} for row in rows if row["interval_end"] <= last.end]
+    assert monitoring_pages.report("m", last) == monitoring_pages.page("m", last, before)
+    assert monitoring_pages.newest("m") == Interval(every[-1], every[-1])

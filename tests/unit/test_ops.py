@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from lakehouse import locks, ops, tables
@@ -43,6 +44,36 @@ def test_a_table_never_has_more_small_files_than_a_number_of_commits() -> None:
         most = max(most, files())
     assert most <= ops.COMPACT_EVERY
     assert sorted(ops.read(TABLE)["row_count"].to_pylist()) == list(range(150))
+
+
+def test_what_is_replaced_does_not_leave_more_small_files_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "COMPACT_EVERY", 8)
+    for number in [*range(20), 3]:
+        whose = {"table_name": f"bronze.t{number}"}
+        ops.replace(TABLE, [whose | {"row_count": number}], whose)
+        assert files() <= 8
+    assert sorted(ops.read(TABLE)["row_count"].to_pylist()) == list(range(20))
+
+
+def test_only_files_that_may_hold_what_is_asked_for_are_read() -> None:
+    long = "of a DAG with a long name, " * 5
+    ops.append(TABLE, [{"run_id": f"{long}0", "row_count": 0}])
+    log = tables.delta(TABLE)
+    assert log is not None
+    [first] = log.file_uris()
+    for number in range(1, 6):
+        ops.append(TABLE, [{"run_id": f"{long}{number}", "row_count": number}])
+    for count in (6, 1):  # files
+        assert files() == count
+        found = ops.read(TABLE, ["row_count"], where=pc.field("run_id") == f"{long}4")
+        assert found.to_pydict() == {"row_count": [4]}
+        if count == 6:
+            away = Path(first).rename(Path(first).with_suffix(".aside"))
+            with pytest.raises(FileNotFoundError):
+                ops.read(TABLE)
+            assert sorted(ops.read(TABLE, where=pc.field("row_count") > 3)["row_count"].to_pylist()) == [4, 5]
+            away.rename(first)
+            ops.compact(TABLE)
 
 
 def test_two_never_put_the_same_files_together(held: set[str]) -> None:

@@ -116,6 +116,22 @@ def test_rows_of_a_step_that_has_not_come_to_its_end_are_refused(step: str) -> N
     refuse_unfinished([TABLE])
 
 
+def test_of_all_runs_those_are_read_that_have_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, brought = ops.read, []
+
+    def spy(table: str, *arguments: Any, **more: Any) -> Any:
+        found = read(table, *arguments, **more)
+        brought.extend(found["run_id"].to_pylist() if table == "ops.runs" else ())
+        return found
+
+    land("a")
+    for run_id in ("before", "a", "after"):
+        ended(run_id)
+    monkeypatch.setattr(ops, "read", spy)
+    refuse_unfinished([TABLE])
+    assert brought == ["a"]
+
+
 def test_what_the_tasks_of_a_dag_have_built_is_whole_when_its_build_is_recorded() -> None:
     of_the_dag = {"status": "success", "airflow_run_id": "run of the DAG"}
     ops.append("ops.runs", [of_the_dag | {"run_id": "model", "step": "build", "dataset": TABLE}])

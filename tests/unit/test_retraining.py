@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from lakehouse import registry, roles
+from lakehouse import ops, registry, roles, tables
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Retrain
 from lakehouse.retraining import Evidence, NoPolicyError, NotMonitoredError, decide, standing_defects
@@ -143,7 +144,9 @@ def test_trainings_of_later_days_are_known_and_a_decision_about_the_same_days_is
         "ops.models": [{"model_name": "m", "window_end": dt.date(2013, 6, 10)}],
         "ops.retrain_decisions": [decided, decided | {"decision": "waiting", "interval_end": dt.date(2013, 8, 1)}],
     }
-    monkeypatch.setattr(retrain.ops, "read", lambda table, _=None: pa.Table.from_pylist(logs[table]))
+    monkeypatch.setattr(
+        retrain.ops, "read", lambda table, _=None, *, where: pa.Table.from_pylist(logs[table]).filter(where)
+    )
 
     def last(day: dt.date) -> dt.date:
         return retrain._last_training("m", Interval(day, day))
@@ -184,7 +187,7 @@ def test_days_of_a_champion_that_has_failed_are_judged_by_what_has_scored_in_its
         {"event": "promoted", "model_version": number, "serves_from": dt.date(2013, 6, day)}
         for number, day in ((1, 1), (2, 3), (3, 6))
     ]
-    monkeypatch.setattr(retrain.ops, "read", lambda *_: pa.Table.from_pylist(log))
+    monkeypatch.setattr(retrain.ops, "read", lambda *_, where: pa.Table.from_pylist(log).filter(where))
     monkeypatch.setattr(roles, "events", lambda _: events)
     monkeypatch.setattr(retrain, "window_of", lambda *_: Interval.parse("2013-05-01/2013-06-01"))
     monkeypatch.setattr(retrain, "red_gates", lambda _: [])
@@ -202,3 +205,44 @@ def test_days_of_a_champion_that_has_failed_are_judged_by_what_has_scored_in_its
     for day in ("2013-06-02", "2013-06-06"):  # another was champion of them
         with pytest.raises(NotMonitoredError):
             judged(2, day)
+
+
+def test_a_decision_reads_no_more_of_the_log_when_it_is_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    retrain = importlib.import_module("spark_jobs.retrain")
+    monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
+    ops.create()
+    policy = spec(drift_share=0.5)
+    promoted = {"event": "promoted", "model_version": 1, "serves_from": dt.date(2013, 1, 1)}
+    monkeypatch.setattr(roles, "events", lambda _: [promoted])
+    monkeypatch.setattr(retrain, "window_of", lambda *_: Interval.parse("2013-05-01/2013-06-10"))
+    monkeypatch.setattr(retrain, "red_gates", lambda _: [])
+    read, brought = ops.read, []
+
+    def spy(*arguments: Any, **more: Any) -> pa.Table:
+        found = read(*arguments, **more)
+        brought.append(found.num_rows)
+        return found
+
+    monkeypatch.setattr(ops, "read", spy)
+
+    def keep(days: str, **more: Any) -> None:
+        whose = {"model_name": policy.name, "model_version": 1, "role": "champion"} | more
+        ops.append("ops.model_metrics", [
+            measured(str(day), 1, metric=metric, segment="all") | whose
+            for day in Interval.parse(days).days() for metric in ("drifted_share", "rows")
+        ])  # fmt: skip
+
+    def decided() -> tuple[Evidence, int]:
+        brought.clear()
+        return retrain.gather(policy, 1, Interval.parse("2013-06-10"))[0], sum(brought)
+
+    keep("2013-05-01/2013-06-10")
+    before = decided()
+    assert [row["metric"] for row in before[0].measures] == ["drifted_share", "rows"]
+    assert len(before[0].defects) == 40 and before[1] < 100
+    keep("2012-01-01/2013-04-30")
+    keep("2013-06-11/2013-06-30")
+    keep("2013-05-01/2013-06-10", model_name="another")
+    keep("2013-05-01/2013-06-10", role="challenger", model_version=2)
+    assert decided() == before
+    assert str(retrain.gather(policy, 1, None)[1]) == "2013-06-30"

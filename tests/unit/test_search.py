@@ -12,6 +12,7 @@ import optuna
 import pytest
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from skops import io
 
@@ -224,6 +225,28 @@ def test_a_trial_that_was_given_up_is_none() -> None:
     assert [trial.number for trial in found] == [0, 2]
 
 
+def test_a_search_repeats_with_the_trials_that_were_given_up_among_them() -> None:
+    spec = with_search(trials=5)
+    frame = training.training_frame(*flights(per_day=20), spec)
+
+    def space(trial: Any) -> dict[str, Any]:
+        strength = trial.suggest_float("C", 1e-5, 1.0, log=True)
+        if trial.number in (0, 2):
+            raise optuna.TrialPruned
+        return {"logisticregression__C": strength}
+
+    def search(trials: dict[str, int] | None = None) -> training.Trained:
+        return training.train(frame, candidates(), spec, WINDOW, {"linear": space}, trials)
+
+    first = search()
+    assert [trial.number for trial in first.trials] == [1, 3, 4]
+    pins = registry.Pins.of(spec, WINDOW, {}, release_id=12, code_version="0123abc", input_sha256="4f0c")
+    kept = registry.parameters(spec, first, pins)
+    assert kept["search_trials.linear"] == 5
+    assert search({"linear": kept["search_trials.linear"]}).trials == first.trials
+    assert search({}).trials == ()  # a search whose time was over before its first trial
+
+
 class NoNumbers(DummyClassifier):
     """Says nothing where it was fitted on few days."""
 
@@ -244,3 +267,31 @@ def test_a_candidate_whose_scores_are_no_numbers_on_the_folds_is_not_selected() 
              "linear": linear.linear(spec)}  # fmt: skip
     trained = training.train(frame, found, spec, WINDOW)
     assert (trained.candidates["no numbers"].validation, trained.selected) == (math.inf, "linear")
+    del found["linear"]
+    with pytest.raises(InvalidModelError, match=r"flight_delay/pipeline\.py: no candidate but the baseline gives"):
+        training.train(frame, found, spec, WINDOW)
+
+
+class Silent(LogisticRegression):
+    """Says nothing where it was fitted on all of the train days."""
+
+    def fit(self, rows: Any, outcomes: Any) -> Silent:
+        self.rows_ = len(outcomes)
+        super().fit(rows, outcomes)
+        return self
+
+    def predict_proba(self, rows: Any) -> Any:
+        said = super().predict_proba(rows)
+        return said * math.nan if self.rows_ > 950 else said
+
+
+def test_a_candidate_whose_scores_are_no_numbers_on_the_test_days_is_set_aside() -> None:
+    frame = training.training_frame(*flights(per_day=20), SPEC)
+    silent = make_pipeline(linear.linear(SPEC)[0], Silent(max_iter=500))
+    weak = linear.linear(SPEC).set_params(logisticregression__C=1e-6)
+    found = {"base_rate": make_pipeline(DummyClassifier()), "silent": silent, "weak": weak}
+    trained = training.train(frame, found, SPEC, WINDOW)
+    assert (list(trained.candidates), trained.selected) == (["base_rate", "weak"], "weak")
+    del found["weak"]
+    with pytest.raises(InvalidModelError, match="no candidate but the baseline gives"):
+        training.train(frame, found, SPEC, WINDOW)

@@ -227,6 +227,18 @@ def test_a_model_without_inputs_scores_every_row() -> None:
     assert out.to_pydict() == {"flight_id": ["a", "b", "c"], "score": [0.25] * 3}
 
 
+def test_scores_that_are_no_numbers_are_a_failure_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+
+    batch = pa.RecordBatch.from_pydict({"distance_miles": [1.0] * 3, "carrier": ["UA"] * 3})
+    for said, wrong in (([0.5, float("nan"), float("inf")], 2), ([float("nan")] * 3, 3)):
+        monkeypatch.setattr(scoring, "score", lambda *_, said=said: said)
+        with pytest.raises(ModelFailedError) as failed:
+            list(scoring.score_batches(iter([batch]), served(1), []))
+        [*blame] = serving.blamed(Exception(f"ModelFailedError: {failed.value}"), "flight_delay") or ()
+        assert blame == [1, f"ValueError: {wrong} of 3 scores are no numbers"]
+
+
 @pytest.mark.parametrize(
     ("before", "shown", "day"),
     [
