@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lakehouse import contracts, release, suites
+from lakehouse import contracts, dbt_project, release, suites
 from lakehouse.audit import gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
@@ -110,6 +110,9 @@ def new_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
     """Makes a source: ``new_source("parcels", "csv")``."""
     from lakehouse.settings import settings
 
+    # The models of the dbt project go on to read the project's own sources.
+    dbt_project._write_sources()
+    monkeypatch.setattr(dbt_project, "_write_sources", lambda: None)
     (tmp_path / "contracts").mkdir()
     (tmp_path / "suites" / "bronze").mkdir(parents=True)
     monkeypatch.setattr(contracts, "SOURCES_DIR", tmp_path / "contracts")
