@@ -89,25 +89,35 @@ def record(versions: dict[str, int], run_id: str) -> None:
     ops.append(LOG, rows)
 
 
-def record_log(table: str, run_id: str) -> None:
-    """Record what has come into the log of a table since its newest version with a fingerprint, or beside it.
+def record_logs(names: Iterable[str], run_id: str) -> None:
+    """Record what has come into the logs of tables since their newest versions with a fingerprint, or beside them.
 
     Args:
-        table: Name that readers use; one that was never released has no fingerprints, and gets none.
+        names: Tables, by the name that readers use; one that was never released has no fingerprints, and gets none.
         run_id: The step that has written it.
     """
-    rows = [row for row in ops.read(LOG).to_pylist() if row["table_name"] == table]
+    known: dict[str, list[dict[str, Any]]] = {}
+    for row in ops.read(LOG).to_pylist():
+        known.setdefault(row["table_name"], []).append(row)
+    facts = {"recorded_at": dt.datetime.now(dt.UTC), "run_id": run_id}
+    grown = [facts | row for table in names if (row := _grown(known.get(table, [])))]
+    if grown:
+        ops.append(LOG, grown)
+
+
+def _grown(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What has come into the log of a table, all of whose fingerprints are given, as a row that adds to its newest."""
     if not rows:
-        return
+        return None
+    table, version = rows[0]["table_name"], max(row["version"] for row in rows)
     known = {entry["path"] for row in rows for entry in row["log_entries"]}
-    stored, version = tables.next_table(table), max(row["version"] for row in rows)
-    root = tables.location(stored)
+    root = tables.location(tables.next_table(table))
     new = _with_pointer(root, [name for _, name in _log_entries(root) if name not in known])
-    if new:
-        # A row that builds on itself: it adds to what is known of the version.
-        facts = {"version": version, "base_version": version, "added": [], "removed": []}
-        now, entries = dt.datetime.now(dt.UTC), _rows(_hash(root, new))
-        ops.append(LOG, [{"recorded_at": now, "run_id": run_id, "table_name": table, **facts, "log_entries": entries}])
+    if not new:
+        return None
+    # A row that builds on itself: it adds to what is known of the version.
+    facts = {"table_name": table, "version": version, "base_version": version, "added": [], "removed": []}
+    return facts | {"log_entries": _rows(_hash(root, new))}
 
 
 def newest_checkpoint(stored: str) -> int | None:

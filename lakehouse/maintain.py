@@ -31,7 +31,7 @@ GRACE_HOURS = 24
 """A file that is younger is never removed: a query may be reading it, or a write be about to commit it."""
 
 
-WORK = ("expired", "compacted")
+WORK = {"expired": "days that are no longer kept deleted of", "compacted": "small files put together of"}
 
 
 class MaintenanceError(LakeError):
@@ -97,7 +97,7 @@ def maintain(
 ) -> dict[str, Any]:
     """Delete what contracts no longer keep, put small files together, and remove what nothing needs.
 
-    Each table is done with before the next is begun. Killed at any point, it is completed by the next call.
+    Readers see the outcome of all tables in one release. Killed at any point, it is completed by the next call.
 
     Args:
         keep_days: How long a version that is no longer released can be gone back to; the setting ``keep_days``
@@ -122,7 +122,9 @@ def maintain(
         for table in releases.catch_up():
             run.say("%s: the release had been killed before readers saw it; they do now", table)
         done = {table: _renew(table, day, run) for table in names}
+        _show({table: works for table, works in done.items() if works}, run)
         done |= {table: _renew_unreleased(table, spec, day, run) for table, spec in beside.items()}
+        checkpoint([*names, *beside], run.run_id)
         plans = plan(keep_days, grace_hours)
         run.details |= {"removed": {each.table: {"files": len(each.files), "bytes": each.bytes} for each in plans}}
         for each in plans:
@@ -139,7 +141,7 @@ def maintain(
 
 
 def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
-    """Delete the expired days of a table, put its small files together, and show readers the outcome."""
+    """Delete the expired days of a table, and put its small files together; readers do not see the outcome yet."""
     stored, done = tables.next_table(table), {}
     if releases.pending(table) and tables.last_commit(stored)["userMetadata"].get("step") != run.step:
         run.say("%s: has rows that have not been released, and is left as it is", table)
@@ -150,14 +152,10 @@ def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
         first = retention.first_kept(contracts.load(source), today)
         with _noted(f"quarantine.{source}", run):
             for each, found in retention.planned(source, today).items():
-                version = retention.expire(each, first, run)
-                if each == stored and version is not None:
+                if retention.expire(each, first, run) is not None and each == stored:
                     done["expired"] = str(found.days)
-                    _show(table, version, run, f"maintenance: days until {found.days.end} are no longer kept")
-    if (chosen := compaction.planned(table)) and (version := compaction.compact(table, run)) is not None:
+    if (chosen := compaction.planned(table)) and compaction.compact(table, run) is not None:
         done["compacted"] = str(chosen.days)
-        _show(table, version, run, f"maintenance: small files of {chosen.days} put together")
-    checkpoint(table, run.run_id)
     return done
 
 
@@ -179,7 +177,6 @@ def _renew_unreleased(table: str, spec: ModelSpec, today: dt.date, run: Run) -> 
             done["expired"] = str(old.days)
         if (chosen := compaction.planned(table)) and compaction.compact(table, run) is not None:
             done["compacted"] = str(chosen.days)
-    checkpoint(table, run.run_id)
     return done
 
 
@@ -193,33 +190,41 @@ def _noted(stored: str, run: Run) -> Iterator[None]:
         run.versions_in[stored], run.versions_out[stored] = before, after
 
 
-def _show(table: str, version: int, run: Run, reason: str) -> None:
-    stored = tables.next_table(table)
-    run.versions_in.setdefault(stored, releases.released()[table].version)
-    releases.carry_over({table: version}, run, reason)
-    run.versions_out[stored] = version
+def _show(done: dict[str, dict[str, str]], run: Run) -> None:
+    """Show readers what has been done to tables, in one release."""
+    if not done:
+        return
+    before, after = releases.released(), {}
+    for table in done:
+        stored = tables.next_table(table)
+        newest = tables.head(stored)
+        assert newest is not None
+        run.versions_in[stored], run.versions_out[stored], after[table] = before[table].version, newest, newest
+    of = {words: ", ".join(table for table in done if what in done[table]) for what, words in WORK.items()}
+    reason = "; ".join(f"{words} {names}" for words, names in of.items() if names)
+    releases.carry_over(after, run, f"maintenance: {reason}")
 
 
-def checkpoint(table: str, run_id: str) -> bool:
-    """Write a checkpoint of a table's log, if many commits have come since the last, and record its fingerprint.
+def checkpoint(names: Iterable[str], run_id: str) -> list[str]:
+    """Write a checkpoint of each log to which many commits have come since its last, and record their fingerprints.
 
     Args:
-        table: Name that readers use.
+        names: Tables, by the name that readers use.
         run_id: The step that does it.
 
     Returns:
-        Whether it was written.
+        The tables whose logs got one.
     """
-    stored = tables.next_table(table)
-    log = tables.delta(stored)
-    if log is None:
-        return False
-    due = log.version() - (fingerprints.newest_checkpoint(stored) or 0) >= CHECKPOINT_COMMITS
-    if due:
-        log.create_checkpoint()
-    # Without a checkpoint, too: a run that was killed may have left one.
-    fingerprints.record_log(table, run_id)
-    return due
+    written = []
+    logs = {table: log for table in names if (log := tables.delta(tables.next_table(table))) is not None}
+    for table, log in logs.items():
+        newest = fingerprints.newest_checkpoint(tables.next_table(table)) or 0
+        if log.version() - newest >= CHECKPOINT_COMMITS:
+            log.create_checkpoint()
+            written.append(table)
+    # Of the others, too: a run that was killed may have left one.
+    fingerprints.record_logs(logs, run_id)
+    return written
 
 
 def upcoming(today: dt.date | None = None) -> list[Work]:

@@ -16,8 +16,7 @@ def main() -> None:
     chance = random.Random(2013)
     state = released()
     maintain.CHECKPOINT_COMMITS = 1
-    for table in state:
-        maintain.checkpoint(table, "maintenance")
+    maintain.checkpoint(state, "maintenance")
     recorded = ops.read(fingerprints.LOG).to_pylist()
     for _ in range(DAMAGES):
         table = chance.choice(sorted(state))

@@ -125,9 +125,10 @@ def test_rows_that_wait_for_their_release_are_left_alone(many: Orders) -> None:
 
 
 def test_a_log_gets_a_checkpoint_when_many_commits_have_come(many: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not maintain.checkpoint(many.table, "a run")
+    assert maintain.checkpoint([many.table], "a run") == []
     monkeypatch.setattr(maintain, "CHECKPOINT_COMMITS", 4)
-    assert maintain.checkpoint(many.table, "a run") and not maintain.checkpoint(many.table, "a run")
+    assert maintain.checkpoint([many.table], "a run") == [many.table]
+    assert maintain.checkpoint([many.table], "a run") == []
     assert len(rows(many.table)) == 24
     verify([many.table])
     [file] = Path(tables.location(many.stored)).glob("_delta_log/*.checkpoint.parquet")
@@ -293,13 +294,18 @@ def test_days_that_are_no_longer_kept_go_and_a_kill_at_any_point_harms_nothing(
 
     killed("after the deletion")
     assert rows(BRONZE) == everything and releases.pending(BRONZE)
+    killed("after the rewriting")
+    assert rows(BRONZE) == everything and releases.pending(BRONZE)
+    stored, shown = tables.next_table(BRONZE), len(releases.history())
     killed("after its record")
     assert rows(BRONZE) == everything  # of the views alone: it is recorded already, and shown by the next run
-    killed("after the rewriting")
-    stored = tables.next_table(BRONZE)
-    assert rows(BRONZE) == kept and len(data_files(stored, "_interval", released()[BRONZE].version)) >= 3
     killed("before the removal")
-    assert rows(BRONZE) == kept and len(data_files(stored, "_interval")) == 1
+    assert rows(BRONZE) == kept and len(data_files(stored, "_interval", released()[BRONZE].version)) == 1
+    [record] = releases.history()[shown:]  # days that have gone and files put together: one release
+    assert (
+        record["reason"]
+        == f"maintenance: days that are no longer kept deleted of {BRONZE}; small files put together of {BRONZE}"
+    )
     killed("in the removal")
     assert rows(BRONZE) == kept
 

@@ -43,7 +43,7 @@ PREDICTIONS, WHAT_IF = "ml.predictions_flight_delay", "ml_what_if.predictions_fl
 def _lake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
     monkeypatch.setattr(registry, "registered", lambda: [])
-    monkeypatch.setattr(locks, "writer", lambda name, timeout_seconds: nullcontext())
+    monkeypatch.setattr(locks, "writer", lambda name, timeout_seconds=0: nullcontext(SimpleNamespace(check=lambda: None, token=1)))
 
 
 def put(number: int, table: str = TABLE, **columns: Any) -> int:
@@ -257,3 +257,26 @@ def test_the_versions_of_a_table_that_no_release_shows_are_named(monkeypatch: py
     before, run = put(1, "quarantine.planes"), Run("maintain", "the lake", None)
     assert maintain._renew("bronze.planes", NOW.date(), run) == {}
     assert (run.versions_in, run.versions_out) == ({"quarantine.planes": before}, {"quarantine.planes": before + 1})
+
+
+def test_what_a_maintenance_has_done_to_many_tables_is_one_release_and_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    another = "gold.another"
+    for number, table in enumerate((TABLE, another)):
+        ops.append(release.LOG, [row(number, put(1, table), 1, table)])
+    monkeypatch.setattr(release, "writers", lambda _names: nullcontext())
+    monkeypatch.setattr(release, "catch_up", lambda: [])
+    monkeypatch.setattr(release, "_point", lambda *_: None)
+    monkeypatch.setattr(release, "_next_id", lambda: 2)
+    monkeypatch.setattr(maintain, "_renew", lambda table, *_: {"compacted": f"to {put(2, table)}"})
+    monkeypatch.setattr(maintain, "CHECKPOINT_COMMITS", 1)
+    monkeypatch.setattr(maintain, "compact_ops", lambda *_: None)
+    before = {table: tables.head(table) for table in ("ops.releases", "ops.runs", fingerprints.LOG)}
+    assert maintain.maintain(30)["compacted"] == {another: "to 1", TABLE: "to 1"}
+    commits = {table: (tables.head(table) or 0) - (version or 0) for table, version in before.items()}
+    # The first commit of a table is its version 0; that of the fingerprints is followed by the one of the checkpoints.
+    assert commits == {"ops.releases": 1, "ops.runs": 0, fingerprints.LOG: 1}
+    assert {table: each.version for table, each in release.released().items()} == {TABLE: 1, another: 1}
+    assert release.history()[-1]["reason"] == f"maintenance: small files put together of {another}, {TABLE}"
+    [run] = ops.read("ops.runs").to_pylist()
+    stored = {tables.next_table(table) for table in (TABLE, another)}
+    assert (dict(run["versions_in"]), dict(run["versions_out"])) == (dict.fromkeys(stored, 0), dict.fromkeys(stored, 1))

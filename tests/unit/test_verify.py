@@ -113,7 +113,7 @@ def test_each_of_many_damages_is_found_and_named(lake: Path, monkeypatch: pytest
     chance = random.Random(20130101)
     monkeypatch.setattr(maintain, "CHECKPOINT_COMMITS", 1)
     before_it = set(needed(13))
-    assert maintain.checkpoint(TABLE, "maintenance")
+    assert maintain.checkpoint([TABLE], "maintenance") == [TABLE]
     assert set(needed(13)) - before_it == {f"_delta_log/{13:020}.checkpoint.parquet"}
     hit = set()
     rows = ops.read(fingerprints.LOG).to_pylist()
@@ -144,14 +144,14 @@ def test_a_checkpoint_that_comes_later_changes_nothing_and_is_recorded_with_what
     pointer.write_text(pointer.read_text().replace(f":{version},", f":{version + 1},"))
     assert [fault.file for fault in faults(version)] == ["_delta_log/_last_checkpoint"]
     pointer.write_text(pointer.read_text().replace(f":{version + 1},", f":{version},"))
-    fingerprints.record_log(TABLE, "a later maintenance, after one that was killed")
+    fingerprints.record_logs([TABLE], "a later maintenance, after one that was killed")
     assert faults(version) == []
     for file in (pointer, pointer.with_name(f"{version:020}.checkpoint.parquet")):
         content = file.read_bytes()
         file.unlink()
         assert [fault.file for fault in faults(version)] == [f"_delta_log/{file.name}"]
         file.write_bytes(content)
-    fingerprints.record_log(TABLE, "again")
+    fingerprints.record_logs([TABLE], "again")
     later = put(31)
     tables.delta(STORED).create_checkpoint()
     released(later)
