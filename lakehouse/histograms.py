@@ -6,7 +6,7 @@ engine: one pass, and one small row comes back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -71,19 +71,25 @@ def count_in_memory(rows: pd.DataFrame, bins: Mapping[str, Bins]) -> dict[str, B
     return found
 
 
-def count(frame: DataFrame, bins: Mapping[str, Bins]) -> dict[str, Bins]:
+def count(
+    frame: DataFrame, bins: Mapping[str, Bins], also: Sequence[str] = ()
+) -> tuple[dict[str, Bins], tuple[Any, ...]]:
     """The same bins with the counts of some rows on the engine.
 
     Args:
         frame: The rows, with all of the columns.
         bins: Column to its bins.
+        also: Further aggregates of the rows, in SQL, for the same pass.
+
+    Returns:
+        Column to its bins with their counts; and the values of the further aggregates.
     """
     from pyspark.sql import functions as F
 
     asked = [F.count_if(F.expr("true")).alias("rows")]
     for place, (name, each) in enumerate(bins.items()):
         asked += [F.expr(f"count_if({cond})").alias(f"{place}.{n}") for n, cond in enumerate(_conditions(name, each))]
-    row = frame.agg(*asked).collect()[0].asDict()
+    *_, row = frame.agg(*asked, *(F.expr(each).alias(f"also.{n}") for n, each in enumerate(also))).collect()
     found = {}
     for place, (name, each) in enumerate(bins.items()):
         nulls, *counted = [row[f"{place}.{n}"] for n in range(1 + len(each.edges) + len(each.values))]
@@ -94,7 +100,17 @@ def count(frame: DataFrame, bins: Mapping[str, Bins]) -> dict[str, Bins]:
         else:
             counts = (*counted, known - sum(counted))
         found[name] = replace(each, counts=counts, nulls=nulls)
-    return found
+    return found, tuple(row[f"also.{n}"] for n in range(len(also)))
+
+
+def no_value(name: str, bins: Bins) -> str:
+    """The condition that a row has no value, in SQL.
+
+    Args:
+        name: Its column.
+        bins: The bins of the column.
+    """
+    return next(_conditions(name, bins))
 
 
 def _conditions(name: str, bins: Bins) -> Iterator[str]:

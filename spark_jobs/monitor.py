@@ -76,8 +76,8 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         found: list[tuple[ModelVersion, str, list[Measure]]] = []
         for row in who:
             version = serving.registered(spec.name, row["model_version"])
-            measures = [coverage, *measure(spec, version, row["role"], interval, views, types)]
-            found.append((version, row["role"], measures))
+            of_version = measure(spec, version, row["role"], interval, views, types, row["release_id"])
+            found.append((version, row["role"], [coverage, *of_version]))
         if not found:
             version = _due(spec, interval, coverage)
             release_id = state[spec.features.table].release_id
@@ -113,6 +113,7 @@ def measure(
     interval: Interval,
     views: dict[str, str],
     types: dict[str, str],
+    release_id: int,
 ) -> list[Measure]:
     """Everything that is told of a version and an interval.
 
@@ -123,16 +124,15 @@ def measure(
         interval: The days.
         views: Tables, by the names that readers use, to what is read of them in a query.
         types: Columns of the features table to their types.
+        release_id: The release of the features that it has scored.
     """
     reference = reference_of(version)
-    window = _window(spec, interval)
-    scored = _scored(spec, version, role, window, views)
-    score = histograms.count(scored, {SCORE: reference.score})[SCORE]
-    release_id = _features_release(spec, version, role, interval, views)
+    scored = _scored(spec, version, role, _window(spec, interval), views)
+    score, outcomes = _of_outcomes(spec, version, reference, interval, scored, views)
     return [
         *_of_inputs(spec, reference, interval, views, types, release_id, score),
         *monitoring.of_scoring(_scorings(spec, interval)),
-        *_of_outcomes(spec, version, reference, interval, scored, views),
+        *outcomes,
     ]
 
 
@@ -157,15 +157,21 @@ def _of_inputs(
     features = sql(f"select * from {views[spec.features.table]}")
     # A column that is gone is told of as such, and cannot be counted.
     bins = {name: each for name, each in reference.features.items() if name in types}
-    of_window = histograms.count(features.where(window.sql(day)), bins)
     # Of the interval itself only what is missing is asked.
-    nulls = {name: Bins(each.kind) for name, each in bins.items()}
-    of_interval = histograms.count(features.where(interval.sql(day)), nulls)
+    within = interval.sql(day)
+    missing = [f"count_if({within} and {histograms.no_value(name, each)})" for name, each in bins.items()]
+    also = (f"max({day})", f"count_if({within})", *missing)
+    of_window, (newest, rows, *nulls) = histograms.count(features.where(window.sql(day)), bins, also)
+    of_interval = {
+        name: Bins(each.kind, counts=(rows - without,), nulls=without)
+        for (name, each), without in zip(bins.items(), nulls, strict=True)
+    }
     since = Interval(min(reference.window.end, interval.end), interval.end)
-    newest = features.where(since.sql(day)).agg({day: "max"}).collect()[0][0] or reference.window.end
+    if newest is None or newest < since.start:
+        newest = features.where(since.sql(day)).agg({day: "max"}).collect()[0][0] or reference.window.end
     made_from = dbt_project.upstream([spec.features.table])
-    missing = freshness.stale_days(made_from, contracts.readable(), history(), interval.end, release_id)
-    stale = max([(interval.end - newest).days, *missing.values()])
+    late = freshness.stale_days(made_from, contracts.readable(), history(), interval.end, release_id)
+    stale = max([(interval.end - newest).days, *late.values()])
     known = {name: each for name, each in reference.features.items() if name in bins}
     drifting = Reference(**vars(reference) | {"features": known})
     return [
@@ -193,11 +199,12 @@ def reference_of(version: ModelVersion) -> Reference:
 
 
 def _scorers(spec: ModelSpec, interval: Interval, views: dict[str, str]) -> list[Any]:
-    """Versions and roles that have scored an interval, with the number of their rows."""
+    """Versions and roles that have scored an interval: their rows, and the newest release of features behind them."""
     if spec.predictions_table not in views:
         return []
     return sql(
-        f"select model_version, role, count(*) as rows from {views[spec.predictions_table]} "
+        "select model_version, role, count(*) as rows, max(release_id) as release_id "
+        f"from {views[spec.predictions_table]} "
         f"where {interval.sql(spec.features.interval_column)} "
         "group by model_version, role order by model_version, role"
     ).collect()
@@ -226,18 +233,6 @@ def _due(spec: ModelSpec, interval: Interval, coverage: Measure) -> ModelVersion
     return serving.registered(spec.name, line[-1])
 
 
-def _features_release(
-    spec: ModelSpec, version: ModelVersion, role: str, interval: Interval, views: dict[str, str]
-) -> int:
-    """The release of the features that a version has scored."""
-    within = interval.sql(spec.features.interval_column)
-    release_id: int = sql(
-        f"select max(release_id) from {views[spec.predictions_table]} where {within} "
-        f"and model_version = {version.version} and role = '{role}'"
-    ).collect()[0][0]
-    return release_id
-
-
 def _pinned(table: Released) -> str:
     return f"{tables.next_table(table.table)} version as of {table.version}"
 
@@ -262,7 +257,8 @@ def _of_outcomes(
     interval: Interval,
     scored: DataFrame,
     views: dict[str, str],
-) -> list[Measure]:
+) -> tuple[Bins, list[Measure]]:
+    """The scores, counted; and what is told of a version by its outcomes, as far as they are known."""
     day, label, plan = spec.features.interval_column, views[spec.label.table], spec.retrain
     newest, new = sql(
         f"select max({day}), count_if({day} <= date'{interval.end}') from {label} "
@@ -270,14 +266,19 @@ def _of_outcomes(
     ).collect()[0]
     # Where the label does not say that nothing is to come, a day is given up once a later one has outcomes.
     open_ = "not reported" if spec.label.reported else f"{day} >= date'{newest or dt.date.min}'"
-    counted = scored.selectExpr(
-        f"count_if({interval.sql(day)} and outcome is not null) as known",
-        f"count_if({interval.sql(day)} and outcome is null and {open_}) as due",
-        f"count_if({interval.sql(day)}) as scored",
-    ).collect()[0]
+    within = interval.sql(day)
+    of_window, (known, due, of_interval) = histograms.count(
+        scored,
+        {SCORE: reference.score},
+        also=(
+            f"count_if({within} and outcome is not null)",
+            f"count_if({within} and outcome is null and {open_})",
+            f"count_if({within})",
+        ),
+    )
     measures = [
-        Measure("labels_known", ALL, counted["known"], counted["scored"]),
-        Measure("labels_due", ALL, counted["due"], counted["scored"]),
+        Measure("labels_known", ALL, known, of_interval),
+        Measure("labels_due", ALL, due, of_interval),
         Measure("new_rows", ALL, new, plan and plan.new_rows),
         Measure("age_days", ALL, (interval.end - reference.window.end).days, plan and plan.max_age_days),
     ]
@@ -292,11 +293,13 @@ def _of_outcomes(
     tested = {name.removeprefix("test_"): value for name, value in logged.items() if name.startswith("test_")}
     tested |= {"baseline": tested[f"{optimize}_baseline"], "mean_score": reference.mean_score,
                "mean_outcome": reference.mean_outcome}  # fmt: skip
-    return [*measures, *monitoring.of_performance(ordered, rows, tested, spec.monitoring, optimize)]
+    measures += monitoring.of_performance(ordered, rows, tested, spec.monitoring, optimize)
+    return of_window[SCORE], measures
 
 
 def _groups(spec: ModelSpec, reference: Reference, scored: DataFrame) -> pd.DataFrame:
     """Sums by segment, bin of the score, decision and outcome, on the engine; of the greatest segments alone."""
+    from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     named = [F.lit(ALL)] + [F.concat(F.lit(f"{c}="), F.col(c).cast("string")) for c in spec.monitoring.segments]
@@ -313,14 +316,15 @@ def _groups(spec: ModelSpec, reference: Reference, scored: DataFrame) -> pd.Data
         .where("segment is not null")
     )
     # Chosen where the rows are: a column of many values costs no more than one of few.
-    chosen = (
-        groups.groupBy("segment")
-        .agg(F.sum("rows").alias("size"))
+    greatest = Window.partitionBy(F.lit(ALL)).orderBy(F.col("segment") != ALL, F.desc("size"), "segment")
+    found: pd.DataFrame = (
+        groups.withColumn("size", F.sum("rows").over(Window.partitionBy("segment")))
         .where(f"segment = '{ALL}' or size >= {spec.monitoring.segment_rows}")
-        .orderBy(F.col("segment") != ALL, F.desc("size"), "segment")
-        .limit(1 + monitoring.SEGMENTS)
+        .withColumn("place", F.dense_rank().over(greatest))
+        .where(f"place <= {1 + monitoring.SEGMENTS}")
+        .drop("size", "place")
+        .toPandas()
     )
-    found: pd.DataFrame = groups.join(chosen, "segment", "left_semi").toPandas()
     return found
 
 
