@@ -111,7 +111,7 @@ def compact(table: str, run: Run) -> int | None:
     """Put the small files of a table's recent days together, if that is worth it.
 
     Args:
-        table: Name that readers use. Readers see what is in its stored table, and nobody else writes it.
+        table: Name that readers use. Its rows may be shown to readers, and nobody else writes it.
         run: The step that does it.
 
     Returns:
@@ -178,7 +178,7 @@ def require_same(stored: str, condition: str, before: int, version: int, run: Ru
     Args:
         stored: Name of the stored table.
         condition: SQL that tells which rows.
-        before: The version that readers see.
+        before: The version that the other was made of.
         version: The version that maintenance has made of it.
         run: The step that does it.
 

@@ -15,12 +15,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import fsspec
+import pyarrow.compute as pc
 from deltalake.exceptions import DeltaError
 
 from lakehouse import ops, tables
@@ -67,7 +68,7 @@ class Expected:
     log: dict[str, tuple[int, str]]
 
 
-def record(versions: dict[str, int], run_id: str) -> None:
+def record(versions: Mapping[str, int], run_id: str, logs: Iterable[str] = ()) -> None:
     """Record the fingerprints of versions that are about to be released; only files that are new are read.
 
     A version that has been recorded before is left alone: what has been damaged since must not pass for good.
@@ -75,40 +76,27 @@ def record(versions: dict[str, int], run_id: str) -> None:
     Args:
         versions: Table, by the name that readers use, to version.
         run_id: The step that releases.
+        logs: Tables of whose logs that is recorded, too, which has come since their newest version with a
+            fingerprint, or beside it; one that was never released has no fingerprints, and gets none.
     """
     known = recorded()
     new = {table: version for table, version in versions.items() if version not in known.get(table, set())}
-    if not new:
-        return
-    now = dt.datetime.now(dt.UTC)
+    facts = {"recorded_at": dt.datetime.now(dt.UTC), "run_id": run_id}
     rows = []
     for table, version in sorted(new.items()):
-        stored = tables.next_table(table)
         base = max((known_one for known_one in known.get(table, ()) if known_one < version), default=None)
-        rows.append({"recorded_at": now, "run_id": run_id, "table_name": table, **take(stored, version, base)})
-    ops.append(LOG, rows)
-
-
-def record_logs(names: Iterable[str], run_id: str) -> None:
-    """Record what has come into the logs of tables since their newest versions with a fingerprint, or beside them.
-
-    Args:
-        names: Tables, by the name that readers use; one that was never released has no fingerprints, and gets none.
-        run_id: The step that has written it.
-    """
-    known: dict[str, list[dict[str, Any]]] = {}
-    for row in ops.read(LOG).to_pylist():
-        known.setdefault(row["table_name"], []).append(row)
-    facts = {"recorded_at": dt.datetime.now(dt.UTC), "run_id": run_id}
-    grown = [facts | row for table in names if (row := _grown(known.get(table, [])))]
-    if grown:
-        ops.append(LOG, grown)
+        rows.append({**facts, "table_name": table, **take(tables.next_table(table), version, base)})
+    others = sorted(known.keys() & set(logs) - new.keys())
+    of_others: dict[str, list[dict[str, Any]]] = {table: [] for table in others}
+    for row in ops.read(LOG, where=pc.field("table_name").isin(others)).to_pylist() if others else ():
+        of_others[row["table_name"]].append(row)
+    rows += [facts | grown for found in of_others.values() if (grown := _grown(found))]
+    if rows:
+        ops.append(LOG, rows)
 
 
 def _grown(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """What has come into the log of a table, all of whose fingerprints are given, as a row that adds to its newest."""
-    if not rows:
-        return None
     table, version = rows[0]["table_name"], max(row["version"] for row in rows)
     known = {entry["path"] for row in rows for entry in row["log_entries"]}
     root = tables.location(tables.next_table(table))

@@ -8,7 +8,7 @@ predictions, in the shadow or when they are asked what if, is never released: of
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -117,45 +117,66 @@ def maintain(
     day = today or dt.datetime.now(dt.UTC).date()
     with ExitStack() as stack:
         # Nobody writes, releases or rolls back meanwhile: what a plan leaves out stays unneeded until it is gone.
-        stack.enter_context(releases.writers([*names, *beside]))
+        held = stack.enter_context(releases.writers([*names, *beside]))
         run = stack.enter_context(step("maintain", "the lake", None, writes=releases.LOG))
         for table in releases.catch_up():
             run.say("%s: the release had been killed before readers saw it; they do now", table)
-        done = {table: _renew(table, day, run) for table in names}
-        _show({table: works for table, works in done.items() if works}, run)
+        done: dict[str, dict[str, str]] = {}
+        settled = [table for table in names if not _waits(table, run)]
+        versions: dict[str, int] = {}
+        try:
+            for table in settled:
+                done[table] = _renew(table, day, run)
+                if done[table]:
+                    versions[table] = run.versions_out[tables.next_table(table)]
+        finally:
+            # Of those before one that fails, too, or before the time is over: the next run begins with the rest.
+            checkpoint(settled, run.run_id, versions)
+            for lock in held.values():
+                lock.check()
+            _show(versions, done, run)
         done |= {table: _renew_unreleased(table, spec, day, run) for table, spec in beside.items()}
-        checkpoint([*names, *beside], run.run_id)
+        checkpoint(beside, run.run_id)
         plans = plan(keep_days, grace_hours)
-        run.details |= {"removed": {each.table: {"files": len(each.files), "bytes": each.bytes} for each in plans}}
+        run.details["removed"] = {each.table: {"files": len(each.files), "bytes": each.bytes} for each in plans}
         for each in plans:
             run.check_lock()
             _remove(each.files)
             run.say("%s: %d files removed, %d versions kept", each.table, len(each.files), len(each.pinned))
         ops_files = {table: compact_ops(table, grace_hours) for table in ops.SCHEMAS}
         return {
-            **{what: {table: days[what] for table, days in done.items() if what in days} for what in WORK},
+            **_by_work(done),
             "files": sum(len(each.files) for each in plans),
             "bytes": sum(each.bytes for each in plans),
             "ops_files": {table: found for table, found in ops_files.items() if found is not None},
         }
 
 
+def _waits(table: str, run: Run) -> bool:
+    """Whether a table holds rows that wait for their release; what a maintenance left that was killed is taken back."""
+    if releases.pending(table) and tables.last_commit(tables.next_table(table))["userMetadata"].get("step") != run.step:
+        run.say("%s: has rows that have not been released, and is left as it is", table)
+        return True
+    releases.withdraw(table, run)  # of a maintenance that was killed before its release, or half of another withdrawal
+    return False
+
+
 def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
     """Delete the expired days of a table, and put its small files together; readers do not see the outcome yet."""
     stored, done = tables.next_table(table), {}
-    if releases.pending(table) and tables.last_commit(stored)["userMetadata"].get("step") != run.step:
-        run.say("%s: has rows that have not been released, and is left as it is", table)
-        return {}
-    releases.withdraw(table, run)  # of a maintenance that was killed before its release, or half of another withdrawal
+    before, made = tables.head(stored), None
     source = tables.split(table)[1]
     if table.startswith("bronze.") and source in contracts.sources():
         first = retention.first_kept(contracts.load(source), today)
         with _noted(f"quarantine.{source}", run):
             for each, found in retention.planned(source, today).items():
-                if retention.expire(each, first, run) is not None and each == stored:
-                    done["expired"] = str(found.days)
-    if (chosen := compaction.planned(table)) and compaction.compact(table, run) is not None:
-        done["compacted"] = str(chosen.days)
+                version = retention.expire(each, first, run)
+                if each == stored and version is not None:
+                    done["expired"], made = str(found.days), version
+    if (chosen := compaction.planned(table)) and (version := compaction.compact(table, run)) is not None:
+        done["compacted"], made = str(chosen.days), version
+    if before is not None and made is not None:
+        run.versions_in[stored], run.versions_out[stored] = before, made
     return done
 
 
@@ -190,27 +211,27 @@ def _noted(stored: str, run: Run) -> Iterator[None]:
         run.versions_in[stored], run.versions_out[stored] = before, after
 
 
-def _show(done: dict[str, dict[str, str]], run: Run) -> None:
-    """Show readers what has been done to tables, in one release."""
-    if not done:
-        return
-    before, after = releases.released(), {}
-    for table in done:
-        stored = tables.next_table(table)
-        newest = tables.head(stored)
-        assert newest is not None
-        run.versions_in[stored], run.versions_out[stored], after[table] = before[table].version, newest, newest
-    of = {words: ", ".join(table for table in done if what in done[table]) for what, words in WORK.items()}
-    reason = "; ".join(f"{words} {names}" for words, names in of.items() if names)
-    releases.carry_over(after, run, f"maintenance: {reason}")
+def _show(versions: dict[str, int], done: dict[str, dict[str, str]], run: Run) -> None:
+    """Show readers what has been made of tables, in one release, and record what that was."""
+    found = _by_work(done)
+    run.details |= found
+    if versions:
+        said = "; ".join(f"{WORK[what]} {', '.join(of)}" for what, of in found.items() if of)
+        releases.carry_over(versions, run, f"maintenance: {said}")
 
 
-def checkpoint(names: Iterable[str], run_id: str) -> list[str]:
+def _by_work(done: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """What has been done, each kind of it with its tables and their days."""
+    return {what: {table: days[what] for table, days in done.items() if what in days} for what in WORK}
+
+
+def checkpoint(names: Iterable[str], run_id: str, versions: Mapping[str, int] | None = None) -> list[str]:
     """Write a checkpoint of each log to which many commits have come since its last, and record their fingerprints.
 
     Args:
         names: Tables, by the name that readers use.
         run_id: The step that does it.
+        versions: Versions of some of them that are about to be released: their fingerprints are recorded beside.
 
     Returns:
         The tables whose logs got one.
@@ -223,7 +244,7 @@ def checkpoint(names: Iterable[str], run_id: str) -> list[str]:
             log.create_checkpoint()
             written.append(table)
     # Of the others, too: a run that was killed may have left one.
-    fingerprints.record_logs(logs, run_id)
+    fingerprints.record(versions or {}, run_id, logs)
     return written
 
 

@@ -127,10 +127,11 @@ def _plan_release(log: list[dict[str, Any]], release_id: int, to: int | None, kn
         raise RollbackError(f"There is no release {release_id}. `lake releases` lists them.")
     if to is not None and to >= release_id:
         raise RollbackError(f"Release {to} is not before release {release_id}: a roll back goes to an earlier one.")
-    if maintained := next((r for r in log if r["release_id"] == release_id and _is_maintenance(r)), None):
+    if maintained := [row for row in log if row["release_id"] == release_id and _is_maintenance(row)]:
+        carried = ", ".join(f"{row['maintains']} of {row['table_name']}" for row in maintained)
         raise RollbackError(
-            f"Release {release_id} was made by maintenance and brought nothing new: roll back release "
-            f"{maintained['maintains']}, which it carries on."
+            f"Release {release_id} was made by maintenance and brought nothing new. It carries on other releases, "
+            f"which can be rolled back: {carried}."
         )
     now = _state(_of_writers(log), None)
     targets: dict[str, Target] = {}

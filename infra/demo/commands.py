@@ -38,10 +38,10 @@ def demo() -> None:
     with AirflowClient() as client:
         main_job.wait_for_dags(client)
         main_job.main_job(client, say)
-    typer.echo("\nThe late flight that was given the highest probability, explained (./lake explain):\n")
-    explain(str(sql(main_job.EXPLAINED).collect()[0]["prediction_id"]))
     typer.echo("\n" + main_job.QUERY + "\n")
     print_rows(main_job.QUERY)
+    typer.echo("\nThe late flight that was given the highest probability, explained (./lake explain):\n")
+    explain(str(sql(main_job.EXPLAINED).collect()[0]["prediction_id"]))
     typer.echo()
     main_job.farewell(typer.echo)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from infra.demo import main_job
 from tests.platforms import PROJECT, Platform
 
 FILE = "weather_2013-03-01.jsonl"
@@ -82,7 +83,8 @@ def test_the_demo_ends_with_a_late_flight_explained(platform: Platform) -> None:
         "on f.flight_id = p.flight_id where f.is_late order by p.score desc, p.prediction_id limit 1"
     )
     assert f"prediction {wanted}: score {score:.4f}" in platform.demo
-    assert "weather_2013-" in platform.demo.partition(wanted)[2]
+    before, _, after = platform.demo.partition(wanted)
+    assert main_job.QUERY in before and "weather_2013-" in after
 
 
 def test_the_worked_example_of_the_documentation_is_what_the_demo_says(platform: Platform) -> None:

@@ -162,10 +162,15 @@ def test_what_is_done_to_a_table_afterwards_is_told_too(
     monkeypatch.setattr(compaction, "FEW_FILES", 2)
     monkeypatch.setattr(registry, "registered", lambda: [])
     before = released()[TABLE].version
-    maintain.maintain(30)
+    with appending() as commits:
+        maintain.maintain(30)
+    kept = ("ops.releases", "ops.runs", "ops.lineage_columns", "ops.models", "ops.fingerprints")
+    assert {table: commits.get(table, 0) for table in kept} == dict(zip(kept, (1, 1, 0, 0, 1), strict=True))
     after = released()[TABLE].version
     job("replay")("airlines", DAY)
-    rollback(TABLE)
+    with appending() as commits:
+        rollback(TABLE)
+    assert commits == {"ops.releases": 1, "ops.runs": 1}
     back = released()[TABLE].version
     assert back < before < after
     verify([TABLE])

@@ -35,7 +35,7 @@ from lakehouse.maintain import MaintenanceError, needed_by_models, needed_by_rel
 from lakehouse.steps import Run
 
 NOW = dt.datetime.now(dt.UTC)
-TABLE, STORED = "gold.made_up", "gold_next.made_up"
+TABLE, STORED, ANOTHER = "gold.made_up", "gold_next.made_up", "gold.another"
 PREDICTIONS, WHAT_IF = "ml.predictions_flight_delay", "ml_what_if.predictions_flight_delay"
 
 
@@ -257,28 +257,71 @@ def test_the_versions_of_a_table_that_no_release_shows_are_named(monkeypatch: py
     monkeypatch.setattr(release, "withdraw", lambda *_: None)
     monkeypatch.setattr(compaction, "planned", lambda _table: None)
     before, run = put(1, "quarantine.planes"), Run("maintain", "the lake", None)
+    put(1, "bronze.planes")
     assert maintain._renew("bronze.planes", NOW.date(), run) == {}
     assert (run.versions_in, run.versions_out) == ({"quarantine.planes": before}, {"quarantine.planes": before + 1})
 
 
-def test_what_a_maintenance_has_done_to_many_tables_is_one_release_and_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    another = "gold.another"
-    for number, table in enumerate((TABLE, another)):
-        ops.append(release.LOG, [row(number, put(1, table), 1, table)])
-    monkeypatch.setattr(release, "writers", lambda _names: nullcontext())
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Two tables that have been released once."""
+    names = (ANOTHER, TABLE)
+    for table in names:
+        ops.append(release.LOG, [row(1, put(1, table), 1, table)])
+    fingerprints.record(dict.fromkeys(names, 0), "before")
+    monkeypatch.setattr(release, "writers", lambda _names: nullcontext({}))
     monkeypatch.setattr(release, "catch_up", lambda: [])
+    monkeypatch.setattr(release, "withdraw", lambda *_: None)
     monkeypatch.setattr(release, "_point", lambda *_: None)
     monkeypatch.setattr(release, "_next_id", lambda: 2)
-    monkeypatch.setattr(maintain, "_renew", lambda table, *_: {"compacted": f"to {put(2, table)}"})
-    monkeypatch.setattr(maintain, "CHECKPOINT_COMMITS", 1)
+    monkeypatch.setattr(compaction, "planned", lambda _table: SimpleNamespace(days="some days"))
+    monkeypatch.setattr(compaction, "compact", lambda table, _run: put(2, table))
     monkeypatch.setattr(maintain, "compact_ops", lambda *_: None)
-    before = {table: tables.head(table) for table in ("ops.releases", "ops.runs", fingerprints.LOG)}
-    assert maintain.maintain(30)["compacted"] == {another: "to 1", TABLE: "to 1"}
-    commits = {table: (tables.head(table) or 0) - (version or 0) for table, version in before.items()}
-    # The first commit of a table is its version 0; that of the fingerprints is followed by the one of the checkpoints.
-    assert commits == {"ops.releases": 1, "ops.runs": 0, fingerprints.LOG: 1}
-    assert {table: each.version for table, each in release.released().items()} == {TABLE: 1, another: 1}
-    assert release.history()[-1]["reason"] == f"maintenance: small files put together of {another}, {TABLE}"
+    return names
+
+
+def commits() -> dict[str, int]:
+    found = {table: tables.head(table) for table in ("ops.releases", "ops.runs", fingerprints.LOG)}
+    return {table: 0 if version is None else version + 1 for table, version in found.items()}
+
+
+def test_what_a_maintenance_has_done_to_many_tables_is_one_release_and_one_run(
+    two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintain, "CHECKPOINT_COMMITS", 1)
+    before, days = commits(), dict.fromkeys(two, "some days")
+    assert maintain.maintain(30)["compacted"] == days
+    assert {table: count - before[table] for table, count in commits().items()} == dict.fromkeys(before, 1)
+    assert {table: each.version for table, each in release.released().items()} == dict.fromkeys(two, 1)
+    assert release.history()[-1]["reason"] == f"maintenance: small files put together of {ANOTHER}, {TABLE}"
     [run] = ops.read("ops.runs").to_pylist()
-    stored = {tables.next_table(table) for table in (TABLE, another)}
+    stored = [tables.next_table(table) for table in two]
     assert (dict(run["versions_in"]), dict(run["versions_out"])) == (dict.fromkeys(stored, 0), dict.fromkeys(stored, 1))
+    assert json.loads(run["details"])["compacted"] == days
+    for table in two:
+        rows = [each for each in ops.read(fingerprints.LOG).to_pylist() if each["table_name"] == table]
+        assert not list(fingerprints.check(table, 1, rows))
+        assert any("checkpoint" in entry["path"] for each in rows for entry in each["log_entries"])
+
+
+def test_what_was_done_before_a_table_that_fails_is_shown(
+    two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compact(table: str, _run: Run) -> int:
+        if table == TABLE:
+            raise compaction.ChangedRowsError("other rows")
+        version = put(2, table)
+        put(3, table)  # of somebody who has lost the lock: it is not what maintenance has made
+        return version
+
+    monkeypatch.setattr(compaction, "compact", compact)
+    with pytest.raises(compaction.ChangedRowsError):
+        maintain.maintain(30)
+    assert {table: each.version for table, each in release.released().items()} == {ANOTHER: 1, TABLE: 0}
+
+
+def test_a_table_with_rows_that_wait_is_left_as_it_is(two: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    put(2, TABLE)
+    monkeypatch.setattr(maintain, "CHECKPOINT_COMMITS", 1)
+    assert maintain.maintain(30)["compacted"] == {ANOTHER: "some days"}
+    assert fingerprints.newest_checkpoint(tables.next_table(TABLE)) is None

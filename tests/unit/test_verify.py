@@ -144,14 +144,14 @@ def test_a_checkpoint_that_comes_later_changes_nothing_and_is_recorded_with_what
     pointer.write_text(pointer.read_text().replace(f":{version},", f":{version + 1},"))
     assert [fault.file for fault in faults(version)] == ["_delta_log/_last_checkpoint"]
     pointer.write_text(pointer.read_text().replace(f":{version + 1},", f":{version},"))
-    fingerprints.record_logs([TABLE], "a later maintenance, after one that was killed")
+    fingerprints.record({}, "a later maintenance, after one that was killed", [TABLE])
     assert faults(version) == []
     for file in (pointer, pointer.with_name(f"{version:020}.checkpoint.parquet")):
         content = file.read_bytes()
         file.unlink()
         assert [fault.file for fault in faults(version)] == [f"_delta_log/{file.name}"]
         file.write_bytes(content)
-    fingerprints.record_logs([TABLE], "again")
+    fingerprints.record({}, "again", [TABLE])
     later = put(31)
     tables.delta(STORED).create_checkpoint()
     released(later)
