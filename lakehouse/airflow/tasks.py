@@ -267,7 +267,7 @@ def replay(source: str) -> dict[str, Any]:
     """Take the quarantined rows of the interval through the contract and suite as they are now.
 
     Those that pass join the landed rows of the interval, the others stay, with their new reasons. Repeated, it changes
-    nothing. By hand: `lake replay SOURCE --interval DAYS`.
+    nothing. By hand: `lake replay SOURCE --interval DAYS`, which gates and releases, too.
     """
     context = get_current_context()
     interval = run_interval(context)

@@ -36,10 +36,19 @@ def replay(
         bool, typer.Option("--dry-run", help="Only say how many rows would pass, and what is wrong with the others.")
     ] = False,
 ) -> None:
-    """Take the quarantined rows of an interval through the contract and suite as they are now."""
+    """Take quarantined rows through the contract and suite as they are now; gate and release what passes."""
+    from lakehouse import contracts
     from lakehouse.steps import job
 
     report(job("replay")(source, interval, dry_run))
+    if dry_run:
+        return
+    from lakehouse.audit import gate as check
+    from lakehouse.release import release as publish
+
+    table = contracts.load(source).table
+    report(check([table], interval))
+    report({"release_id": publish([table], interval)})
 
 
 def gate(names: TableNames, interval: IntervalOption) -> None:

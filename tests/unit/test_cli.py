@@ -26,6 +26,7 @@ from lakehouse.cli.alerts import list_alerts
 from lakehouse.cli.errors import first_lines
 from lakehouse.cli.printing import print_rows, print_table
 from lakehouse.errors import LakeError
+from lakehouse.interval import Interval
 from lakehouse.reproduction import NotReproducedError
 from lakehouse.settings import settings
 from lakehouse.tables import UnreadableError, VersionGoneError
@@ -179,6 +180,65 @@ def test_each_version_is_made_again_whatever_becomes_of_the_others(
         code, _, error = reproduce(2, version)
         assert code == 1 and error.count("these ") == 1 and f"these {what}" in error and f": {version}." in error
     assert reproduce(2, 5)[0] == 0
+
+
+REPLAYED = {"rows_replayed": 1, "version": 4}
+ASKED: dict[str, tuple[Any, ...]] = {
+    "replay": ("weather", Interval.parse("2013-03-01"), False),
+    "gate": (["bronze.weather"], Interval.parse("2013-03-01")),
+    "release": (["bronze.weather"], Interval.parse("2013-03-01")),
+}
+
+
+@pytest.fixture
+def replaying(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, list[Any], str, dict[str, tuple[Any, ...]]]]:
+    """Runs `lake replay` on steps that write nothing: exit code, what it printed, and what it asked of which step."""
+
+    def run(*options: str, failing: str | None = None) -> tuple[int, list[Any], str, dict[str, tuple[Any, ...]]]:
+        asked: dict[str, tuple[Any, ...]] = {}
+
+        def made(name: str, outcome: Any) -> Callable[..., Any]:
+            def step(*arguments: Any) -> Any:
+                asked[name] = arguments
+                if name == failing:
+                    raise LakeError(f"{name} has failed")
+                return outcome
+
+            return step
+
+        monkeypatch.setattr("lakehouse.steps.job", {"replay": made("replay", REPLAYED)}.__getitem__)
+        monkeypatch.setattr("lakehouse.audit.gate", made("gate", {"bronze.weather": 4}))
+        monkeypatch.setattr("lakehouse.release.release", made("release", 7))
+        monkeypatch.setattr(sys, "argv", ["lake", "replay", "weather", "--interval", "2013-03-01", *options])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), [json.loads(line) for line in said.out.splitlines()], said.err, asked
+
+    return run
+
+
+def test_a_replay_by_hand_is_gated_and_released_as_by_its_dag(replaying: Any) -> None:
+    code, lines, _, asked = replaying()
+    assert (code, lines) == (0, [REPLAYED, {"bronze.weather": 4}, {"release_id": 7}])
+    assert list(asked.items()) == list(ASKED.items())
+
+
+def test_a_dry_run_of_a_replay_neither_gates_nor_releases(replaying: Any) -> None:
+    code, lines, _, asked = replaying("--dry-run")
+    assert (code, lines) == (0, [REPLAYED])
+    assert asked == {"replay": ("weather", Interval.parse("2013-03-01"), True)}
+
+
+@pytest.mark.parametrize("failing", list(ASKED))
+def test_a_replay_by_hand_ends_at_the_step_that_fails(replaying: Any, failing: str) -> None:
+    code, lines, error, asked = replaying(failing=failing)
+    before = list(ASKED).index(failing)
+    assert (code, error) == (1, f"lake: {failing} has failed\n")
+    assert lines == [REPLAYED, {"bronze.weather": 4}][:before]
+    assert list(asked) == list(ASKED)[: before + 1]
 
 
 @pytest.mark.parametrize(
