@@ -46,7 +46,8 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
 
     Returns:
         ``rows_in`` (landed and quarantined rows of the interval), ``rows_out``, ``rows_quarantined``,
-        ``rows_replayed``, ``version`` of the bronze table.
+        ``rows_replayed``, ``version`` of the bronze table, and ``unreleased``: whether it has rows that wait for their
+        release.
 
     Raises:
         ReplayError: What the rows were delivered with is not there any more.
@@ -66,7 +67,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
         this.rows_in = this.rows_out = this.rows_quarantined = 0
         if head is None or not before:
             this.say("%s %s: nothing is in quarantine", source, interval)
-            return _outcome(this, head, 0)
+            return _outcome(this, head, 0, bronze)
         where = interval.sql("_interval")
         kept = sql(f"select * from {quarantine} version as of {before} where {where}")
         if not set(QUARANTINE) <= set(kept.columns):
@@ -76,7 +77,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
         batches = _batches(kept)
         if not batches:
             this.say("%s %s: nothing is in quarantine", source, interval)
-            return _outcome(this, head, 0)
+            return _outcome(this, head, 0, bronze)
         whole = _whole(source, stored, batches)
 
         landed = sql(f"select * from {stored} version as of {head} where {where}")
@@ -102,7 +103,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
                     "%s %s: %d quarantined rows would be replayed, %d would stay%s",
                     source, interval, passing, this.rows_quarantined, f": {said}" if this.rows_quarantined else "",
                 )  # fmt: skip
-                return _outcome(this, head, passing)
+                return _outcome(this, head, passing, bronze)
             if passing:
                 version = _join(judged.where(_landed() | ~is_bad()), stored, quarantine, batches, interval, this)
                 this.rows_out = tables.written_rows(stored)
@@ -131,16 +132,17 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
             "%s %s: %d quarantined rows replayed, %d stay in quarantine",
             source, interval, passing, this.rows_quarantined,
         )  # fmt: skip
-        return _outcome(this, version, passing)
+        return _outcome(this, version, passing, bronze)
 
 
-def _outcome(this: Run, version: int | None, replayed: int) -> dict[str, Any]:
+def _outcome(this: Run, version: int | None, replayed: int, bronze: str) -> dict[str, Any]:
     return {
         "rows_in": this.rows_in,
         "rows_out": this.rows_out,
         "rows_quarantined": this.rows_quarantined,
         "rows_replayed": replayed,
         "version": version,
+        "unreleased": pending(bronze),
     }
 
 

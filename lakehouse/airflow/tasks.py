@@ -278,6 +278,8 @@ def replay(source: str) -> dict[str, Any]:
         outcome: dict[str, Any] = job("replay")(source, interval, dry_run)
     if dry_run:
         raise AirflowSkipException("This was a dry run: nothing was written, and there is nothing to release.")
+    if not outcome["unreleased"]:
+        raise AirflowSkipException("No quarantined row passes now, so there is nothing to release.")
     return outcome
 
 

@@ -40,8 +40,9 @@ def replay(
     from lakehouse import contracts
     from lakehouse.steps import job
 
-    report(job("replay")(source, interval, dry_run))
-    if dry_run:
+    outcome = job("replay")(source, interval, dry_run)
+    report(outcome)
+    if dry_run or not outcome["unreleased"]:
         return
     from lakehouse.audit import gate as check
     from lakehouse.release import release as publish

@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from lakehouse import contracts, ops, readers, release, tables
 from lakehouse.audit import GateFailedError
 from lakehouse.batches import RejectedBatchError, parse
+from lakehouse.cli import command_line
 from lakehouse.explain import Explainer, files_of
 from lakehouse.impact import impact
 from lakehouse.interval import Interval
@@ -100,7 +102,7 @@ def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reaso
     assert (backend.faults, added) == ([], {"ops.runs": 1})
     assert versions_of(event["inputs"]) == {stored[0]: str(before[0])}
     assert versions_of(event["outputs"]) == dict(zip(stored, map(str, heads(source)), strict=True))
-    assert tried == outcome | {"version": before[0]}
+    assert tried == outcome | {"version": before[0], "unreleased": False} and outcome["unreleased"]
     assert (outcome["rows_in"], outcome["rows_out"], outcome["rows_quarantined"]) == (4, 3, 1)
     assert outcome["rows_replayed"] == 1
     second = source.publish(DAY)
@@ -120,7 +122,7 @@ def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reaso
 
     before = heads(source)
     again = source.replay(DAY)
-    assert (again["rows_replayed"], again["rows_quarantined"]) == (0, 1)
+    assert (again["rows_replayed"], again["rows_quarantined"], again["unreleased"]) == (0, 1, False)
     assert source.publish(DAY) == source.publish(NEXT) == second
     assert heads(source) == before
 
@@ -281,6 +283,58 @@ def test_when_the_gate_shuts_a_replay_the_rows_are_back_in_quarantine(new_source
     assert source.replay(DAY)["rows_replayed"] == 1
     source.publish(DAY)
     assert [row["id"] for row in source.rows("id", f"bronze.{source.name}")] == [1, 2]
+
+
+def test_one_command_replays_gates_and_releases_and_the_second_time_changes_nothing(
+    new_source: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lakehouse")
+    source = new_source("replay_command")
+    table = f"bronze.{source.name}"
+    source.put(
+        DAY, lines("1,Ann,5,1,2020-01-05", "2,Bo,500,1,2020-01-05", "3,Cy,5000,1,2020-01-05", "4,Di,4,1,2020-01-05")
+    )
+    source.land(DAY)
+    first = source.publish(DAY)
+
+    def command(*options: str) -> list[dict[str, Any]]:
+        arguments = ["replay", source.name, "--interval", DAY, *options]
+        done = CliRunner().invoke(command_line(), arguments, catch_exceptions=False)
+        assert done.exit_code == 0
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def state() -> Any:
+        return heads(source), release.history(), source.rows("id, amount", table), source.bad()
+
+    source.rules(UNIQUE, WIDE)
+    before = state()
+    [tried] = command("--dry-run")
+    assert tried["rows_replayed"] == 1 and state() == before
+
+    replayed, gated, released = command()
+    assert replayed["rows_replayed"] == 1 and gated == {table: replayed["version"]}
+    assert released["release_id"] > first
+    assert [row["id"] for row in source.rows("id", table)] == [1, 2, 4]
+    assert [row["_source_row"] for row in source.bad()] == [3]
+
+    before = state()
+    caplog.clear()
+    assert command() == [replayed | {"rows_replayed": 0, "unreleased": False}]
+    assert state() == before
+    assert f"{source.name} {DAY}: 0 quarantined rows replayed, 1 stay in quarantine" in caplog.messages
+
+    # A shut gate has withdrawn the rows; now that the suite keeps them out, there is nothing to release.
+    source.put(NEXT, lines("5,Ed,5,1,2020-01-06", "6,Flo,500,1,2020-01-06", "7,Gil,4,1,2020-01-06"))
+    source.rules(UNIQUE, BOUNDS)
+    source.land(NEXT)
+    source.publish(NEXT)
+    source.rules(UNIQUE, WIDE, expect("column_max_to_be_between", column="amount", max_value=50))
+    shut = CliRunner().invoke(command_line(), ["replay", source.name, "--interval", NEXT])
+    assert shut.exit_code == 1 and isinstance(shut.exception, GateFailedError)
+    source.rules(UNIQUE, BOUNDS)
+    before = state()
+    done = CliRunner().invoke(command_line(), ["replay", source.name, "--interval", NEXT], catch_exceptions=False)
+    assert (done.exit_code, json.loads(done.stdout)["rows_replayed"], state()) == (0, 0, before)
 
 
 def test_a_replay_that_was_killed_half_way_is_completed(new_source: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,7 +182,7 @@ def test_each_version_is_made_again_whatever_becomes_of_the_others(
     assert reproduce(2, 5)[0] == 0
 
 
-REPLAYED = {"rows_replayed": 1, "version": 4}
+REPLAYED = {"rows_replayed": 1, "version": 4, "unreleased": True}
 ASKED: dict[str, tuple[Any, ...]] = {
     "replay": ("weather", Interval.parse("2013-03-01"), False),
     "gate": (["bronze.weather"], Interval.parse("2013-03-01")),
@@ -196,7 +196,9 @@ def replaying(
 ) -> Callable[..., tuple[int, list[Any], str, dict[str, tuple[Any, ...]]]]:
     """Runs `lake replay` on steps that write nothing: exit code, what it printed, and what it asked of which step."""
 
-    def run(*options: str, failing: str | None = None) -> tuple[int, list[Any], str, dict[str, tuple[Any, ...]]]:
+    def run(
+        *options: str, failing: str | None = None, replayed: dict[str, Any] = REPLAYED
+    ) -> tuple[int, list[Any], str, dict[str, tuple[Any, ...]]]:
         asked: dict[str, tuple[Any, ...]] = {}
 
         def made(name: str, outcome: Any) -> Callable[..., Any]:
@@ -208,7 +210,7 @@ def replaying(
 
             return step
 
-        monkeypatch.setattr("lakehouse.steps.job", {"replay": made("replay", REPLAYED)}.__getitem__)
+        monkeypatch.setattr("lakehouse.steps.job", {"replay": made("replay", replayed)}.__getitem__)
         monkeypatch.setattr("lakehouse.audit.gate", made("gate", {"bronze.weather": 4}))
         monkeypatch.setattr("lakehouse.release.release", made("release", 7))
         monkeypatch.setattr(sys, "argv", ["lake", "replay", "weather", "--interval", "2013-03-01", *options])
@@ -230,6 +232,11 @@ def test_a_dry_run_of_a_replay_neither_gates_nor_releases(replaying: Any) -> Non
     code, lines, _, asked = replaying("--dry-run")
     assert (code, lines) == (0, [REPLAYED])
     assert asked == {"replay": ("weather", Interval.parse("2013-03-01"), True)}
+
+
+def test_a_replay_that_changes_nothing_is_neither_gated_nor_released(replaying: Any) -> None:
+    code, _, _, asked = replaying(replayed={**REPLAYED, "rows_replayed": 0, "unreleased": False})
+    assert (code, list(asked)) == (0, ["replay"])
 
 
 @pytest.mark.parametrize("failing", list(ASKED))
