@@ -16,8 +16,8 @@ INTRODUCTION = """\
 What the platform costs, each time beside something that it can be compared with. The page is generated from the raw
 results in `benchmarks/results/`; `./lake bench` runs the benchmarks and writes it again. Both sides of a ratio ran in
 turn (ours, theirs, theirs, ours, …) on the same machine, in the same run. The ratio is the median of the pairs, with a
-95 % bootstrap interval. Where the two sides have not left the same rows, the ratio is void. The other side is what a
-good engineer would write; it is in `benchmarks/comparators/`.
+95 % bootstrap interval. A figure that is no ratio of times says how it was made. Where the two sides have not left the
+same rows, the ratio is void. The other side is what a good engineer would write; it is in `benchmarks/comparators/`.
 """
 
 
@@ -71,7 +71,7 @@ def text(results: Iterable[Result], folder: str) -> str:
     results = list(results)
     lines = [INTRODUCTION, "| | ratio | size | goal | measured | 95 % interval | |", "|---|---|---|---|---|---|---|"]
     for result in results:
-        between = f"{result.interval[0]:.2f} to {result.interval[1]:.2f}" if result.interval else "one pair only"
+        between = f"{result.interval[0]:.2f} to {result.interval[1]:.2f}" if result.interval else "too few to tell"
         lines.append(
             f"| {result.name} | {result.title} | {result.size} | {result.goal} | {result.ratio:.2f} | {between} "
             f"| {verdict(result)} |"
@@ -87,6 +87,7 @@ def text(results: Iterable[Result], folder: str) -> str:
 def _section(result: Result, folder: str) -> list[str]:
     where = result.machine
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
+    count = f"{len(result.ours)} {'pairs' if result.theirs else 'runs'}"
     lines = [
         "",
         f"## {result.name}: {result.title}, {result.size}",
@@ -95,16 +96,19 @@ def _section(result: Result, folder: str) -> list[str]:
         "",
         "| side | seconds (median) | CPU seconds | peak memory |",
         "|---|---|---|---|",
-        _row(result.sides[0], result.ours),
-        _row(result.sides[1], result.theirs),
+        *(_row(name, usages) for name, usages in _sides(result)),
         "",
         *(f"{note}\n" for note in result.notes),
         *(f"{name}: {value}\n" for name, value in result.facts.items()),
-        f"{len(result.ours)} pairs on {where['date']}: {where['processor']}, {where['cores']} cores, "
+        f"{count} on {where['date']}: {where['processor']}, {where['cores']} cores, "
         f"{where['memory_gib']} GiB; the machine's load was {where['load_before']:.1f} before and "
         f"{where['load_after']:.1f} after. Python {where['python']}, {versions}.",
     ]
     return lines
+
+
+def _sides(result: Result) -> list[tuple[str, list[Usage]]]:
+    return list(zip(result.sides, (result.ours, result.theirs), strict=False))
 
 
 def _row(name: str, usages: list[Usage]) -> str:
@@ -113,7 +117,7 @@ def _row(name: str, usages: list[Usage]) -> str:
 
 
 def plot(result: Result, path: Path) -> None:
-    """Draw the seconds of both sides, pair by pair.
+    """Draw the seconds of each side, run by run.
 
     Args:
         result: What was measured.
@@ -127,9 +131,9 @@ def plot(result: Result, path: Path) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "lakehouse"}):
         figure = Figure(figsize=(6, 2.4), layout="constrained")
         axes = figure.subplots()
-        for name, usages, marker in zip(result.sides, (result.ours, result.theirs), "os", strict=True):
+        for (name, usages), marker in zip(_sides(result), "os", strict=False):
             axes.plot(range(1, len(usages) + 1), [usage.seconds for usage in usages], marker=marker, label=name)
-        axes.set(xlabel="pair", ylabel="seconds", xticks=range(1, len(result.ours) + 1))
+        axes.set(xlabel="pair" if result.theirs else "run", ylabel="seconds", xticks=range(1, len(result.ours) + 1))
         axes.set_ylim(bottom=0)
         axes.legend()
         figure.savefig(path, metadata={"Date": None})

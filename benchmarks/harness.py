@@ -98,9 +98,10 @@ class Result:
         title: What is divided by what.
         size: Of the data.
         goal: What the ratio is to reach.
-        sides: Names of our side and of the other.
+        sides: Names of our side and of the other, if there is one.
         ours: Runs of our side.
         theirs: Runs of the other side, pair by pair.
+        measured: The figure of each run, where it is not the ratio of the seconds of a pair.
         outputs: What each side has left.
         notes: What a reader has to know of how it was measured.
         facts: Further figures, such as counts of Spark jobs.
@@ -111,9 +112,10 @@ class Result:
     title: str
     size: str
     goal: Goal
-    sides: tuple[str, str]
+    sides: tuple[str, ...]
     ours: list[Usage] = field(default_factory=list)
     theirs: list[Usage] = field(default_factory=list)
+    measured: list[float] = field(default_factory=list)
     outputs: tuple[Any, Any] = (None, None)
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
@@ -121,8 +123,10 @@ class Result:
 
     @property
     def ratios(self) -> list[float]:
-        """The ratio of each pair."""
-        return [self.goal.ratio(a.seconds, b.seconds) for a, b in zip(self.ours, self.theirs, strict=True)]
+        """The ratio of each pair, or the figure of each run."""
+        return self.measured or [
+            self.goal.ratio(a.seconds, b.seconds) for a, b in zip(self.ours, self.theirs, strict=True)
+        ]
 
     @property
     def ratio(self) -> float:

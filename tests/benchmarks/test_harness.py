@@ -11,8 +11,10 @@ from deltalake import write_deltalake
 
 from benchmarks import figures, harness
 from benchmarks.comparators import landing
+from benchmarks.critical_path import covered, longest
 from benchmarks.data import digest, flight_outcomes
 from benchmarks.harness import Goal, Result, Side, Usage, compare, interval
+from benchmarks.orchestration import clock
 from benchmarks.sizes import rows_of
 
 AT_MOST = Goal(1.8)
@@ -77,6 +79,38 @@ def test_the_page_says_what_is_missed_and_what_is_void(tmp_path: Path) -> None:
     assert "## Missed goals\n\nNone." in figures.write(tmp_path, tmp_path / "figures.md").read_text()
     result(Goal(2.5), outputs=("a", "b")).save(tmp_path)
     assert "void: the two sides have not left the same" in figures.write(tmp_path, tmp_path / "figures.md").read_text()
+
+
+def test_a_figure_of_each_run_needs_no_other_side(tmp_path: Path) -> None:
+    found = result(Goal(0.05))
+    found.theirs, found.sides, found.measured = [], ("a day",), [0.5, 0.25, 0.2, 0.3, 0.25]
+    assert found.ratio == 0.25
+    found.save(tmp_path)
+    page = figures.write(tmp_path, tmp_path / "figures.md").read_text()
+    assert "| 0.25 | 0.20 to 0.50 | missed: 0.25 where ≤ 0.05 was the goal |" in page
+    assert "| a day | 2.00 |" in page
+    assert "5 runs on" in page
+
+
+def test_a_step_within_a_step_counts_once() -> None:
+    def at(start: int, end: int) -> tuple[dt.datetime, dt.datetime]:
+        return tuple(dt.datetime(2013, 3, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=s) for s in (start, end))  # type: ignore[return-value]
+
+    assert covered([at(20, 25), at(0, 10), at(2, 5), at(9, 12)]) == 17
+    assert covered([]) == 0
+
+
+def test_the_critical_path_is_the_way_with_most_work_and_not_the_one_with_most_tasks() -> None:
+    after = {"a": [], "b": ["a"], "c": ["b"], "d": ["a"], "end": ["c", "d"]}
+    assert longest(after, {"a": 1, "b": 2, "c": 2, "d": 9}) == (["a", "d"], 10)
+    assert longest(after, {"a": 1, "b": 2, "c": 2, "d": 3, "end": 1}) == (["a", "b", "c", "end"], 6)
+    assert longest(after, {}) == ([], 0)
+
+
+def test_a_time_of_the_day_may_be_on_the_next_day() -> None:
+    began = dt.datetime(2013, 3, 1, 23, 59, 58, 700_000, dt.UTC)
+    assert clock(began, "23:59:58") == dt.datetime(2013, 3, 1, 23, 59, 58, tzinfo=dt.UTC)
+    assert clock(began, "00:00:03") == dt.datetime(2013, 3, 2, 0, 0, 3, tzinfo=dt.UTC)
 
 
 def test_a_digest_is_that_of_the_rows_and_not_of_their_order_or_files(tmp_path: Path) -> None:
