@@ -250,6 +250,15 @@ def upcoming(today: dt.date | None = None) -> list[Work]:
     return found
 
 
+def upcoming_ops() -> list[Work]:
+    """Which of the platform's own tables have files that would be put together now; nothing is changed."""
+    found = []
+    for table in ops.SCHEMAS:
+        if tables.head(table) is not None and len(sizes := _sizes(table, None)) > 1:
+            found.append(Work(table, "put files together", "all", len(sizes), sum(sizes.values())))
+    return found
+
+
 def plan(keep_days: int | None = None, grace_hours: int = GRACE_HOURS) -> list[Plan]:
     """What would be removed now, by table, and what is kept; nothing is changed.
 

@@ -291,7 +291,7 @@ def maintain(
     if not dry_run:
         report(maintenance.maintain(keep_days))
         return
-    work = [vars(each) for each in maintenance.upcoming()]
+    work = [vars(each) for each in (*maintenance.upcoming(), *maintenance.upcoming_ops())]
     if work:
         print_table(["table", "what", "days", "files", "bytes"], work)
     plans = maintenance.plan(keep_days)
