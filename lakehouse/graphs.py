@@ -11,6 +11,7 @@ import networkx as nx
 from lakehouse import pages
 from lakehouse.explain import files_of
 from lakehouse.trees import TECHNICAL, visibility
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.impact import Impact
@@ -69,7 +70,8 @@ def _add_inputs(graph: nx.DiGraph, inputs: list[dict[str, Any]], target: str) ->
             graph.add_edge(node, target)
             files = write.get("files", [])
             for file in files if len(files) <= SHOWN_FILES else ():
-                name = _add_file(graph, file["file"], f"{file.get('rows', '?')} rows, {file.get('sha256', '')[:12]}")
+                rows = counted(file["rows"], "row") if file.get("rows") is not None else "? rows"
+                name = _add_file(graph, file["file"], f"{rows}, {file.get('sha256', '')[:12]}")
                 graph.add_edge(name, node)
             if len(files) > SHOWN_FILES:
                 name = f"files of {node}"
@@ -118,7 +120,9 @@ def of_impact(found: Impact) -> nx.DiGraph:
     for landing in found.landings:
         if landing["status"] != "success":
             name = f"landing {landing['run_id'][:8]} failed"
-            graph.add_node(name, kind="failed", note=f"{landing['rows_quarantined'] or 0} rows in quarantine")
+            graph.add_node(
+                name, kind="failed", note=f"{counted(landing['rows_quarantined'] or 0, 'row')} in quarantine"
+            )
             graph.add_edge(landing["file"], name)
     return graph
 

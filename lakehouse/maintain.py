@@ -23,6 +23,7 @@ from lakehouse.errors import LakeError
 from lakehouse.model_spec import ModelSpec
 from lakehouse.settings import settings
 from lakehouse.steps import Run, step
+from lakehouse.wording import counted
 
 CHECKPOINT_COMMITS = 10
 """So many commits after the last checkpoint of a log, it gets another."""
@@ -130,7 +131,8 @@ def maintain(
         for each in plans:
             run.check_lock()
             _remove(each.files)
-            run.say("%s: %d files removed, %d versions kept", each.table, len(each.files), len(each.pinned))
+            gone, kept = counted(len(each.files), "file"), counted(len(each.pinned), "version")
+            run.say("%s: %s removed, %s kept", each.table, gone, kept)
         ops_files = {table: compact_ops(table, grace_hours) for table in ops.SCHEMAS}
         return {
             **{what: {table: days[what] for table, days in done.items() if what in days} for what in WORK},
@@ -242,7 +244,8 @@ def upcoming(today: dt.date | None = None) -> list[Work]:
                 size = sum(file.bytes for file in old.files)
                 found.append(Work(tables.reader_name(stored), "delete rows", str(old.days), len(old.files), size))
         if table in beside and (gone := retention.outdated(table, beside[table], day)):
-            what, sizes = f"delete {gone.rows} rows that were scored before {gone.since.date()}", _sizes(table, None)
+            rows, sizes = counted(gone.rows, "row that was", "rows that were"), _sizes(table, None)
+            what = f"delete {rows} scored before {gone.since.date()}"
             found.append(Work(table, what, str(gone.days), len(sizes), sum(sizes.values())))
         if chosen := compaction.planned(table):
             files = f"{len(chosen.files)} → {chosen.parts}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def count(number: int, thing: str, several: str | None = None) -> str:
+def counted(number: int, thing: str, several: str | None = None) -> str:
     """A number with what it counts: ``1 row``, ``2 rows``.
 
     Args:
