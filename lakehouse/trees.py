@@ -190,6 +190,10 @@ def of_impact(found: Impact) -> Tree:
             f"{each['rows_visible']} visible; shown by {_releases(each['releases'])}"
         )
         below.add(escape(each["query"]))
+    if found.unknown:
+        branch = tree.add("not known")
+        for words in found.unknown:
+            branch.add(escape(words))
     return tree
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lakehouse import contracts
 from lakehouse.explain import RUN, Explainer
-from lakehouse.impact import UnknownOriginError, impact
+from lakehouse.impact import Impact, UnknownOriginError, impact
 from lakehouse.interval import Interval
 from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, ranges
 from lakehouse.registry import ModelVersion
@@ -518,6 +518,60 @@ def test_a_column_of_a_model_finds_the_versions_that_have_it(
     assert {(f"models.flight_delay.{column}", f"flight_delay@{number}") for number in versions} < set(found.edges)
     monkeypatch.setattr("lakehouse.registry.fetch", Mock(side_effect=OSError("gone")))  # it may have had any column
     assert [each["version"] for each in impact(f"models.flight_delay.{column}").models] == [1, 2]
+
+
+def of_column(
+    made: Made, monkeypatch: pytest.MonkeyPatch, column: str, read: list[str], known: list[str] | None = None
+) -> Impact:
+    """The impact of a column, where version 1 of a model without a folder was trained on some tables."""
+    monkeypatch.setitem(SHAPES, "ml.predictions_retired", Shape())
+    trained = {"model_name": "retired", "model_version": 1, "versions": [(table, 1) for table in read]}
+    monkeypatch.setattr(Ledger, "read", made.ledger)
+    monkeypatch.setattr("lakehouse.ops.read", lambda _table: SimpleNamespace(to_pylist=lambda: [trained]))
+    monkeypatch.setattr("lakehouse.registry.version", lambda name, number: ModelVersion(name, number, "run"))
+    monkeypatch.setattr("lakehouse.registry.fetch", lambda *_, **__: SimpleNamespace(inputs=["wind"]))
+    table, _, name = column.rpartition(".")
+    edge = Edge(table, name, "bronze.readings", name, "direct", "IDENTITY")
+    monkeypatch.setattr("lakehouse.column_lineage.downstream", lambda _name, **_: [edge])
+    monkeypatch.setattr("lakehouse.column_lineage.columns", lambda: dict.fromkeys(known or read, ()))
+    return impact(f"bronze.readings.{name}")
+
+
+@pytest.mark.parametrize("scored", [True, False], ids=["has scored", "has never scored"])
+@pytest.mark.parametrize(
+    ("column", "because"),
+    [
+        ("gold.features.wind", "an input of its model"),
+        ("gold.older.late", "what may be the label of its model, whose folder is gone"),
+    ],
+)
+def test_a_column_finds_the_versions_of_a_model_without_a_folder(
+    made: Made, monkeypatch: pytest.MonkeyPatch, column: str, because: str, scored: bool
+) -> None:
+    if scored:
+        made.write("ml.predictions_retired", "2013-03-02", {"gold.features": 1}, model_version=1)
+    found = of_column(made, monkeypatch, column, ["gold.features", "gold.older"])
+    assert [(each["name"], each["inputs"]) for each in found.models] == [("retired", [column.rpartition(".")[2]])]
+    assert [each["because"] for each in found.predictions] == [because] * scored
+    assert (column, "retired@1") in found.edges and not found.unknown
+
+
+def test_a_column_that_a_model_without_a_folder_does_not_have_does_not_find_it(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.write("ml.predictions_retired", "2013-03-02", {"gold.features": 1}, model_version=1)
+    found = of_column(made, monkeypatch, "gold.features.seats", ["gold.features", "gold.older"])
+    assert not found.models and not found.predictions and not found.unknown
+
+
+def test_where_what_a_model_was_trained_on_is_gone_too_it_is_said_that_it_is_not_known(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = of_column(made, monkeypatch, "gold.names.wind", ["gold.features", "gold.older"], ["gold.older"])
+    assert not found.models and found.unknown == [
+        "Whether retired@1 was made from bronze.readings.wind: models/retired is gone, and so is gold.features, which "
+        "it was trained on."
+    ]
 
 
 def test_what_cannot_be_asked_says_how_it_is_written(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
