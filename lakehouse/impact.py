@@ -327,8 +327,8 @@ def _whole(ledger: Ledger, table: str, writes: list[Write]) -> dict[str, Any]:
         "days": ranges(_together(map(ledger.written, writes))),
         "step": "every write",
         "run_id": None,
-        "visible_days": ranges(
-            frozenset() if seen is None else _together(own for _, own in ledger.owners(table, seen, None))
+        "visible_days": ledger.with_rows(
+            table, seen, frozenset() if seen is None else _together(own for _, own in ledger.owners(table, seen, None))
         ),
         "releases": [row["release_id"] for row in ledger.releases if row["table_name"] == table],
     }
@@ -362,14 +362,15 @@ def _meet(one: Days, other: Days) -> bool:
 
 
 def _table(ledger: Ledger, write: Write, days: Days) -> dict[str, Any]:
-    still = ledger.still(write, ledger.released_version(write.table), days)
+    seen = ledger.released_version(write.table)
+    still = ledger.still(write, seen, days)
     return {
         "table": write.table,
         "version": write.version,
         "days": ranges(days),
         "step": write.step,
         "run_id": (write.run or {}).get("run_id"),
-        "visible_days": ranges(still),
+        "visible_days": ledger.with_rows(write.table, seen, still),
         "releases": ledger.shown_by(write, days),
     }
 
