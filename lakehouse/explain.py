@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from lakehouse import attribution, contracts, ops, registry, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
+from lakehouse.prediction_id import prediction_id
 from lakehouse.provenance import Days, Files, Ledger, Write, features_of, landed, ranges
 from lakehouse.registry import ModelVersion
 from lakehouse.release import released
@@ -50,9 +51,60 @@ def find(
         PredictionNotFoundError: There is none.
         lakehouse.tables.VersionGoneError: What readers saw then is no longer kept.
     """
+    row, looked = _search(wanted, [registry.load(model)] if model else registry.readable(), day, release_id)
+    if row is None:
+        raise PredictionNotFoundError(
+            f"No prediction has the id {wanted}"
+            + (f" ({model} on {day})" if model and day else "")
+            + (f" in release {release_id}" if release_id else "")
+            + f". Looked through {', '.join(looked) or 'nothing: no predictions have been released'}. "
+            "The ids are in the column prediction_id; --model, --key and --date name a prediction by what it is about."
+        )
+    return row
+
+
+def find_about(model: str, key: Sequence[str], day: dt.date, release_id: int | None = None) -> dict[str, Any]:
+    """A prediction that readers see, by what it is about.
+
+    Args:
+        model: Name of its model.
+        key: Values of the entity key, in the order of ``model.yaml``.
+        day: Its day.
+        release_id: As readers saw it right after this release; the present without it.
+
+    Returns:
+        Its row, as :func:`find` gives it.
+
+    Raises:
+        PredictionNotFoundError: There is none.
+        lakehouse.tables.VersionGoneError: What readers saw then is no longer kept.
+    """
+    spec = registry.load(model)
+    names = spec.features.entity_key
+    if len(key) != len(names):
+        raise PredictionNotFoundError(
+            f"The entity key of {model} is {', '.join(names)}: give --key once for each of them, in this order, and "
+            f"not {len(key)} times."
+        )
+    row, looked = _search(prediction_id(model, key, day), [spec], day, release_id)
+    if row is None:
+        about = ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
+        then = f" in release {release_id}" if release_id else ""
+        raise PredictionNotFoundError(
+            f"{model} has no prediction for {about} on {day}{then}. "
+            + (_scored_days(spec, release_id) if looked else f"Nothing has been released of {spec.predictions_table}.")
+            + f" The key is {', '.join(names)}, as {spec.predictions_table} has it."
+        )
+    return row
+
+
+def _search(
+    wanted: str, specs: Sequence[ModelSpec], day: dt.date | None, release_id: int | None
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The row with an id, or None, and the tables that were looked through for it."""
     state = released(release_id)
     looked = []
-    for spec in [registry.load(model)] if model else registry.readable():
+    for spec in specs:
         if (seen := state.get(spec.predictions_table)) is None:
             continue
         looked.append(seen.table)
@@ -62,14 +114,15 @@ def find(
             where.append((spec.features.interval_column, "=", day))
         rows = lakehouse.read(seen.table, release_id=release_id, where=where).to_dict("records")
         if rows:
-            return {**rows[0], "table": seen.table, "version": seen.version}
-    raise PredictionNotFoundError(
-        f"No prediction has the id {wanted}"
-        + (f" ({model} on {day})" if model and day else "")
-        + (f" in release {release_id}" if release_id else "")
-        + f". Looked through {', '.join(looked) or 'nothing: no predictions have been released'}. "
-        "The ids are in the column prediction_id; --model, --key and --date name a prediction by what it is about."
-    )
+            return {**rows[0], "table": seen.table, "version": seen.version}, looked
+    return None, looked
+
+
+def _scored_days(spec: ModelSpec, release_id: int | None) -> str:
+    column = spec.features.interval_column
+    rows = lakehouse.read(spec.predictions_table, release_id=release_id, columns=[column])
+    days = frozenset(rows[column].dropna())
+    return f"Days with predictions: {ranges(days) or 'none'}."
 
 
 class Explainer:

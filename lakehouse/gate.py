@@ -22,6 +22,7 @@ from lakehouse import anomalies, masking, suites, tables
 from lakehouse.anomalies import Figure, Watch
 from lakehouse.scoring import DECISION, SCORE
 from lakehouse.suites import Expectation, Suite
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,11 +135,15 @@ class GateResult:
 
     def summary(self) -> str:
         """What a person wants to know: which rules failed, on which column, how many rows, examples."""
-        rules = f"{len(self.results)} rules in {self.seconds:.1f} s"
+        rules = f"{counted(len(self.results), 'rule')} in {self.seconds:.1f} s"
         if not self.failures:
             return f"passed {rules}."
         shown = "; ".join(map(str, self.failures))
-        return f"{'passed' if self.success else 'failed'} ({len(self.failures)} of {rules} failed): {shown}."
+        if self.success:
+            severities = [failure.expectation.severity for failure in self.failures]
+            found = [counted(severities.count(each), each) for each in dict.fromkeys(severities)]
+            return f"passed with {' and '.join(found)} of {rules}: {shown}."
+        return f"failed ({len(self.failures)} of {rules} failed): {shown}."
 
 
 @dataclass(frozen=True)

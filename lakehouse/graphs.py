@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -11,12 +12,17 @@ import networkx as nx
 from lakehouse import pages
 from lakehouse.explain import files_of
 from lakehouse.trees import TECHNICAL, visibility
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.impact import Impact
 
 SHOWN_FILES = 3
-WIDTH, HEIGHT, GAP_X, GAP_Y = 230, 40, 60, 14
+WIDTH, HEIGHT, GAP_X, GAP_Y = 260, 40, 60, 14
+LANE = 10
+"""Height of the way past the boxes of a layer, for lines that lead further."""
+MARGIN, TITLE_SIZE, NOTE_SIZE, BROADEST = 8, 12, 11, 0.61
+"""Of the text in a box: its distance from the edges, the sizes of its lines, and how broad a letter is for its size."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,20 @@ class Box:
     kind: str
     x: float
     y: float
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """Title and note, as much of them as fits."""
+        return _shortened(self.title, TITLE_SIZE), _shortened(self.note, NOTE_SIZE)
+
+
+def _shortened(text: str, size: int) -> str:
+    """A text that fits into a box; the middle goes, since the ends tell names and versions apart."""
+    room = int((WIDTH - 2 * MARGIN) / (size * BROADEST))
+    if len(text) <= room:
+        return text
+    end = (room - 1) // 2
+    return f"{text[: room - 1 - end]}…{text[-end:]}"
 
 
 def of_explanation(explanation: dict[str, Any]) -> nx.DiGraph:
@@ -69,7 +89,8 @@ def _add_inputs(graph: nx.DiGraph, inputs: list[dict[str, Any]], target: str) ->
             graph.add_edge(node, target)
             files = write.get("files", [])
             for file in files if len(files) <= SHOWN_FILES else ():
-                name = _add_file(graph, file["file"], f"{file.get('rows', '?')} rows, {file.get('sha256', '')[:12]}")
+                rows = counted(file["rows"], "row") if file.get("rows") is not None else "? rows"
+                name = _add_file(graph, file["file"], f"{rows}, {file.get('sha256', '')[:12]}")
                 graph.add_edge(name, node)
             if len(files) > SHOWN_FILES:
                 name = f"files of {node}"
@@ -118,7 +139,9 @@ def of_impact(found: Impact) -> nx.DiGraph:
     for landing in found.landings:
         if landing["status"] != "success":
             name = f"landing {landing['run_id'][:8]} failed"
-            graph.add_node(name, kind="failed", note=f"{landing['rows_quarantined'] or 0} rows in quarantine")
+            graph.add_node(
+                name, kind="failed", note=f"{counted(landing['rows_quarantined'] or 0, 'row')} in quarantine"
+            )
             graph.add_edge(landing["file"], name)
     return graph
 
@@ -126,44 +149,58 @@ def of_impact(found: Impact) -> nx.DiGraph:
 def draw(graph: nx.DiGraph) -> dict[str, Any]:
     """Places for the nodes, in layers: every edge goes from left to right.
 
+    A line that leads past a layer has a lane there, as a box has a place, so no line is behind a box. The lines of one
+    node share their lanes.
+
     Args:
         graph: Without cycles; nodes have ``kind`` and ``note``, and a ``title`` where it is not their name.
 
     Returns:
         ``width`` and ``height`` in pixels, ``boxes``, and ``lines`` as SVG paths.
     """
-    places: dict[str, tuple[int, int]] = {}
-    layers = list(nx.topological_generations(graph))
+    layers: list[list[Any]] = [list(layer) for layer in nx.topological_generations(graph)]
+    layer_of = {node: number for number, layer in enumerate(layers) for node in layer}
+    before: dict[Any, list[Any]] = {node: [] for node in graph}
+    ways = {}
+    for source, target in graph.edges:
+        ways[source, target] = [source, *((source, at) for at in range(layer_of[source] + 1, layer_of[target])), target]
+        for one, following in pairwise(ways[source, target]):
+            if following not in before:  # a lane, which is a source and a layer
+                before[following] = []
+                layers[following[1]].append(following)
+            if one not in before[following]:
+                before[following].append(one)
+    middles: dict[Any, float] = {}
+    boxes, height = [], 0.0
     for column, layer in enumerate(layers):
 
-        def middle(node: str) -> float:
-            before = [places[each][1] for each in graph.predecessors(node)]
-            return sum(before) / len(before) if before else 0.0
+        def middle(node: Any) -> float:
+            return sum(middles[each] for each in before[node]) / len(before[node]) if before[node] else 0.0
 
-        for line, node in enumerate(sorted(layer, key=lambda node: (middle(node), node))):
-            places[node] = column, line
-    boxes = {
-        node: Box(
-            node,
-            graph.nodes[node].get("title", node),
-            graph.nodes[node].get("note", ""),
-            graph.nodes[node].get("kind", "table"),
-            column * (WIDTH + GAP_X),
-            line * (HEIGHT + GAP_Y),
-        )
-        for node, (column, line) in places.items()
-    }
-    lines = []
-    for source, target in graph.edges:
-        x1, y1 = boxes[source].x + WIDTH, boxes[source].y + HEIGHT / 2
-        x2, y2 = boxes[target].x, boxes[target].y + HEIGHT / 2
-        lines.append(f"M{x1} {y1} C{x1 + GAP_X / 2} {y1} {x2 - GAP_X / 2} {y2} {x2} {y2}")
+        y = 0.0
+        for node in sorted(layer, key=lambda node: (middle(node), str(node))):
+            size = LANE if isinstance(node, tuple) else HEIGHT
+            middles[node] = y + size / 2
+            if node in graph:
+                told = graph.nodes[node]
+                facts = told.get("title", node), told.get("note", ""), told.get("kind", "table")
+                boxes.append(Box(node, *facts, column * (WIDTH + GAP_X), y))
+            height, y = max(height, y + size), y + size + GAP_Y
     return {
-        "width": max((box.x for box in boxes.values()), default=0) + WIDTH,
-        "height": max((box.y for box in boxes.values()), default=0) + HEIGHT,
-        "boxes": list(boxes.values()),
-        "lines": lines,
+        "width": max((box.x for box in boxes), default=0) + WIDTH,
+        "height": height or HEIGHT,
+        "boxes": boxes,
+        "lines": [_line(layer_of[way[0]], [middles[node] for node in way]) for way in ways.values()],
     }
+
+
+def _line(layer: int, heights: list[float]) -> str:
+    """A line from a layer to a further one: curved between them, and straight past those on its way."""
+    x, path = layer * (WIDTH + GAP_X) + WIDTH, ""
+    for y1, y2 in pairwise(heights):
+        path += f"{f' H{x}' if path else f'M{x} {y1}'} C{x + GAP_X / 2} {y1} {x + GAP_X / 2} {y2} {x + GAP_X} {y2}"
+        x += WIDTH + GAP_X
+    return path
 
 
 def page_of_explanation(explanation: dict[str, Any]) -> str:

@@ -42,6 +42,7 @@ class Impact:
         models: Versions trained on it: ``name``, ``version``, ``roles_now``, ``trained_on``.
         predictions: Per scoring: ``table``, ``version``, ``run_id``, ``model_version``, ``days``, ``because``,
             ``rows_written``, ``rows_visible``, ``query``, ``releases``.
+        unknown: What cannot be told, in words.
     """
 
     what: str
@@ -52,6 +53,7 @@ class Impact:
     models: list[dict[str, Any]] = field(default_factory=list)
     predictions: list[dict[str, Any]] = field(default_factory=list)
     edges: list[tuple[str, str]] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
     @property
     def visible(self) -> bool:
@@ -222,18 +224,34 @@ def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:
 
 
 def _of_column(ledger: Ledger, what: str) -> Impact:
-    from lakehouse.column_lineage import downstream
+    from lakehouse import column_lineage
 
     result = Impact(what, "column")
-    for edge in downstream(what, with_conditions=True):
+    for edge in column_lineage.downstream(what, with_conditions=True):
         result.edges.append((f"{edge.source_table}.{edge.source_column}", f"{edge.table}.{edge.column}"))
     result.columns = sorted({to for _, to in result.edges})
     inputs = {what, *result.columns}
     used: dict[tuple[str, int], str] = {}
     models = {spec.name: spec for spec in registry.readable()}
+    writes = ledger.writes()
+    scorings: dict[tuple[str, int], list[Write]] = {}
+    for write in writes:
+        for one in _models_of(ledger, write) if write.step == "score" else ():
+            scorings.setdefault(one, []).append(write)
     for row in ops.read("ops.models").to_pylist():
         name, number = row["model_name"], row["model_version"]
         if name not in models:
+            read = dict(row["versions"])
+            reason, seen = _use_without_folder(scorings, (name, number), read, inputs)
+            if seen:
+                used[name, number] = reason
+                result.models.append({**_model(name, number, []), "inputs": [each.rpartition(".")[2] for each in seen]})
+                result.edges += [(each, _node(name, number)) for each in seen]
+            elif gone := sorted(set(read) - set(column_lineage.columns())):
+                result.unknown.append(
+                    f"Whether {_node(name, number)} was made from {what}: models/{name} is gone, and so is "
+                    f"{', '.join(gone)}, which it was trained on."
+                )
             continue
         if what.startswith(f"models.{name}."):
             column = what.rpartition(".")[2]
@@ -256,7 +274,7 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             result.models.append({**_model(name, number, []), "inputs": [label.column]})
             result.edges.append((f"{label.table}.{label.column}", _node(name, number)))
     of_table: dict[str, list[Write]] = {}
-    for write in ledger.writes():
+    for write in writes:
         using = [model for model in _models_of(ledger, write) if model in used]
         if write.step == "score":
             days = ledger.written(write)
@@ -266,6 +284,30 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             of_table.setdefault(write.table, []).append(write)
     result.tables = [_whole(ledger, table, writes) for table, writes in sorted(of_table.items())]
     return result
+
+
+def _use_without_folder(
+    scorings: Mapping[tuple[str, int], Iterable[Write]],
+    model: tuple[str, int],
+    read: Iterable[str],
+    columns: Iterable[str],
+) -> tuple[str, list[str]]:
+    """What a version has to do with some columns when there is no ``model.yaml`` any more: in words, and with which.
+
+    Its scorings have recorded the table of its features. Without one, it can be each that the training has read. The
+    label is recorded nowhere.
+    """
+    tables_read = set(read)
+    features = tables_read.intersection(*(each.reads for each in scorings.get(model, ()))) or tables_read
+    others = tables_read - features or tables_read
+    of_features, of_others = (
+        [each for each in sorted(columns) if each.rpartition(".")[0] in tables] for tables in (features, others)
+    )
+    names = [each.rpartition(".")[2] for each in of_features]
+    scored = _inputs(*model, names) if names else []
+    if seen := [each for each in of_features if each.rpartition(".")[2] in scored]:
+        return "an input of its model", seen
+    return "what may be the label of its model, whose folder is gone", of_others
 
 
 def _inputs(name: str, number: int, lost: list[str]) -> list[str]:
@@ -285,8 +327,8 @@ def _whole(ledger: Ledger, table: str, writes: list[Write]) -> dict[str, Any]:
         "days": ranges(_together(map(ledger.written, writes))),
         "step": "every write",
         "run_id": None,
-        "visible_days": ranges(
-            frozenset() if seen is None else _together(own for _, own in ledger.owners(table, seen, None))
+        "visible_days": ledger.with_rows(
+            table, seen, frozenset() if seen is None else _together(own for _, own in ledger.owners(table, seen, None))
         ),
         "releases": [row["release_id"] for row in ledger.releases if row["table_name"] == table],
     }
@@ -320,14 +362,15 @@ def _meet(one: Days, other: Days) -> bool:
 
 
 def _table(ledger: Ledger, write: Write, days: Days) -> dict[str, Any]:
-    still = ledger.still(write, ledger.released_version(write.table), days)
+    seen = ledger.released_version(write.table)
+    still = ledger.still(write, seen, days)
     return {
         "table": write.table,
         "version": write.version,
         "days": ranges(days),
         "step": write.step,
         "run_id": (write.run or {}).get("run_id"),
-        "visible_days": ranges(still),
+        "visible_days": ledger.with_rows(write.table, seen, still),
         "releases": ledger.shown_by(write, days),
     }
 

@@ -23,6 +23,7 @@ from lakehouse.errors import LakeError
 from lakehouse.model_spec import ModelSpec
 from lakehouse.settings import settings
 from lakehouse.steps import Run, step
+from lakehouse.wording import counted
 
 CHECKPOINT_COMMITS = 10
 """So many commits after the last checkpoint of a log, it gets another."""
@@ -142,7 +143,8 @@ def maintain(
         for each in plans:
             run.check_lock()
             _remove(each.files)
-            run.say("%s: %d files removed, %d versions kept", each.table, len(each.files), len(each.pinned))
+            gone, kept = counted(len(each.files), "file"), counted(len(each.pinned), "version")
+            run.say("%s: %s removed, %s kept", each.table, gone, kept)
         ops_files = {table: compact_ops(table, grace_hours) for table in ops.SCHEMAS}
         return {
             **_by_work(done),
@@ -263,11 +265,21 @@ def upcoming(today: dt.date | None = None) -> list[Work]:
                 size = sum(file.bytes for file in old.files)
                 found.append(Work(tables.reader_name(stored), "delete rows", str(old.days), len(old.files), size))
         if table in beside and (gone := retention.outdated(table, beside[table], day)):
-            what, sizes = f"delete {gone.rows} rows that were scored before {gone.since.date()}", _sizes(table, None)
+            rows, sizes = counted(gone.rows, "row that was", "rows that were"), _sizes(table, None)
+            what = f"delete {rows} scored before {gone.since.date()}"
             found.append(Work(table, what, str(gone.days), len(sizes), sum(sizes.values())))
         if chosen := compaction.planned(table):
             files = f"{len(chosen.files)} → {chosen.parts}"
             found.append(Work(table, f"put files together, {files}", str(chosen.days), len(chosen.files), chosen.bytes))
+    return found
+
+
+def upcoming_ops() -> list[Work]:
+    """Which of the platform's own tables have files that would be put together now; nothing is changed."""
+    found = []
+    for table in ops.SCHEMAS:
+        if tables.head(table) is not None and len(sizes := _sizes(table, None)) > 1:
+            found.append(Work(table, "put files together", "all", len(sizes), sum(sizes.values())))
     return found
 
 

@@ -23,6 +23,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from lakehouse import contracts, dbt_project, ops, registry, tables
+from lakehouse.data_files import data_files
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.readers.files import relative
@@ -109,6 +110,7 @@ class Ledger:
         verdicts: Rows of ``ops.gate_results``.
         commits: Gives a table's commits, newest first, each with ``version``, ``operation``, ``userMetadata``.
         shape: Gives a table's shape.
+        held: Gives the days between which the files of a version hold rows, as far as that is known: see :func:`held`.
     """
 
     runs: Sequence[dict[str, Any]]
@@ -116,6 +118,7 @@ class Ledger:
     verdicts: Sequence[dict[str, Any]]
     commits: Callable[[str], list[dict[str, Any]]]
     shape: Callable[[str], Shape]
+    held: Callable[[str, int], Sequence[Interval] | None]
     _commits: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict, repr=False)
     _written: dict[tuple[str, int], frozenset[dt.date]] = field(default_factory=dict, repr=False)
     _chains: dict[tuple[str, int], list[Write]] = field(default_factory=dict, repr=False)
@@ -129,6 +132,7 @@ class Ledger:
             ops.read("ops.gate_results").sort_by("checked_at").to_pylist(),
             lambda table: tables.commits(tables.next_table(table), limit=1_000_000),
             cache(shape),
+            cache(held),
         )
 
     @cached_property
@@ -376,6 +380,24 @@ class Ledger:
                 return own
         return frozenset()
 
+    def with_rows(self, table: str, version: int | None, days: Days) -> str:
+        """Some days of a version for a person, without those that have no rows: a step may be about more than it finds.
+
+        Args:
+            table: Name that readers use.
+            version: The version; None for a table that has none.
+            days: Its days, as :meth:`still` gives them.
+
+        Returns:
+            Like :func:`ranges`, after ``up to`` where it is not known which of the days have rows.
+        """
+        if version is None or not days:
+            return ranges(days)
+        spans = self.held(table, version)
+        if spans is None:
+            return f"up to {ranges(days)}"
+        return ranges(frozenset(day for day in days if any(span.start <= day <= span.end for span in spans)))
+
     def verdict(self, table: str, version: int) -> dict[str, Any] | None:
         """What the gate said of a version at last: its run, verdict, time and page, number of rules, broken rules.
 
@@ -510,6 +532,30 @@ def _days_of_file(write: Write, name: str, facts: Mapping[str, Any]) -> frozense
             drop = settings().drop_url
             return frozenset(day for day in days if relative(contract.location(day, drop)) == name) or frozenset(days)
     return frozenset(days)
+
+
+def held(table: str, version: int) -> list[Interval] | None:
+    """The days between which each data file of a version holds rows, by the Delta log.
+
+    Args:
+        table: Name that readers use.
+        version: A version that it has.
+
+    Returns:
+        None where the log does not say, or the rows have no day.
+    """
+    from lakehouse.compaction import interval_column  # which imports this module
+
+    if (column := interval_column(table)) is None:
+        return None
+    found = []
+    for file in data_files(tables.next_table(table), column, version):
+        if file.rows == 0:
+            continue
+        if file.first is None or file.last is None:
+            return None
+        found.append(Interval(file.first, file.last))
+    return found
 
 
 def features_of(spec: ModelSpec, versions: Collection[str], source: str | None = None) -> str:

@@ -425,7 +425,7 @@ def show(name: str) -> None:
         # Of a version that was deleted there, nothing can be shown.
         there = {each.version for each in registry.versions(name)}
         if newest["model_version"] in there:
-            registry.set_reason(name, newest["model_version"], f"{newest['event']} {newest['reason']}")
+            registry.set_reason(name, newest["model_version"], f"{newest['event']}: {newest['reason']}")
         for alias, number in ((CHAMPION, _number(in_office(log))), (CHALLENGER, challenging(log))):
             registry.set_alias(name, alias, number if number in there else None)
 
@@ -490,9 +490,9 @@ def _record(
     }
     run.check_lock()
     ops.append("ops.model_events", [row])
-    registry.set_reason(spec.name, version.version, f"{event} {reason}")
+    registry.set_reason(spec.name, version.version, f"{event}: {reason}")
     show(spec.name)
-    run.say("%s version %d: %s, %s", spec.name, version.version, event, reason)
+    run.say("%s version %d %s: %s", spec.name, version.version, event, reason)
     return row
 
 

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from lakehouse.pages import short
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.impact import Impact
@@ -45,7 +46,7 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
     branch.add(f"card: {where if model['card'] else 'no longer kept'}")
     training = model["training"]
     trained = branch.add(
-        f"trained on {training['window']}, {training['rows']} rows of release {training['release_id']}, "
+        f"trained on {training['window']}, {counted(training['rows'], 'row')} of release {training['release_id']}, "
         f"seed {training['seed']}, code {short(training['code_version'])}, rows' hash {training['input_sha256'][:12]}, "
         f"uv.lock {training['lock_sha256'][:12]}, {training['environment']}; MLflow run {model['mlflow_run_id']}"
     )
@@ -69,7 +70,7 @@ def _add_reasons(tree: Tree, reasons: dict[str, Any]) -> None:
     for each in reasons["contributions"][:REASONS]:
         branch.add(escape(f"{each['contribution']:+.3f}  {_value(each)}"))
     if rest := reasons["contributions"][REASONS:]:
-        branch.add(f"{sum(each['contribution'] for each in rest):+.3f}  {len(rest)} others")
+        branch.add(f"{sum(each['contribution'] for each in rest):+.3f}  {counted(len(rest), 'other')}")
 
 
 def _value(each: dict[str, Any]) -> str:
@@ -88,11 +89,12 @@ def _add_input(tree: Tree, each: dict[str, Any]) -> None:
         files = write.get("files")
         below = branch.add(f"days {write['days']}: {_write(write)}{_overridden(write, each)}")
         if files and len(files) > FILES:
-            rows = sum(file.get("rows") or 0 for file in files)
-            below.add(f"{len(files)} files, {files[0]['day']} to {files[-1]['day']}, {rows} rows: --json lists them")
+            rows = counted(sum(file.get("rows") or 0 for file in files), "row")
+            below.add(f"{len(files)} files, {files[0]['day']} to {files[-1]['day']}, {rows}: --json lists them")
         for file in (files or []) if len(files or []) <= FILES else ():
-            facts = f", {file['bytes']} bytes, sha256 {file['sha256']}" if "sha256" in file else ""
-            below.add(escape(f"{file['file']}: {file.get('rows', '?')} rows{facts}"))
+            rows = counted(file["rows"], "row") if file.get("rows") is not None else "? rows"
+            facts = f", {counted(file['bytes'], 'byte')}, sha256 {file['sha256']}" if "sha256" in file else ""
+            below.add(escape(f"{file['file']}: {rows}{facts}"))
         for one in write.get("inputs", []):
             _add_input(below, one)
 
@@ -123,7 +125,8 @@ def _made_with(surroundings: dict[str, str] | None) -> str:
 def _gate(verdict: dict[str, Any] | None) -> str:
     if verdict is None:
         return "no gate verdict"
-    return f"gate {verdict['verdict']}: {verdict['rules'] - len(verdict['broken'])} of {verdict['rules']} rules hold"
+    rules = counted(verdict["rules"], "rule holds", "rules hold")
+    return f"gate {verdict['verdict']}: {verdict['rules'] - len(verdict['broken'])} of {rules}"
 
 
 def _released(release: dict[str, Any] | None) -> str:
@@ -149,21 +152,27 @@ def of_impact(found: Impact) -> Tree:
     )
     for each in found.landings:
         text = f"landed by run {each['run_id']} at {each['ended_at']:%Y-%m-%d %H:%M} UTC: {each['status']}, sha256 "
-        branch = tree.add(escape(f"{text}{each['sha256']}, {each['rows_quarantined'] or 0} rows quarantined"))
+        branch = tree.add(
+            escape(f"{text}{each['sha256']}, {counted(each['rows_quarantined'] or 0, 'row')} quarantined")
+        )
         if each["error"]:
             branch.add(escape(str(each["error"]).splitlines()[0]))
     if found.columns:
-        branch = tree.add(f"{len(found.columns)} columns")
+        branch = tree.add(counted(len(found.columns), "column"))
         for column in found.columns:
             branch.add(column)
     if found.tables:
-        branch = tree.add(f"{len(found.tables)} {'tables' if found.kind == 'column' else 'writes of tables'}")
+        branch = tree.add(
+            counted(len(found.tables), "table")
+            if found.kind == "column"
+            else counted(len(found.tables), "write of a table", "writes of tables")
+        )
         for each in found.tables:
             branch.add(
                 f"[cyan]{each['table']}[/] version {each['version']} ({each['step']}), days {each['days']}; "
                 f"{visibility(each)}; shown by {_releases(each['releases'])}"
             )
-    branch = tree.add(f"{len(found.models)} model versions")
+    branch = tree.add(counted(len(found.models), "model version"))
     for each in found.models:
         detail = f", inputs {', '.join(each['inputs'])}" if each.get("inputs") else ""
         trained = f", trained on {', '.join(each['trained_on'])}" if each["trained_on"] else ""
@@ -172,7 +181,8 @@ def of_impact(found: Impact) -> Tree:
         )
     rows, visible = (sum(each[name] or 0 for each in found.predictions) for name in ("rows_written", "rows_visible"))
     branch = tree.add(
-        f"{len(found.predictions)} scorings of {rows} rows; of the affected days {visible} rows are visible"
+        f"{counted(len(found.predictions), 'scoring')} of {counted(rows, 'row')}; of the affected days "
+        f"{counted(visible, 'row is', 'rows are')} visible"
     )
     for each in found.predictions:
         below = branch.add(
@@ -180,6 +190,10 @@ def of_impact(found: Impact) -> Tree:
             f"{each['rows_visible']} visible; shown by {_releases(each['releases'])}"
         )
         below.add(escape(each["query"]))
+    if found.unknown:
+        branch = tree.add("not known")
+        for words in found.unknown:
+            branch.add(escape(words))
     return tree
 
 

@@ -22,6 +22,7 @@ from lakehouse.engine import spark
 from lakehouse.readers import SourceError
 from lakehouse.release import withdraw
 from lakehouse.steps import Run, step
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -101,11 +102,12 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
         _require_all(this)
         this.versions_out = {stored: version}
         this.say(
-            "%s %s: %d rows in from %d files, %d landed, %d quarantined",
-            source, interval, this.rows_in, len(batch.files), this.rows_out, this.rows_quarantined,
+            "%s %s: %s in from %s, %d landed, %d quarantined",
+            source, interval, counted(this.rows_in, "row"), counted(len(batch.files), "file"),
+            this.rows_out, this.rows_quarantined,
         )  # fmt: skip
         for rule, rows in counts["broken"].items():
-            this.say("%s %s: %d rows break %s", source, interval, rows, rule)
+            this.say("%s %s: %s %s", source, interval, counted(rows, "row breaks", "rows break"), rule)
         return {
             "rows_in": this.rows_in,
             "rows_out": this.rows_out,

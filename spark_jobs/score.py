@@ -17,6 +17,7 @@ from lakehouse.release import NotReleasedError, released, withdraw
 from lakehouse.scoring import LINEAGE, SCORE, ModelFailedError, score_batches
 from lakehouse.serving import Crew, Failure, Part, Shift
 from lakehouse.steps import step
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -111,8 +112,9 @@ def run(model: str, interval: Interval, expected: int | None = None) -> dict[str
                 "failures": [str(failure) for failure in crew.failures],
             }
             this.say(
-                "%s %s: %d rows scored with version %s, on release %d of %s",
-                table, interval, this.rows_out, ", ".join(map(str, by_version)), source.release_id, source.table,
+                "%s %s: %s scored with version %s, on release %d of %s",
+                table, interval, counted(this.rows_out, "row"), ", ".join(map(str, by_version)),
+                source.release_id, source.table,
             )  # fmt: skip
             unseen = _shadow(spec, crew, shadowed, features, kept, source, interval) if shadowed else []
             _alert(spec, interval, crew.failures, unseen, this)

@@ -101,7 +101,7 @@ def run(
         if cause is not None:
             registry.set_cause(version, cause)
         this.say(
-            "%s version %d (%s) is %s: %s",
+            "%s version %d (%s) is %s; %s",
             spec.name, version.version, trained.selected, ", ".join(version.aliases) or "without a role",
             version.tags["role_reason"],
         )  # fmt: skip

@@ -89,7 +89,6 @@ def explain(
     """Explain a prediction: its reasons, its model and training, its inputs, their gates, and the source files."""
     from lakehouse import explain as explanations
     from lakehouse import graphs, trees
-    from lakehouse.prediction_id import prediction_id
 
     day = parse_interval(date) if date else None
     if day and not day.is_day:
@@ -97,10 +96,11 @@ def explain(
     if prediction is None:
         if not (model and key and day):
             raise typer.BadParameter("Give a PREDICTION_ID, or --model, --key and --date.")
-        prediction = prediction_id(model, key, day.start)
+        row = explanations.find_about(model, key, day.start, release)
     elif key:
         raise typer.BadParameter("Give a PREDICTION_ID or a --key, not both.")
-    row = explanations.find(prediction, model, day.start if day else None, release)
+    else:
+        row = explanations.find(prediction, model, day.start if day else None, release)
     found = explanations.explain(row)
     show(found, trees.of_explanation(found), graphs.page_of_explanation, as_json, html)
 

@@ -18,6 +18,7 @@ from lakehouse.cli.arguments import (
 )
 from lakehouse.cli.printing import print_table, report
 from lakehouse.interval import Interval
+from lakehouse.wording import counted
 
 PANEL = "Steps (what the DAG tasks run)"
 
@@ -301,7 +302,7 @@ def maintain(
     if not dry_run:
         report(maintenance.maintain(keep_days))
         return
-    work = [vars(each) for each in maintenance.upcoming()]
+    work = [vars(each) for each in (*maintenance.upcoming(), *maintenance.upcoming_ops())]
     if work:
         print_table(["table", "what", "days", "files", "bytes"], work)
     plans = maintenance.plan(keep_days)
@@ -318,8 +319,8 @@ def maintain(
     print_table(["table", "version", "kept for", "bytes beside the newest version"], shown)
     going = [{"table": plan.table, "files": len(plan.files), "bytes": plan.bytes} for plan in plans if plan.files]
     print_table(["table", "files", "bytes"], going)
-    total = sum(len(plan.files) for plan in plans), sum(plan.bytes for plan in plans)
-    print("{} files of {} bytes would go.".format(*total))
+    files, size = sum(len(plan.files) for plan in plans), sum(plan.bytes for plan in plans)
+    print(f"{counted(files, 'file')} of {counted(size, 'byte')} would go.")
 
 
 def register(app: typer.Typer) -> None:

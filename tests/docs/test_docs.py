@@ -118,6 +118,17 @@ def test_commands_in_blocks_are_understood(page: Path) -> None:
             command.make_context("lake", rest)  # type: ignore[attr-defined]
 
 
+def test_the_lineage_of_a_column_is_what_the_command_prints() -> None:
+    from typer.testing import CliRunner
+
+    from lakehouse import cli
+
+    page = blocks(ROOT / "docs" / "explanation" / "lineage.md")
+    [(command, printed)] = [(one, other) for one, other in pairwise(page) if one.text.startswith("./lake lineage ")]
+    said = CliRunner().invoke(cli.command_line(), shlex.split(command.text)[1:], catch_exceptions=False).stdout
+    assert [line.rstrip() for line in said.splitlines()] == printed.text.splitlines()
+
+
 @every_page
 def test_commands_in_sentences_exist_with_their_options(page: Path) -> None:
     for code in re.findall(r"`((?:\./)?lake [^`]+)`", prose(page)):

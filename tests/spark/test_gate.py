@@ -168,7 +168,7 @@ def test_severity_and_mostly_are_gx_s(suite: Any) -> None:
     result = check(TABLE, 2)
     assert result.success
     assert not result.validation.success
-    assert result.summary().startswith("passed (1 of 1 rules")
+    assert result.summary().startswith("passed with 1 warning of 1 rule in ")
     suite([{"type": "expect_column_values_to_be_between", "kwargs": {**lengths, "mostly": 0.999}}])
     result = check(TABLE, 2)
     assert result.success

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import re
 from typing import Any
 from xml.etree import ElementTree
 
+import networkx as nx
 import pytest
 
 from lakehouse import graphs
@@ -146,3 +148,56 @@ def test_nothing_that_a_page_shows_is_taken_for_markup(page_of: Any, graph_of: A
 
 def test_the_scorings_of_two_versions_in_one_run_are_one_node_with_all_rows() -> None:
     assert graphs.of_impact(impact()).nodes["ml.scores@9"]["note"] == "2013-03-02: 98 of 100 visible"
+
+
+def points(path: str) -> list[tuple[float, float]]:
+    """Points close to each other on a line: curves and horizontals."""
+    found: list[tuple[float, float]] = []
+    for command, text in re.findall(r"([MCH])([^MCH]+)", path):
+        numbers = [float(each) for each in text.split()]
+        if command == "M":
+            found.append((numbers[0], numbers[1]))
+            continue
+        (x, y), steps = found[-1], [step / 40 for step in range(1, 41)]
+        if command == "H":
+            found += [(x + (numbers[0] - x) * step, y) for step in steps]
+            continue
+        corners = [(x, y), *zip(numbers[::2], numbers[1::2], strict=True)]
+        for step in steps:
+            weights = [(1 - step) ** 3, 3 * step * (1 - step) ** 2, 3 * step**2 * (1 - step), step**3]
+            found.append(
+                tuple(sum(w * c[axis] for w, c in zip(weights, corners, strict=True)) for axis in (0, 1))  # type: ignore[arg-type]
+            )
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_line_runs_behind_a_box_and_no_two_boxes_overlap(seed: int) -> None:
+    chance = random.Random(seed)
+    graph = nx.DiGraph([("0", "1"), ("1", "2"), ("2", "3"), ("0", "3")])
+    for target in range(4, 14):
+        graph.add_edges_from(
+            (str(source), str(target)) for source in chance.sample(range(target), chance.randint(0, 3))
+        )
+    drawn = graphs.draw(graph)
+    boxes = [(box.x, box.y, box.x + graphs.WIDTH, box.y + graphs.HEIGHT) for box in drawn["boxes"]]
+    assert len(boxes) == len(graph) and len(drawn["lines"]) == graph.number_of_edges()
+    for line in drawn["lines"]:
+        for x, y in points(line):
+            assert not any(left < x < right and top < y < bottom for left, top, right, bottom in boxes), (line, x, y)
+            assert 0 <= x <= drawn["width"] and 0 <= y <= drawn["height"]
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        assert right <= drawn["width"] and bottom <= drawn["height"]
+        for other in boxes[number + 1 :]:
+            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+
+
+def test_what_does_not_fit_into_a_box_is_shortened_in_the_middle_and_told_in_full() -> None:
+    node, note = "ml.predictions_flight_delay_of_all_airlines@1234", "2013-01-01/2013-02-28 and many more: 765 visible"
+    box = graphs.Box(node, node, note, "prediction", 0, 0)
+    title, below = box.lines
+    for text, size in ((title, 12), (below, 11)):
+        assert len(text) * size * 0.61 <= graphs.WIDTH - 16 and "…" in text
+    assert title.startswith("ml.predictions") and title.endswith("@1234") and below.endswith("visible")
+    prediction = "220369f03a17988510dabbbb11674cc8"
+    assert graphs.Box(prediction, prediction, "", "prediction", 0, 0).lines == (prediction, "")

@@ -118,7 +118,8 @@ def test_a_dry_run_says_what_would_be_done_what_is_kept_by_what_and_how_many_byt
 ) -> None:
     for number in range(5):
         put(number)
-    ops.append(release.LOG, [row(1, 1, 9), row(2, 3, 8), row(3, 4, 1)])
+    for each in (row(1, 1, 9), row(2, 3, 8), row(3, 4, 1)):
+        ops.append(release.LOG, [each])
     monkeypatch.setattr(registry, "registered", lambda: [model(7, 1)])
     monkeypatch.setattr(maintain, "plan", partial(plan, grace_hours=0))
     days = {"days": "2013-03-01/2013-03-02", "files": 9, "bytes": 4321}
@@ -129,8 +130,13 @@ def test_a_dry_run_says_what_would_be_done_what_is_kept_by_what_and_how_many_byt
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines() if line.startswith("│")]
     going = [Path(path) for number in (0, 2, 3) for path in files(number)]
     size = sum(there[path] for path in going)
+    log = tables.delta(release.LOG)
+    assert log is not None
+    sizes = log.get_add_actions()["size_bytes"].to_pylist()
+    assert len(sizes) == 3
     assert lines == [
         [TABLE, "put files together, 9 → 1", "2013-03-01/2013-03-02", "9", "4321"],
+        [release.LOG, "put files together", "all", str(len(sizes)), str(sum(sizes))],
         [TABLE, "1", "model late version 7", str(sum(there[Path(path)] for path in files(1)))],
         [TABLE, "4", "release 3, which readers see", "0"],
         [TABLE, str(len(going)), str(size)],
@@ -229,7 +235,10 @@ def test_the_platforms_own_tables_are_one_file_again_with_the_same_rows() -> Non
     for number in range(30):
         ops.append(release.LOG, [row(number, number, 1)])
     before = release.history()
+    [work] = maintain.upcoming_ops()
+    assert (work.table, work.files) == (release.LOG, 30)
     assert maintain.compact_ops(release.LOG, grace_hours=0) == (30, 1)
+    assert maintain.upcoming_ops() == []
     assert release.history() == before
     folder = Path(tables.location(release.LOG))
     assert len(list(folder.glob("*.parquet"))) == 1

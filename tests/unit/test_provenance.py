@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from lakehouse import contracts
 from lakehouse.explain import RUN, Explainer
-from lakehouse.impact import UnknownOriginError, impact
+from lakehouse.impact import Impact, UnknownOriginError, impact
 from lakehouse.interval import Interval
-from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, ranges
+from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, held, ranges
 from lakehouse.registry import ModelVersion
 from lakehouse.sql_lineage import Edge
 
@@ -96,7 +99,12 @@ class Made:
         return len(log) - 1
 
     def ledger(self) -> Ledger:
-        return Ledger(self.runs, self.releases, self.verdicts, lambda t: self.commits.get(t, []), SHAPES.__getitem__)
+        def commits(table: str) -> list[dict[str, Any]]:
+            return self.commits.get(table, [])
+
+        return Ledger(
+            self.runs, self.releases, self.verdicts, commits, SHAPES.__getitem__, lambda *_: [Interval(day(1), day(31))]
+        )
 
 
 @pytest.fixture
@@ -518,6 +526,86 @@ def test_a_column_of_a_model_finds_the_versions_that_have_it(
     assert {(f"models.flight_delay.{column}", f"flight_delay@{number}") for number in versions} < set(found.edges)
     monkeypatch.setattr("lakehouse.registry.fetch", Mock(side_effect=OSError("gone")))  # it may have had any column
     assert [each["version"] for each in impact(f"models.flight_delay.{column}").models] == [1, 2]
+
+
+def test_days_without_rows_are_not_visible(made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A build is about days that no row may be of, such as the one before the first."""
+    monkeypatch.setattr("lakehouse.tables.location", lambda stored: str(tmp_path / stored))
+    monkeypatch.setattr("lakehouse.compaction.interval_column", {"gold.features": "day"}.get)
+    for number in (2, 3, 5):
+        rows = pa.table({"day": pa.array([day(number)] * 2, pa.date32())})
+        write_deltalake(str(tmp_path / "gold_next.features"), rows, mode="append")
+    version = made.write("gold.features", "2013-03-01/2013-03-06")
+    made.write("gold.features", "2013-03-09")
+    made.release("gold.features", version)
+    ledger = dataclasses.replace(made.ledger(), held=held)
+    monkeypatch.setattr(Ledger, "read", lambda: ledger)
+    [features] = impact("gold.features@1").tables
+    assert (features["days"], features["visible_days"]) == ("2013-03-01/2013-03-06", "2013-03-02/2013-03-03")
+    assert held("gold.names", 1) is None
+
+
+def test_where_no_statistics_say_which_days_have_rows_it_is_up_to_them(made: Made, tmp_path: Path) -> None:
+    version = made.write("gold.features", "2013-03-01/2013-03-06")
+    made.release("gold.features", version)
+    ledger = dataclasses.replace(made.ledger(), held=lambda *_: None)
+    assert ledger.with_rows("gold.features", version, days(1, 6)) == "up to 2013-03-01/2013-03-06"
+    assert ledger.with_rows("gold.features", None, frozenset()) == ""
+    assert ledger.with_rows("gold.names", version, None) == "all"
+
+
+def of_column(
+    made: Made, monkeypatch: pytest.MonkeyPatch, column: str, read: list[str], known: list[str] | None = None
+) -> Impact:
+    """The impact of a column, where version 1 of a model without a folder was trained on some tables."""
+    monkeypatch.setitem(SHAPES, "ml.predictions_retired", Shape())
+    trained = {"model_name": "retired", "model_version": 1, "versions": [(table, 1) for table in read]}
+    monkeypatch.setattr(Ledger, "read", made.ledger)
+    monkeypatch.setattr("lakehouse.ops.read", lambda _table: SimpleNamespace(to_pylist=lambda: [trained]))
+    monkeypatch.setattr("lakehouse.registry.version", lambda name, number: ModelVersion(name, number, "run"))
+    monkeypatch.setattr("lakehouse.registry.fetch", lambda *_, **__: SimpleNamespace(inputs=["wind"]))
+    table, _, name = column.rpartition(".")
+    edge = Edge(table, name, "bronze.readings", name, "direct", "IDENTITY")
+    monkeypatch.setattr("lakehouse.column_lineage.downstream", lambda _name, **_: [edge])
+    monkeypatch.setattr("lakehouse.column_lineage.columns", lambda: dict.fromkeys(known or read, ()))
+    return impact(f"bronze.readings.{name}")
+
+
+@pytest.mark.parametrize("scored", [True, False], ids=["has scored", "has never scored"])
+@pytest.mark.parametrize(
+    ("column", "because"),
+    [
+        ("gold.features.wind", "an input of its model"),
+        ("gold.older.late", "what may be the label of its model, whose folder is gone"),
+    ],
+)
+def test_a_column_finds_the_versions_of_a_model_without_a_folder(
+    made: Made, monkeypatch: pytest.MonkeyPatch, column: str, because: str, scored: bool
+) -> None:
+    if scored:
+        made.write("ml.predictions_retired", "2013-03-02", {"gold.features": 1}, model_version=1)
+    found = of_column(made, monkeypatch, column, ["gold.features", "gold.older"])
+    assert [(each["name"], each["inputs"]) for each in found.models] == [("retired", [column.rpartition(".")[2]])]
+    assert [each["because"] for each in found.predictions] == [because] * scored
+    assert (column, "retired@1") in found.edges and not found.unknown
+
+
+def test_a_column_that_a_model_without_a_folder_does_not_have_does_not_find_it(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.write("ml.predictions_retired", "2013-03-02", {"gold.features": 1}, model_version=1)
+    found = of_column(made, monkeypatch, "gold.features.seats", ["gold.features", "gold.older"])
+    assert not found.models and not found.predictions and not found.unknown
+
+
+def test_where_what_a_model_was_trained_on_is_gone_too_it_is_said_that_it_is_not_known(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = of_column(made, monkeypatch, "gold.names.wind", ["gold.features", "gold.older"], ["gold.older"])
+    assert not found.models and found.unknown == [
+        "Whether retired@1 was made from bronze.readings.wind: models/retired is gone, and so is gold.features, which "
+        "it was trained on."
+    ]
 
 
 def test_what_cannot_be_asked_says_how_it_is_written(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_without_training_there_is_no_champion() -> None:
 def test_the_first_version_has_to_beat_its_baseline(weak: training.Trained) -> None:
     version = contest(weak, FIRST, 1)
     assert version.aliases == ("champion",)
-    assert version.tags["role_reason"].startswith("promoted against the baseline on 2013-02-22/2013-02-28: log_loss is")
+    assert version.tags["role_reason"].startswith("promoted: against the baseline on 2013-02-22/2013-02-28: log_loss")
 
 
 def test_what_does_not_beat_its_baseline_does_not_score(weak: training.Trained) -> None:
@@ -218,6 +218,7 @@ def test_a_person_confirms_what_was_won_or_turns_it_down(
     contest(weak, FIRST, 1)
     better = registered(good, LATER, 2)
     roles.register(SPEC, better, "eve", STEP)
+    assert registry.version(NAME, 2).tags["role_reason"].startswith("registered: waits for an approval, in the DAG ")
     assert aliases() == {1: ("champion",), 2: ("challenger",)}
     comparison = roles.compare(SPEC, better, good.test)
     assert comparison.champion == 1 and comparison.decision.promote
