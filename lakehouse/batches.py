@@ -223,7 +223,8 @@ def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
     def known(rule: Rule) -> Column:
         return ~(_among("_unread", _WHOLE_ROW, *rule.columns) | _among("_missing", *rule.columns))
 
-    judged = broken_rules(faulty, rules, known=known)
+    # Of a range each day is judged as if it came alone; what comes back on another day is for the gate to find.
+    judged = broken_rules(faulty, rules, known=known, each=["_interval"])
     return judged.select(
         *(name for name in faulty.columns if name != "_faults"),
         F.concat(F.transform("_faults", lambda fault: fault["text"]), F.col("_broken")).alias("_reasons"),

@@ -120,6 +120,7 @@ def maintain(
         # Nobody writes, releases or rolls back meanwhile: what a plan leaves out stays unneeded until it is gone.
         held = stack.enter_context(releases.writers([*names, *beside]))
         run = stack.enter_context(step("maintain", "the lake", None, writes=releases.LOG))
+        run.beside = held.values()
         for table in releases.catch_up():
             run.say("%s: the release had been killed before readers saw it; they do now", table)
         done: dict[str, dict[str, str]] = {}
@@ -133,8 +134,6 @@ def maintain(
         finally:
             # Of those before one that fails, too, or before the time is over: the next run begins with the rest.
             checkpoint(settled, run.run_id, versions)
-            for lock in held.values():
-                lock.check()
             _show(versions, done, run)
         done |= {table: _renew_unreleased(table, spec, day, run) for table, spec in beside.items()}
         checkpoint(beside, run.run_id)

@@ -65,7 +65,8 @@ def override(gate_run: str, reason: str, by: str | None = None) -> int:
         raise OverrideError("An override needs a reason: it is kept with the release.")
     verdict = judged(gate_run)
     names = ", ".join(sorted(verdict.versions))
-    with releases.writers(verdict.versions), step("override", names, verdict.interval, writes=LOG) as run:
+    with releases.writers(verdict.versions) as held, step("override", names, verdict.interval, writes=LOG) as run:
+        run.beside = held.values()
         log = releases.history()
         now = {row["table_name"]: row["override_of"] for row in log}
         again = all(now.get(table) == gate_run for table in verdict.versions)

@@ -390,7 +390,8 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
         PartOfBuildError: Other tables of the same build wait for their release.
     """
     # Without the writers' locks, whoever writes next could take back what is just being released.
-    with writers(names), step("release", ", ".join(sorted(names)), interval, writes=LOG) as run:
+    with writers(names) as held, step("release", ", ".join(sorted(names)), interval, writes=LOG) as run:
+        run.beside = held.values()
         refuse_withdrawn(names, interval)
         refuse_unfinished(names)
         refuse_part_of_build(names, interval)
@@ -602,13 +603,14 @@ def _record(
     marks: dict[str, dict[str, Any]] | None = None,
     queries: Mapping[str, str] | None = None,
 ) -> int:
-    run.check_lock()
     # Before the release: a version that is visible has fingerprints.
     fingerprints.record(changed, run.run_id)
     before = views() if queries else {}
     others = [(name, query) for name, query in sorted((queries or {}).items()) if before.get(name) != query]
     release_id = _next_id()
     now = dt.datetime.now(dt.UTC)
+    # Right before the commit: whoever has taken over may have released another version by now, or withdrawn this one.
+    run.check_lock()
     ops.append(
         LOG,
         [

@@ -47,7 +47,8 @@ def rollback(what: str, to: int | None = None, by: str | None = None) -> dict[st
         lakehouse.tables.VersionGoneError: A version is no longer kept.
     """
     names = sorted(plan(releases.history(), what, to))
-    with releases.writers(names), step("rollback", ", ".join(names), None, writes=LOG) as run:
+    with releases.writers(names) as held, step("rollback", ", ".join(names), None, writes=LOG) as run:
+        run.beside = held.values()
         log = releases.history()
         targets = plan(log, what, to)
         undone = {table: _intervals_since(log, table, target) for table, target in targets.items()}

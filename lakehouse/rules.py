@@ -23,6 +23,7 @@ LABEL_LENGTH = 120
 
 NOT_NULL = "expect_column_values_to_not_be_null"
 UNIQUE = "expect_column_values_to_be_unique"
+_EACH = "_each"
 INCREASING = "expect_column_values_to_be_increasing_within_tolerance"
 OWN_TYPES = {
     INCREASING: frozenset(
@@ -130,12 +131,13 @@ def domain(rule: Rule) -> Column:
     return F.lit(True) if condition is None else F.coalesce(F.expr(condition), F.lit(False))
 
 
-def breaks(rule: Rule, known: Column | None = None) -> Column:
+def breaks(rule: Rule, known: Column | None = None, each: Sequence[str] = ()) -> Column:
     """The condition that is true, and never null, for the rows that break a rule.
 
     Args:
         rule: A row-level expectation.
         known: True for the rows whose values are known; of the others the rule says nothing.
+        each: Columns within whose values a row has to be unique.
 
     Raises:
         UnsupportedRuleError: The expectation cannot be decided row by row.
@@ -145,7 +147,7 @@ def breaks(rule: Rule, known: Column | None = None) -> Column:
     if not is_row_rule(rule):
         raise UnsupportedRuleError(f"{label(rule)} cannot be decided row by row.")
     rows = domain(rule) if known is None else domain(rule) & known
-    return F.coalesce(rows & _BREAKS[rule.type](rule.kwargs, rows), F.lit(False))
+    return F.coalesce(rows & _BREAKS[rule.type]({**rule.kwargs, _EACH: each}, rows), F.lit(False))
 
 
 def applies(rule: Rule) -> Column:
@@ -166,6 +168,7 @@ def broken_rules(
     rules: Sequence[Rule],
     column: str = "_broken",
     known: Callable[[Rule], Column] | None = None,
+    each: Sequence[str] = (),
 ) -> DataFrame:
     """Add an array of text that names every rule which a row breaks; it is empty for a good row.
 
@@ -176,11 +179,12 @@ def broken_rules(
         rules: Row-level expectations.
         column: Name of the array column.
         known: For a rule, the condition that is true for the rows whose values it can judge; all of them without it.
+        each: Columns within whose values a row has to be unique; in the whole frame without any.
     """
     from pyspark.sql import functions as F
 
     reasons = F.array_compact(
-        F.array(*(F.when(breaks(rule, known and known(rule)), F.lit(label(rule))) for rule in rules))
+        F.array(*(F.when(breaks(rule, known and known(rule), each), F.lit(label(rule))) for rule in rules))
     )
     return df.withColumn(column, reasons if rules else F.array().cast("array<string>"))
 
@@ -340,11 +344,11 @@ def _not_increasing(kwargs: Mapping[str, Any], domain: Column) -> Column:
 
 
 def _not_unique(kwargs: Mapping[str, Any], domain: Column) -> Column:
-    return _repeated([kwargs["column"]], domain & _column(kwargs["column"]).isNotNull())
+    return _repeated([kwargs["column"], *kwargs[_EACH]], domain & _column(kwargs["column"]).isNotNull())
 
 
 def _compound_not_unique(kwargs: Mapping[str, Any], domain: Column) -> Column:
-    return _repeated(kwargs["column_list"], domain & _considered(kwargs))
+    return _repeated([*kwargs["column_list"], *kwargs[_EACH]], domain & _considered(kwargs))
 
 
 def _not_greater(kwargs: Mapping[str, Any], _: Column) -> Column:

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -291,7 +293,11 @@ def setting_variables() -> set[str]:
     return names
 
 
-class UnknownSettingError(LakeError, ValueError):
+class SettingError(LakeError, ValueError):
+    """What was set cannot be read."""
+
+
+class UnknownSettingError(SettingError):
     """A ``LAKE_…`` variable that no setting declares."""
 
 
@@ -305,12 +311,18 @@ def settings() -> Settings:
 
     Raises:
         UnknownSettingError: An environment variable with the platform's prefix is not a setting.
+        SettingError: ``lake.toml`` is not valid TOML, or a variable that holds a list or a table is not valid JSON.
         pydantic.ValidationError: A value has the wrong type, or ``lake.toml`` has an unknown key.
     """
     known = setting_variables()
     for variable in sorted(os.environ):
-        if variable.startswith("LAKE_") and variable not in known:
-            close = difflib.get_close_matches(variable, sorted(known), n=1)
+        if variable.upper().startswith("LAKE_") and variable.upper() not in known:
+            close = difflib.get_close_matches(variable.upper(), sorted(known), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise UnknownSettingError(f"Environment variable {variable} is not a setting of the platform.{hint}")
-    return Settings()
+    try:
+        return Settings()
+    except SettingsError as error:
+        raise SettingError(f"{error}: {error.__cause__}. docs/reference/settings.md has an example.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingError(f"{Settings.model_config['toml_file']} is not valid TOML: {error}.") from error

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -44,6 +44,8 @@ class Run:
         parts: What the step consists of, each with a row of its own beside that of the step: values of the columns of
             ``ops.runs`` that differ from the step's.
         assertions: Of a gate: table to the rows of ``ops.gate_results``.
+        lock: That of the table that it writes.
+        beside: Those of other tables, which nobody may write meanwhile either.
     """
 
     step: str
@@ -61,6 +63,7 @@ class Run:
     parts: list[dict[str, Any]] = field(default_factory=list)
     assertions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     lock: locks.WriterLock | None = None
+    beside: Collection[locks.WriterLock] = ()
 
     def commit(self) -> dict[str, Any]:
         """What each commit of this step says of itself (``userMetadata``)."""
@@ -79,8 +82,8 @@ class Run:
         Raises:
             lakehouse.locks.StaleWriterError: It has.
         """
-        if self.lock:
-            self.lock.check()
+        for lock in (*filter(None, [self.lock]), *self.beside):
+            lock.check()
 
     def say(self, message: str, *args: object) -> None:
         """Log a line that a person reads in the task's log."""

@@ -162,7 +162,23 @@ def test_flights(built: dict[str, pd.DataFrame]) -> None:
     assert len(flights) == (reference.flights()["date"] <= TODAY).sum()
     assert flights["flight_id"].is_unique
     assert flights["is_reported"].all()
+    original = reference.flights()
+    hours = reference.weather().drop_duplicates(["origin", "time_hour"])
+    seen = original[original["date"] <= TODAY].merge(hours, "left", ["origin", "time_hour"], suffixes=("", "_weather"))
+    seen = seen.sort_values("flight_id", ignore_index=True)
+    of_hour = {"temperature_f": "temp", "wind_gust_mph": "wind_gust", "precipitation_inches": "precip"}
+    for column, name in of_hour.items():
+        known = flights["is_reported"] & flights[column].notna()
+        assert known.mean() > 0.1
+        assert_same(flights.loc[known, [column]], seen.loc[known, [name]].set_axis([column], axis=1))
+        assert seen.loc[~known, name].isna().mean() > 0.99  # of an hour that is there twice, or in quarantine
     league = built["on_time_league"]
+    flown = original[original["date"] <= TODAY].groupby("carrier")
+    arrived = flown["arr_delay"].agg(on_time=lambda delays: (delays <= reference.LATE_MINUTES).sum(), total="size")
+    by_carrier = league.set_index("carrier")
+    assert by_carrier["on_time_rate"].to_dict() == (arrived["on_time"] / arrived["total"]).to_dict()
+    cancelled = flown["dep_time"].agg(lambda times: times.isna().sum())
+    assert by_carrier["cancellation_rate"].to_dict() == (cancelled / arrived["total"]).to_dict()
     assert (league["league_rank"] == league["on_time_rate"].rank(method="min", ascending=False)).all()
 
 
@@ -203,6 +219,16 @@ def test_building_again_and_out_of_order_leaves_the_same_rows(built: dict[str, p
     warehouse.run_dbt(Interval(dt.date(2013, 1, 2), dt.date(2013, 1, 4)))
     for name, rows in built.items():
         assert_same(stored(name), rows)
+
+
+def test_a_table_of_other_columns_is_refused_until_it_is_refreshed_in_full(
+    sql: Any, built: dict[str, pd.DataFrame]
+) -> None:
+    sql.execute(f"alter table {PREFIX}gold_next.fct_flights add column of_yesterday int")
+    with pytest.raises(warehouse.BuildFailedError, match="fct_flights"):
+        warehouse.run_dbt(DAYS, ["fct_flights"])
+    warehouse.run_dbt(Interval(FIRST, TODAY), ["fct_flights"], full_refresh=True)
+    assert_same(stored("fct_flights"), built["fct_flights"])
 
 
 def test_a_build_reads_the_versions_that_it_is_told_whatever_is_released_meanwhile(

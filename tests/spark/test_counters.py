@@ -108,3 +108,14 @@ def test_a_gate_of_twenty_rules_that_pass_takes_few_jobs(
         result = check(STORED)
     assert not result.failures, result.summary()
     assert found.jobs <= GATE, found
+
+
+def test_a_rule_that_is_a_query_is_asked_once(source: Any) -> None:
+    with counting() as without:
+        assert not check(STORED).failures
+    query = {"unexpected_rows_query": "select * from {batch} where id < 0"}
+    source.rules(*TWENTY, {"type": "unexpected_rows_expectation", "kwargs": query})
+    with counting() as asked:
+        assert not check(STORED).failures
+    # GX gives the rows a name, and counts them: those that break the rule are never fetched.
+    assert asked.statements - without.statements == 2, (without, asked)

@@ -38,7 +38,7 @@ OWN_TO_A_RUN = ("_batch", "run_id", "scored_at")
 PROCESS = """
 import logging, os, signal, sys, threading
 from pathlib import Path
-from lakehouse import audit, ops, release, tables, warehouse
+from lakehouse import audit, fingerprints, ops, release, tables, warehouse
 from lakehouse.interval import Interval
 from lakehouse.steps import job
 from spark_jobs import land as land_job
@@ -80,6 +80,7 @@ def die_at_the_first_new_file():
     "after the views": lambda: patch(release, "_point", after=die),
     "after the release": lambda: patch(release, "release", after=die),
     "paused before the commit": lambda: patch(tables, "replace_interval", before=stop),
+    "paused before the record": lambda: patch(fingerprints, "record", after=stop),
     "paused before dbt": lambda: patch(warehouse, "run_dbt", before=stop),
     "after data files of dbt": lambda: patch(warehouse, "run_dbt", before=die_at_the_first_new_file),
     "after dbt": lambda: patch(warehouse, "run_dbt", after=die),
@@ -276,6 +277,17 @@ def test_a_writer_that_was_asleep_while_another_took_over_does_not_commit(clean:
     assert code == 1
     assert "StaleWriterError" in errors
     assert tables.head(STORED) == head
+    assert visible()[0] == clean["one"][0]
+
+
+def test_a_release_that_was_asleep_while_another_took_over_is_not_recorded(clean: dict[str, tuple[str, str]]) -> None:
+    with asleep("paused before the record", NEXT, "land", "gate", "release") as wake:
+        publish(DAY)
+        releases = len(release.history())
+        code, errors = wake()
+    assert code == 1
+    assert "StaleWriterError" in errors
+    assert len(release.history()) == releases
     assert visible()[0] == clean["one"][0]
 
 

@@ -14,14 +14,14 @@ import pytest
 
 import lakehouse
 from lakehouse import contracts, ops, release, scaffold, suites, tables
-from lakehouse.audit import gate
+from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
 from lakehouse.readers import SourceError
 from lakehouse.settings import PROJECT_DIR, settings
 from lakehouse.steps import job
 from lakehouse.suites import InvalidSuiteError
-from tests.spark.sources import BOUNDS
+from tests.spark.sources import BOUNDS, expect
 from tests.spark.sources import new_source as new_source
 
 land = job("land")
@@ -119,6 +119,23 @@ def test_a_rerun_and_a_range_leave_the_same_rows(drop: Path) -> None:
     pd.testing.assert_frame_equal(
         by_day.sort_values(order, ignore_index=True), again.sort_values(order, ignore_index=True)
     )
+
+
+@pytest.mark.parametrize("days", [["2020-01-05", "2020-01-06"], ["2020-01-05/2020-01-06"]])
+def test_a_key_that_comes_back_on_another_day_is_for_the_gate_in_a_range_as_day_by_day(
+    new_source: Any, days: list[str]
+) -> None:
+    source = new_source("comes_back")
+    for day, ids in (("2020-01-05", (1, 2, 3, 3)), ("2020-01-06", (1, 4, 5, 6))):
+        lines = [f"{number},Ann,5,1,{day}" for number in ids]
+        source.put(day, "\n".join(["id,person,amount,pieces,day", *lines]) + "\n")
+    for each in days:
+        source.land(each)
+    assert [row["id"] for row in source.rows("id")] == [1, 2, 1, 4, 5, 6]
+    assert [row["_source_row"] for row in source.bad()] == [3, 4]
+    source.rules(expect("column_values_to_be_unique", column="id"), BOUNDS)
+    with pytest.raises(GateFailedError, match=r"unique\(id\): 2 of 6 rows break it"):
+        source.publish("2020-01-05/2020-01-06")
 
 
 def test_bad_rows_are_quarantined_with_their_reasons_and_nothing_is_lost(altered: Callable[..., Path]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from lakehouse import settings as module
-from lakehouse.settings import Settings, UnknownSettingError
+from lakehouse.settings import SettingError, Settings, UnknownSettingError
 
 
 @pytest.fixture(autouse=True)
@@ -23,9 +23,26 @@ def _restore(monkeypatch: pytest.MonkeyPatch):
     module.settings.cache_clear()
 
 
-def test_a_misspelt_variable_is_an_error_that_names_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAKE_SPARK_MASTRE", "local[1]")
-    with pytest.raises(UnknownSettingError, match=r"LAKE_SPARK_MASTRE.*LAKE_SPARK_MASTER"):
+@pytest.mark.parametrize("name", ["LAKE_SPARK_MASTRE", "lake_spark_mastre"])
+def test_a_misspelt_variable_is_an_error_that_names_the_right_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "local[1]")
+    with pytest.raises(UnknownSettingError, match=rf"{name}.*LAKE_SPARK_MASTER"):
+        module.settings()
+
+
+@pytest.mark.parametrize("name", ["LAKE_ALERTS", "lake_alerts"])
+def test_a_variable_of_the_wrong_form_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "[")
+    with pytest.raises(SettingError, match=r'"alerts" from source "EnvSettingsSource": .*line 1'):
+        module.settings()
+
+
+def test_a_file_that_cannot_be_read_is_an_error_that_names_the_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "lake.toml").write_text('spark_memory = "1g"\nspark_master local\n')
+    monkeypatch.setitem(Settings.model_config, "toml_file", tmp_path / "lake.toml")
+    with pytest.raises(SettingError, match=r"lake\.toml is not valid TOML: .*at line 2"):
         module.settings()
 
 
