@@ -93,6 +93,7 @@ def environment() -> dict[str, str]:
         "DBT_PROJECT_DIR": str(PROJECT),
         "DBT_PROFILES_DIR": str(PROJECT),
         "DBT_LOG_PATH": str(settings().home / "dbt" / "logs"),
+        "DBT_THRIFT_HOST": settings().thrift_server,
         "DBT_THRIFT_PORT": str(settings().ports.thrift),
         # dbt keeps what has this prefix out of its logs and artifacts.
         "DBT_ENV_SECRET_SQL_PASSWORD": settings().secret("sql_password"),

@@ -103,6 +103,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("SPARK_REMOTE", "spark_remote"),
         description="A Spark Connect endpoint (`sc://…`) to use instead of the embedded engine.",
     )
+    thrift_host: str | None = Field(
+        None,
+        description=(
+            "Where dbt reaches the Thrift server of that engine, on the port `ports.thrift`. Default: the host of "
+            "`spark_remote`."
+        ),
+    )
     spark_master: str = Field(
         "local[*]", description="Master of the embedded engine: `local[*]`, `spark://…`, `k8s://…`."
     )
@@ -220,6 +227,11 @@ class Settings(BaseSettings):
         """Spark Connect endpoint that every Python step attaches to, with its token."""
         # The client sends a token without TLS to the host named localhost alone.
         return self.spark_remote or (f"sc://localhost:{self.ports.connect}/;token={self.secret('spark_connect_token')}")
+
+    @property
+    def thrift_server(self) -> str:
+        """Host of the Thrift server that dbt's statements go to."""
+        return self.thrift_host or urlsplit(self.spark_remote or "").hostname or "127.0.0.1"
 
     @property
     def openlineage_transport(self) -> dict[str, Any]:

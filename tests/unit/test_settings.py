@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from lakehouse import dbt_project
 from lakehouse import settings as module
 from lakehouse.settings import SettingError, Settings, UnknownSettingError
 
@@ -59,6 +60,24 @@ def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("LAKE_SPARK_MASTER", "spark://cluster:7077")
     read = Settings()
     assert (read.spark_master, read.spark_memory) == ("spark://cluster:7077", "1g")
+
+
+@pytest.mark.parametrize(
+    ("variables", "host"),
+    [
+        ({}, "127.0.0.1"),
+        ({"SPARK_REMOTE": "sc://spark.example:15002/;token=secret"}, "spark.example"),
+        ({"SPARK_REMOTE": "sc://spark.example", "LAKE_THRIFT_HOST": "thrift.example"}, "thrift.example"),
+    ],
+)
+def test_dbt_goes_to_the_host_of_the_engine(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], host: str
+) -> None:
+    for name in ("SPARK_REMOTE", "LAKE_THRIFT_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert dbt_project.environment()["DBT_THRIFT_HOST"] == host
 
 
 def test_the_documented_file_names_every_setting_and_no_other() -> None:
