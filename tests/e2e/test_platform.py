@@ -19,6 +19,7 @@ import httpx
 import psutil
 import pytest
 
+from infra.demo import main_job
 from lakehouse.airflow_client import AirflowClient, AirflowError, RunFailedError
 from tests import reference
 from tests.platforms import PROJECT, Platform
@@ -57,7 +58,39 @@ def test_the_demo_ends_with_a_result_and_says_how_to_go_on(platform: Platform) -
     assert "weather 2013-03-02" in caught and "pressure_millibars" in caught
     assert f"http://127.0.0.1:{platform.port('airflow')}" in platform.demo
     assert platform.secret("airflow_admin_password") in platform.demo
-    assert "./lake down" in platform.demo
+    assert f"http://127.0.0.1:{platform.port('mlflow')}" in platform.demo
+    assert "user lake, password: see sql_password" in platform.demo
+    assert "./lake down" in platform.demo and "./lake reset" in platform.demo
+
+
+def test_the_history_is_one_run_over_its_days(airflow: AirflowClient) -> None:
+    for source in main_job.SOURCES:
+        keys = [run["partition_key"] for run in airflow.runs(f"ingest_{source}")]
+        assert keys.count(str(main_job.HISTORY)) == 1 and "2013-01-31" not in keys
+
+
+def test_the_log_of_a_task_says_what_happened_in_a_line(airflow: AirflowClient) -> None:
+    day = str(SCORED[0])
+    for dag_id, key, task, said in (
+        ("ingest_flight_schedule", day, "land", f"flight_schedule {day}: 958 rows in from 1 file, 958 landed, 0 quar"),
+        (
+            "ingest_flight_schedule",
+            day,
+            "gate",
+            r"bronze\.flight_schedule version \d+: passed (with .* of )?\d+ rules in \d",
+        ),
+        ("ingest_flight_schedule", day, "release", r"release \d+: bronze\.flight_schedule at version \d+"),
+        ("train_flight_delay", None, "train", r"flight_delay version 1 \(logistic_regression\) is champion; promoted"),
+        ("score_flight_delay", day, "score", rf"{day}: 958 rows scored with version 1, on release \d+ of gold\.fl"),
+    ):
+        runs = [run["dag_run_id"] for run in airflow.runs(dag_id) if key in (None, run["partition_key"])]
+        logs = ["\n".join(airflow.log(dag_id, run_id, task)) for run_id in runs]
+        assert any(re.search(said, log) for log in logs), logs
+
+
+def test_tasks_are_forked_from_a_scheduler_that_has_the_libraries_in_memory(platform: Platform) -> None:
+    log = (platform.home / "logs" / "scheduler.log").read_text()
+    assert "Libraries in memory after" in log and "Threads that tasks will not have" not in log
 
 
 def test_the_run_of_the_broken_file_shows_what_the_documentation_says(airflow: AirflowClient) -> None:
