@@ -41,8 +41,7 @@ class Day:
         wall: Seconds from the first run's start to the last one's end.
         work: Seconds of the work on its critical path.
         path: The tasks on it, each with its seconds of work and those from its start to its end.
-        cpu_seconds: Of all processes of the platform.
-        peak_memory: Bytes of them.
+        usage: Of all processes of the platform.
     """
 
     wall: float
@@ -159,7 +158,9 @@ def daily(days: int) -> Result:
             "From the first of three ingestions, which begin together, to the end of the scoring: five DAG runs. What "
             "a step does is work; so is the time from the start of the first dbt model to the end of the last. All "
             "else counts as Airflow's: scheduling, starting and ending of tasks, connecting to the engine, the start "
-            "of dbt. That all flights of the days were scored is compared.",
+            "of dbt. Waiting for the lock of another step counts as work, so the share is rather too small. That all "
+            "flights of the days were scored is compared. Memory is added up over all processes: what they share by "
+            "fork counts once for each.",
         ),
         facts={
             "Seconds of work on the critical path (median)": f"{statistics.median(day.work for day in found):.1f}",

@@ -86,11 +86,11 @@ def record(versions: Mapping[str, int], run_id: str, logs: Iterable[str] = ()) -
     for table, version in sorted(new.items()):
         base = max((known_one for known_one in known.get(table, ()) if known_one < version), default=None)
         rows.append({**facts, "table_name": table, **take(tables.next_table(table), version, base)})
-    others = sorted(known.keys() & set(logs) - new.keys())
-    of_others: dict[str, list[dict[str, Any]]] = {table: [] for table in others}
-    for row in ops.read(LOG, where=pc.field("table_name").isin(others)).to_pylist() if others else ():
-        of_others[row["table_name"]].append(row)
-    rows += [facts | grown for found in of_others.values() if (grown := _grown(found))]
+    if looked_at := sorted((known.keys() | new.keys()) & set(logs)):
+        recorded_rows = ops.read(LOG, where=pc.field("table_name").isin(looked_at)).to_pylist() + rows
+        for table in looked_at:
+            if grown := _grown([row for row in recorded_rows if row["table_name"] == table]):
+                rows.append(facts | grown)
     if rows:
         ops.append(LOG, rows)
 

@@ -89,7 +89,7 @@ def count(
     asked = [F.count_if(F.expr("true")).alias("rows")]
     for place, (name, each) in enumerate(bins.items()):
         asked += [F.expr(f"count_if({cond})").alias(f"{place}.{n}") for n, cond in enumerate(_conditions(name, each))]
-    *_, row = frame.agg(*asked, *(F.expr(each).alias(f"also.{n}") for n, each in enumerate(also))).collect()
+    [row] = frame.agg(*asked, *(F.expr(each).alias(f"also.{n}") for n, each in enumerate(also))).collect()
     found = {}
     for place, (name, each) in enumerate(bins.items()):
         nulls, *counted = [row[f"{place}.{n}"] for n in range(1 + len(each.edges) + len(each.values))]

@@ -252,6 +252,11 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
                     f"Whether {_node(name, number)} was made from {what}: models/{name} is gone, and so is "
                     f"{', '.join(gone)}, which it was trained on."
                 )
+            elif (name, number) not in scorings and any(each.rpartition(".")[0] in read for each in inputs):
+                result.unknown.append(
+                    f"Whether {what} is the label of {_node(name, number)}: models/{name} is gone, and it has never "
+                    "scored, so it is not known which of the tables that it was trained on has its features."
+                )
             continue
         if what.startswith(f"models.{name}."):
             column = what.rpartition(".")[2]
@@ -299,7 +304,7 @@ def _use_without_folder(
     """
     tables_read = set(read)
     features = tables_read.intersection(*(each.reads for each in scorings.get(model, ()))) or tables_read
-    others = tables_read - features or tables_read
+    others = tables_read - features
     of_features, of_others = (
         [each for each in sorted(columns) if each.rpartition(".")[0] in tables] for tables in (features, others)
     )

@@ -114,29 +114,32 @@ def maintain(
         MaintenanceError: It is not certain what is needed. Nothing has been removed.
         lakehouse.compaction.ChangedRowsError: Rows would have changed. Nothing of it is visible.
     """
-    names, beside = sorted({row["table_name"] for row in releases.history()}), unreleased()
+    names, never_released = sorted({row["table_name"] for row in releases.history()}), unreleased()
     day = today or dt.datetime.now(dt.UTC).date()
     with ExitStack() as stack:
         # Nobody writes, releases or rolls back meanwhile: what a plan leaves out stays unneeded until it is gone.
-        held = stack.enter_context(releases.writers([*names, *beside]))
+        held = stack.enter_context(releases.writers([*names, *never_released]))
         run = stack.enter_context(step("maintain", "the lake", None, writes=releases.LOG))
         run.beside = held.values()
         for table in releases.catch_up():
             run.say("%s: the release had been killed before readers saw it; they do now", table)
         done: dict[str, dict[str, str]] = {}
-        settled = [table for table in names if not _waits(table, run)]
         versions: dict[str, int] = {}
         try:
-            for table in settled:
-                done[table] = _renew(table, day, run)
-                if done[table]:
-                    versions[table] = run.versions_out[tables.next_table(table)]
+            for table in names:
+                if _settled(table, run):
+                    done[table] = _renew(table, day, run)
+                    if done[table]:
+                        versions[table] = run.versions_out[tables.next_table(table)]
         finally:
-            # Of those before one that fails, too, or before the time is over: the next run begins with the rest.
-            checkpoint(settled, run.run_id, versions)
-            _show(versions, done, run)
-        done |= {table: _renew_unreleased(table, spec, day, run) for table, spec in beside.items()}
-        checkpoint(beside, run.run_id)
+            # Of those before one that fails, too, or before the time is over.
+            try:
+                checkpoint(done, run.run_id, versions)
+            finally:
+                _show(versions, done, run)
+        done |= {table: _renew_unreleased(table, spec, day, run) for table, spec in never_released.items()}
+        run.details |= _by_work(done)
+        checkpoint(never_released, run.run_id)
         plans = plan(keep_days, grace_hours)
         run.details["removed"] = {each.table: {"files": len(each.files), "bytes": each.bytes} for each in plans}
         for each in plans:
@@ -153,13 +156,13 @@ def maintain(
         }
 
 
-def _waits(table: str, run: Run) -> bool:
-    """Whether a table holds rows that wait for their release; what a maintenance left that was killed is taken back."""
+def _settled(table: str, run: Run) -> bool:
+    """Take back what a killed maintenance has left of a table; no, when rows of another step wait for their release."""
     if releases.pending(table) and tables.last_commit(tables.next_table(table))["userMetadata"].get("step") != run.step:
         run.say("%s: has rows that have not been released, and is left as it is", table)
-        return True
+        return False
     releases.withdraw(table, run)  # of a maintenance that was killed before its release, or half of another withdrawal
-    return False
+    return True
 
 
 def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
@@ -244,7 +247,7 @@ def checkpoint(names: Iterable[str], run_id: str, versions: Mapping[str, int] | 
         if log.version() - newest >= CHECKPOINT_COMMITS:
             log.create_checkpoint()
             written.append(table)
-    # Of the others, too: a run that was killed may have left one.
+    # Of all of them: a run that was killed may have left one.
     fingerprints.record(versions or {}, run_id, logs)
     return written
 

@@ -421,8 +421,7 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
             else max(state[t].release_id for t in heads)
         )
         run.details["release_id"] = release_id
-        for table, version in heads.items():
-            _point(table, version)
+        _show(heads, run)
         if of_warehouse(names):
             _show_views()
         run.say("release %d: %s", release_id, ", ".join(f"{t} at version {v}" for t, v in sorted(heads.items())))
@@ -508,8 +507,9 @@ def publish(
         else max(state[table].release_id for table in versions)
     )
     for table, version in sorted(versions.items()):
+        run.check_lock()
         quarantine.follow(table, version, run)
-        _point(table, version)
+    _show(versions, run)
     if of_warehouse(versions):
         _show_views()
     run.versions_in = {tables.next_table(table): state[table].version for table in versions if table in state}
@@ -536,8 +536,7 @@ def carry_over(versions: dict[str, int], run: Run, reason: str) -> int:
     carried = {row["table_name"]: row.get("maintains") or row["release_id"] for row in history()}
     marks = {table: {"maintains": carried[table]} for table in versions}
     release_id = _record(versions, state, None, reason, run, user(), marks)
-    for table, version in sorted(versions.items()):
-        _point(table, version)
+    _show(versions, run)
     return release_id
 
 
@@ -553,6 +552,16 @@ def visible(layers: Iterable[str] = tables.GATED_LAYERS) -> dict[str, int]:
         for name, query in _queries(layer).items()
         if (match := _VERSION.search(query))
     }
+
+
+def behind(table: str) -> bool:
+    """Whether the view of a table does not show the version that is released: whoever released it was killed.
+
+    Args:
+        table: Name that readers use.
+    """
+    state = released().get(table)
+    return state is not None and visible([tables.split(table)[0]]).get(table) != state.version
 
 
 def catch_up() -> list[str]:
@@ -603,6 +612,7 @@ def _record(
     marks: dict[str, dict[str, Any]] | None = None,
     queries: Mapping[str, str] | None = None,
 ) -> int:
+    run.check_lock()
     # Before the release: a version that is visible has fingerprints.
     fingerprints.record(changed, run.run_id)
     before = views() if queries else {}
@@ -649,6 +659,14 @@ def _audited(names: list[str]) -> dict[tuple[str, int], str]:
     columns = ["checked_at", "table_name", "version", "verdict"]
     results = ops.read("ops.gate_results", columns, where=pc.field("table_name").isin(names))
     return {(row["table_name"], row["version"]): row["verdict"] for row in results.sort_by("checked_at").to_pylist()}
+
+
+def _show(versions: Mapping[str, int], run: Run) -> None:
+    """Point views at versions that are recorded as released."""
+    for table, version in sorted(versions.items()):
+        # Whoever has taken over may have released another version since it was recorded, and points the view himself.
+        run.check_lock()
+        _point(table, version)
 
 
 def _point(table: str, version: int) -> None:

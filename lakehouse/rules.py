@@ -1,7 +1,7 @@
 """Row rules: a row-level expectation as a Spark condition that is true for the rows that break it.
 
 The meaning is that of Great Expectations' own Spark engine, nulls and NaN included, so that what landing
-takes out of a batch is exactly what the gate would count as unexpected. Two things follow from that:
+takes out of the batch of a day is exactly what the gate would count as unexpected in it. Two things follow from that:
 a null never breaks a rule that is about values (``expect_column_values_to_not_be_null`` is the rule about
 nulls), and every row of a group of duplicates breaks a uniqueness rule, the first one too.
 """
@@ -23,7 +23,6 @@ LABEL_LENGTH = 120
 
 NOT_NULL = "expect_column_values_to_not_be_null"
 UNIQUE = "expect_column_values_to_be_unique"
-_EACH = "_each"
 INCREASING = "expect_column_values_to_be_increasing_within_tolerance"
 OWN_TYPES = {
     INCREASING: frozenset(
@@ -66,7 +65,7 @@ def is_row_rule(rule: Rule) -> bool:
         rule: An expectation.
     """
     condition = rule.kwargs.get("row_condition")
-    return rule.type in _BREAKS and (condition is None or _condition_text(rule) is not None)
+    return rule.type in ROW_RULES and (condition is None or _condition_text(rule) is not None)
 
 
 def label(rule: Rule) -> str:
@@ -137,7 +136,7 @@ def breaks(rule: Rule, known: Column | None = None, each: Sequence[str] = ()) ->
     Args:
         rule: A row-level expectation.
         known: True for the rows whose values are known; of the others the rule says nothing.
-        each: Columns within whose values a row has to be unique.
+        each: Columns: rows are compared only with those that have the same values in them.
 
     Raises:
         UnsupportedRuleError: The expectation cannot be decided row by row.
@@ -147,7 +146,9 @@ def breaks(rule: Rule, known: Column | None = None, each: Sequence[str] = ()) ->
     if not is_row_rule(rule):
         raise UnsupportedRuleError(f"{label(rule)} cannot be decided row by row.")
     rows = domain(rule) if known is None else domain(rule) & known
-    return F.coalesce(rows & _BREAKS[rule.type]({**rule.kwargs, _EACH: each}, rows), F.lit(False))
+    compares = _COMPARES.get(rule.type)
+    broken = compares(rule.kwargs, rows, each) if compares else _BREAKS[rule.type](rule.kwargs, rows)
+    return F.coalesce(rows & broken, F.lit(False))
 
 
 def applies(rule: Rule) -> Column:
@@ -179,7 +180,7 @@ def broken_rules(
         rules: Row-level expectations.
         column: Name of the array column.
         known: For a rule, the condition that is true for the rows whose values it can judge; all of them without it.
-        each: Columns within whose values a row has to be unique; in the whole frame without any.
+        each: Columns: rows are compared only with those that have the same values in them; without any, with all.
     """
     from pyspark.sql import functions as F
 
@@ -313,7 +314,7 @@ def _is_json(value: Column, _: Mapping[str, Any]) -> Column:
     return F.udf(readable, "boolean")(value)
 
 
-def is_earlier(kwargs: Mapping[str, Any], domain: Column) -> Column:
+def is_earlier(kwargs: Mapping[str, Any], domain: Column, each: Sequence[str] = ()) -> Column:
     """Whether a date lies further before the latest of the dates above it than is tolerated.
 
     It is compared with the latest one, and not with the one right above it, so that taking rows out never makes another
@@ -322,12 +323,13 @@ def is_earlier(kwargs: Mapping[str, Any], domain: Column) -> Column:
     Args:
         kwargs: Arguments of the expectation ``INCREASING``.
         domain: True for the rows that count.
+        each: Columns: only rows that have the same values in them are above each other.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     value = _column(kwargs["column"])
-    rows = Window.partitionBy(*map(_column, kwargs.get("within") or GROUP)).orderBy(
+    rows = Window.partitionBy(*map(_column, (*(kwargs.get("within") or GROUP), *each))).orderBy(
         *map(_column, kwargs.get("order_by") or ORDER)
     )
     above = rows.rowsBetween(Window.unboundedPreceding, -1)
@@ -339,16 +341,16 @@ def is_earlier(kwargs: Mapping[str, Any], domain: Column) -> Column:
     )
 
 
-def _not_increasing(kwargs: Mapping[str, Any], domain: Column) -> Column:
-    return is_earlier(kwargs, domain & _column(kwargs["column"]).isNotNull())
+def _not_increasing(kwargs: Mapping[str, Any], domain: Column, each: Sequence[str]) -> Column:
+    return is_earlier(kwargs, domain & _column(kwargs["column"]).isNotNull(), each)
 
 
-def _not_unique(kwargs: Mapping[str, Any], domain: Column) -> Column:
-    return _repeated([kwargs["column"], *kwargs[_EACH]], domain & _column(kwargs["column"]).isNotNull())
+def _not_unique(kwargs: Mapping[str, Any], domain: Column, each: Sequence[str]) -> Column:
+    return _repeated([kwargs["column"], *each], domain & _column(kwargs["column"]).isNotNull())
 
 
-def _compound_not_unique(kwargs: Mapping[str, Any], domain: Column) -> Column:
-    return _repeated([*kwargs["column_list"], *kwargs[_EACH]], domain & _considered(kwargs))
+def _compound_not_unique(kwargs: Mapping[str, Any], domain: Column, each: Sequence[str]) -> Column:
+    return _repeated([*kwargs["column_list"], *each], domain & _considered(kwargs))
 
 
 def _not_greater(kwargs: Mapping[str, Any], _: Column) -> Column:
@@ -379,13 +381,17 @@ _BREAKS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
     "expect_column_value_lengths_to_equal": _value_rule(lambda value, kwargs: _length(value) == kwargs["value"]),
     "expect_column_values_to_match_strftime_format": _value_rule(_is_time),
     "expect_column_values_to_be_json_parseable": _value_rule(_is_json),
-    INCREASING: _not_increasing,
-    UNIQUE: _not_unique,
-    "expect_compound_columns_to_be_unique": _compound_not_unique,
     "expect_column_pair_values_a_to_be_greater_than_b": _not_greater,
     "expect_column_pair_values_to_be_equal": _not_equal,
     "expect_select_column_values_to_be_unique_within_record": _not_unique_within_record,
 }
 
-ROW_RULES = frozenset(_BREAKS)
+_COMPARES: dict[str, Callable[[Mapping[str, Any], Any, Sequence[str]], Any]] = {
+    INCREASING: _not_increasing,
+    UNIQUE: _not_unique,
+    "expect_compound_columns_to_be_unique": _compound_not_unique,
+}
+"""Those that compare a row with others."""
+
+ROW_RULES = frozenset(_BREAKS) | frozenset(_COMPARES)
 """Expectation types that are decided row by row."""

@@ -15,10 +15,10 @@ import sys
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -207,6 +207,12 @@ class Settings(BaseSettings):
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
 
+    @model_validator(mode="after")
+    def _one_engine(self) -> Self:
+        if self.thrift_host and not self.spark_remote:
+            raise ValueError("thrift_host is about the engine that spark_remote names: set that, too")
+        return self
+
     @property
     def jars_folder(self) -> Path:
         """Where the JARs are, and the archive of the classes in them."""
@@ -305,11 +311,11 @@ def setting_variables() -> set[str]:
     return names
 
 
-class SettingError(LakeError, ValueError):
+class InvalidSettingError(LakeError, ValueError):
     """What was set cannot be read."""
 
 
-class UnknownSettingError(SettingError):
+class UnknownSettingError(InvalidSettingError):
     """A ``LAKE_…`` variable that no setting declares."""
 
 
@@ -323,18 +329,19 @@ def settings() -> Settings:
 
     Raises:
         UnknownSettingError: An environment variable with the platform's prefix is not a setting.
-        SettingError: ``lake.toml`` is not valid TOML, or a variable that holds a list or a table is not valid JSON.
+        InvalidSettingError: ``lake.toml`` is not valid TOML, or a variable of a list or a table is not valid JSON.
         pydantic.ValidationError: A value has the wrong type, or ``lake.toml`` has an unknown key.
     """
     known = setting_variables()
     for variable in sorted(os.environ):
-        if variable.upper().startswith("LAKE_") and variable.upper() not in known:
+        name = variable if variable.upper() in BOOTSTRAP_VARIABLES else variable.upper()
+        if variable.upper().startswith("LAKE_") and name not in known:
             close = difflib.get_close_matches(variable.upper(), sorted(known), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise UnknownSettingError(f"Environment variable {variable} is not a setting of the platform.{hint}")
     try:
         return Settings()
     except SettingsError as error:
-        raise SettingError(f"{error}: {error.__cause__}. docs/reference/settings.md has an example.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"{Settings.model_config['toml_file']} is not valid TOML: {error}.") from error
+        raise InvalidSettingError(f"{error}: {error.__cause__}. docs/reference/settings.md has an example.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettingError(f"{Settings.model_config['toml_file']} is not valid TOML: {error}.") from error

@@ -21,7 +21,7 @@ from lakehouse.batches import (
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.release import pending, unfinished, withdraw
+from lakehouse.release import behind, pending, unfinished, withdraw
 from lakehouse.steps import Run, step
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
     Returns:
         ``rows_in`` (landed and quarantined rows of the interval), ``rows_out``, ``rows_quarantined``,
         ``rows_replayed``, ``version`` of the bronze table, and ``unreleased``: whether it has rows that wait for their
-        release.
+        release, or for a release that was killed to be completed.
 
     Raises:
         ReplayError: What the rows were delivered with is not there any more.
@@ -142,7 +142,7 @@ def _outcome(this: Run, version: int | None, replayed: int, bronze: str) -> dict
         "rows_quarantined": this.rows_quarantined,
         "rows_replayed": replayed,
         "version": version,
-        "unreleased": pending(bronze),
+        "unreleased": pending(bronze) or behind(bronze),
     }
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from lakehouse.cli import alerts, development, queries, steps
 from lakehouse.cli.errors import expected, first_lines
 from lakehouse.platform import commands as platform
-from lakehouse.settings import SettingError
+from lakehouse.settings import InvalidSettingError
 
 
 def command_line() -> typer.Typer:
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         lake = command_line()
         lake()
-    except SettingError as error:
+    except InvalidSettingError as error:
         print(f"lake: {error}", file=sys.stderr)
         sys.exit(2)
     except ValidationError as error:

@@ -89,7 +89,7 @@ def test_the_demo_ends_with_a_late_flight_explained(platform: Platform) -> None:
 
 def test_the_worked_example_of_the_documentation_is_what_the_demo_says(platform: Platform) -> None:
     page = (PROJECT / "docs" / "explanation" / "lineage.md").read_text()
-    example, _, affected = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    example, affected, _ = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     for printed, said in ((example, platform.demo), (affected, platform.lake("impact", FILE).stdout)):
         for line in printed.splitlines():
             wanted = re.compile(".*".join(re.escape(part) for part in line.split("…")))

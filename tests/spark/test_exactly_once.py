@@ -81,6 +81,7 @@ def die_at_the_first_new_file():
     "after the release": lambda: patch(release, "release", after=die),
     "paused before the commit": lambda: patch(tables, "replace_interval", before=stop),
     "paused before the record": lambda: patch(fingerprints, "record", after=stop),
+    "paused after the record": lambda: patch(release, "_record", after=stop),
     "paused before dbt": lambda: patch(warehouse, "run_dbt", before=stop),
     "after data files of dbt": lambda: patch(warehouse, "run_dbt", before=die_at_the_first_new_file),
     "after dbt": lambda: patch(warehouse, "run_dbt", after=die),
@@ -289,6 +290,17 @@ def test_a_release_that_was_asleep_while_another_took_over_is_not_recorded(clean
     assert "StaleWriterError" in errors
     assert len(release.history()) == releases
     assert visible()[0] == clean["one"][0]
+
+
+def test_a_release_that_was_asleep_after_its_record_leaves_the_views_to_who_has_taken_over(
+    clean: dict[str, tuple[str, str]],
+) -> None:
+    with asleep("paused after the record", NEXT, "land", "gate", "release") as wake:
+        publish(DAY)
+        code, errors = wake()
+    assert code == 1
+    assert "StaleWriterError" in errors
+    assert visible() == clean["two"]
 
 
 def test_a_build_that_was_asleep_while_another_took_over_does_not_commit(clean: dict[str, tuple[str, str]]) -> None:

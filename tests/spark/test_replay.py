@@ -337,6 +337,26 @@ def test_one_command_replays_gates_and_releases_and_the_second_time_changes_noth
     assert (done.exit_code, json.loads(done.stdout)["rows_replayed"], state()) == (0, 0, before)
 
 
+def test_a_replay_that_was_killed_before_its_view_was_moved_is_completed_by_repeating_it(
+    new_source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = new_source("replay_hidden")
+    source.put(DAY, lines("1,Ann,5,1,2020-01-05", "2,Bo,500,1,2020-01-05"))
+    source.land(DAY)
+    source.publish(DAY)
+    source.rules(UNIQUE, WIDE)
+    assert source.replay(DAY)["unreleased"]
+    with monkeypatch.context() as patched:
+        patched.setattr(release, "_point", lambda *_: None)
+        source.publish(DAY)
+    table = f"bronze.{source.name}"
+    assert [row["id"] for row in source.rows("id", table)] == [1]
+    assert source.replay(DAY)["unreleased"]
+    source.publish(DAY)
+    assert [row["id"] for row in source.rows("id", table)] == [1, 2]
+    assert not source.replay(DAY)["unreleased"]
+
+
 def test_a_replay_that_was_killed_half_way_is_completed(new_source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     source = new_source("replay_killed")
     source.put(

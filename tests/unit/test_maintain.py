@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, write_deltalake
+from deltalake.exceptions import DeltaError
 from typer.testing import CliRunner
 
 from lakehouse import (
@@ -313,8 +314,9 @@ def test_what_a_maintenance_has_done_to_many_tables_is_one_release_and_one_run(
         assert any("checkpoint" in entry["path"] for each in rows for entry in each["log_entries"])
 
 
+@pytest.mark.parametrize("error", [compaction.ChangedRowsError, DeltaError])
 def test_what_was_done_before_a_table_that_fails_is_shown(
-    two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def compact(table: str, _run: Run) -> int:
         if table == TABLE:
@@ -324,9 +326,22 @@ def test_what_was_done_before_a_table_that_fails_is_shown(
         return version
 
     monkeypatch.setattr(compaction, "compact", compact)
-    with pytest.raises(compaction.ChangedRowsError):
+    if error is DeltaError:
+        [entry] = Path(tables.location(STORED)).glob("_delta_log/*0.json")
+        entry.write_text(entry.read_text()[:-20])
+    with pytest.raises(error):
         maintain.maintain(30)
     assert {table: each.version for table, each in release.released().items()} == {ANOTHER: 1, TABLE: 0}
+
+
+def test_a_run_checks_the_locks_of_all_tables_that_nobody_may_write_meanwhile() -> None:
+    def stale() -> None:
+        raise locks.StaleWriterError("taken over")
+
+    good, bad = SimpleNamespace(check=lambda: None), SimpleNamespace(check=stale)
+    Run("release", TABLE, None, lock=good, beside=[good]).check_lock()  # type: ignore[arg-type, list-item]
+    with pytest.raises(locks.StaleWriterError):
+        Run("release", TABLE, None, lock=good, beside=[good, bad]).check_lock()  # type: ignore[arg-type, list-item]
 
 
 def test_a_table_with_rows_that_wait_is_left_as_it_is(two: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -571,12 +571,12 @@ def of_column(
     return impact(f"bronze.readings.{name}")
 
 
-@pytest.mark.parametrize("scored", [True, False], ids=["has scored", "has never scored"])
 @pytest.mark.parametrize(
-    ("column", "because"),
+    ("column", "because", "scored"),
     [
-        ("gold.features.wind", "an input of its model"),
-        ("gold.older.late", "what may be the label of its model, whose folder is gone"),
+        ("gold.features.wind", "an input of its model", True),
+        ("gold.features.wind", "an input of its model", False),
+        ("gold.older.late", "what may be the label of its model, whose folder is gone", True),
     ],
 )
 def test_a_column_finds_the_versions_of_a_model_without_a_folder(
@@ -588,6 +588,15 @@ def test_a_column_finds_the_versions_of_a_model_without_a_folder(
     assert [(each["name"], each["inputs"]) for each in found.models] == [("retired", [column.rpartition(".")[2]])]
     assert [each["because"] for each in found.predictions] == [because] * scored
     assert (column, "retired@1") in found.edges and not found.unknown
+
+
+def test_of_a_model_without_a_folder_that_has_never_scored_the_label_is_not_known(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = of_column(made, monkeypatch, "gold.features.seats", ["gold.features", "gold.older"])
+    assert not found.models and not found.predictions
+    [unknown] = found.unknown
+    assert unknown.startswith("Whether bronze.readings.seats is the label of retired@1: models/retired is gone")
 
 
 def test_a_column_that_a_model_without_a_folder_does_not_have_does_not_find_it(

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from lakehouse import dbt_project
 from lakehouse import settings as module
-from lakehouse.settings import SettingError, Settings, UnknownSettingError
+from lakehouse.settings import InvalidSettingError, Settings, UnknownSettingError
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def test_a_misspelt_variable_is_an_error_that_names_the_right_one(monkeypatch: p
 @pytest.mark.parametrize("name", ["LAKE_ALERTS", "lake_alerts"])
 def test_a_variable_of_the_wrong_form_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "[")
-    with pytest.raises(SettingError, match=r'"alerts" from source "EnvSettingsSource": .*line 1'):
+    with pytest.raises(InvalidSettingError, match=r'"alerts" from source "EnvSettingsSource": .*line 1'):
         module.settings()
 
 
@@ -43,7 +43,7 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_the_line(
 ) -> None:
     (tmp_path / "lake.toml").write_text('spark_memory = "1g"\nspark_master local\n')
     monkeypatch.setitem(Settings.model_config, "toml_file", tmp_path / "lake.toml")
-    with pytest.raises(SettingError, match=r"lake\.toml is not valid TOML: .*at line 2"):
+    with pytest.raises(InvalidSettingError, match=r"lake\.toml is not valid TOML: .*at line 2"):
         module.settings()
 
 
@@ -78,6 +78,13 @@ def test_dbt_goes_to_the_host_of_the_engine(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert dbt_project.environment()["DBT_THRIFT_HOST"] == host
+
+
+def test_statements_of_dbt_and_of_the_steps_do_not_go_to_two_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPARK_REMOTE", raising=False)
+    monkeypatch.setenv("LAKE_THRIFT_HOST", "thrift.example")
+    with pytest.raises(ValidationError, match="spark_remote"):
+        module.settings()
 
 
 def test_the_documented_file_names_every_setting_and_no_other() -> None:
