@@ -65,6 +65,8 @@ def question(airflow: AirflowClient, run_id: str) -> dict[str, Any]:
     while time.monotonic() < deadline:
         [ask] = [task for task in airflow.tasks(f"promote_{MODEL}", run_id) if task["task_id"] == "ask"]
         if ask["state"] in ("awaiting_input", "deferred"):
+            # Airflow loses an answer that it gets before it has noticed that the process which asked has ended.
+            time.sleep(2)
             found: dict[str, Any] = airflow.request("GET", path(run_id))
             return found
         assert ask["state"] not in ("failed", "skipped", "upstream_failed"), ask
