@@ -171,7 +171,7 @@ def test_a_roll_back_over_maintenance_takes_the_rows_in_quarantine_along(
     publish(source, NEXT, 2, 700)
     publish(source, LAST, 3)
     outcome = maintain(30, grace_hours=0, today=dt.date(2020, 1, 8))
-    assert outcome["compacted"] == {table: f"{DAY}/{LAST}"}
+    assert outcome["compacted"][table] == f"{DAY}/{LAST}"
     compacted = release.released()[table].release_id
     publish(source, NEXT, 2, 3)
     assert rows(source) == ([50, 60, 61, 70], [51])
