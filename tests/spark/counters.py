@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import psutil
+
 from lakehouse import ops, tables
 from lakehouse.engine import spark
+from lakehouse.platform import engine
 
 PATIENCE = 30
 
@@ -43,6 +46,7 @@ class Count:
 def counting() -> Iterator[Count]:
     """Count what the engine does in the block, whoever asks for it."""
     found = Count()
+    _wait_for_warm_up()
     job = _mark()
     with _statements() as statements:
         yield found
@@ -85,6 +89,17 @@ def _statements() -> Iterator[list[None]]:
         for name in ("_execute", "_execute_and_fetch_as_iterator"):
             patches.enter_context(counted(name))
         yield sent
+
+
+def _wait_for_warm_up() -> None:
+    """Wait until the platform has used its engine for the first time, which would be counted, too."""
+    written = engine.folder() / "tmp" / "warm-up-connect" / "_delta_log" / f"{0:020}.json"
+    for _ in range(PATIENCE * 20):
+        commands = [each.info["cmdline"] or () for each in psutil.process_iter(["cmdline"])]
+        if written.exists() and not any("lakehouse.platform.warm_up" in command for command in commands):
+            return
+        time.sleep(0.1)
+    raise TimeoutError("The engine is not warm.")
 
 
 def _mark() -> int:
