@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lakehouse.model_spec import Monitoring
     from lakehouse.reference import Reference
 
+LOG = "ops.model_metrics"
 ALL = "all"
 SCORE = "score"
 SEGMENTS = 50

@@ -11,11 +11,10 @@ import pyarrow.compute as pc
 
 from lakehouse import ops, pages
 from lakehouse.interval import Interval
-from lakehouse.monitoring import ALL
+from lakehouse.monitoring import ALL, LOG
 from lakehouse.registry import CHAMPION
 from lakehouse.settings import settings
 
-LOG = "ops.model_metrics"
 Row = dict[str, Any]
 """A row of ``ops.model_metrics``."""
 

@@ -246,7 +246,7 @@ with written as (
     select *, explode(versions_out) as (stored, version)
     from ops.runs
     where dataset <> 'warehouse'
-        and step in ('land', 'replay', 'build', 'train', 'score', 'shadow', 'what_if')
+        and step in ('land', 'replay', 'build', 'train', 'score', 'shadow', 'what_if', 'monitor')
 ),
 edges as (
     select *, explode_outer(versions_in) as (source_stored, source_version)
@@ -377,13 +377,16 @@ def compact(table: str) -> tuple[int, int] | None:
         return None
 
 
-def replace(table: str, rows: list[dict[str, Any]], where: dict[str, Any]) -> None:
+def replace(table: str, rows: list[dict[str, Any]], where: dict[str, Any]) -> int:
     """Put rows in the place of those that are there for the same thing, in one commit.
 
     Args:
         table: One of ``SCHEMAS``.
         rows: Column values; a column that is left out is null.
         where: Columns and values that say which rows go; every new row has them.
+
+    Returns:
+        The version of the table that this has made.
     """
     schema = SCHEMAS[table]
     complete = [{name: row.get(name) for name in schema.names} for row in rows]
@@ -396,6 +399,7 @@ def replace(table: str, rows: list[dict[str, Any]], where: dict[str, Any]) -> No
         commit_properties=CommitProperties(max_commit_retries=50),
     )
     _keep_few_files(table, log)
+    return log.version() if log else 0  # of what was written: the writer has moved it on
 
 
 def read(table: str, columns: list[str] | None = None, where: pc.Expression | None = None) -> pa.Table:

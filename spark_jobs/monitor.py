@@ -24,7 +24,7 @@ from lakehouse import (
 from lakehouse.drift import Bins
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
-from lakehouse.monitoring import ALL, Measure, NothingToMonitorError
+from lakehouse.monitoring import ALL, LOG, Measure, NothingToMonitorError
 from lakehouse.reference import ARTIFACT, Reference
 from lakehouse.registry import CHAMPION
 from lakehouse.release import history, released
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from lakehouse.model_spec import ModelSpec
     from lakehouse.registry import ModelVersion
     from lakehouse.release import Released
-
-LOG = "ops.model_metrics"
 
 
 def run(model: str, interval: Interval) -> dict[str, Any]:
@@ -97,7 +95,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
                      ", ".join(red) or "none")  # fmt: skip
         this.check_lock()
         # All of the days at once: who was due, or has scored them before, may be another.
-        ops.replace(LOG, rows, days)
+        this.versions_out = {LOG: ops.replace(LOG, rows, days)}
         this.rows_out = len(rows)
         page = monitoring_pages.write(spec.name, interval)
         for version, _, _ in found:

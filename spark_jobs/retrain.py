@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from lakehouse import dbt_project, ops, registry, retraining, roles, training
 from lakehouse.interval import Interval
+from lakehouse.monitoring import LOG as MEASURES
 from lakehouse.release import NotReleasedError, released, user
 from lakehouse.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
 from lakehouse.serving import FALLBACK, FALLBACK_BASELINE
@@ -19,7 +20,7 @@ from spark_jobs.train import last_labelled
 if TYPE_CHECKING:
     from lakehouse.model_spec import ModelSpec
 
-LOG, MEASURES = "ops.retrain_decisions", "ops.model_metrics"
+LOG = "ops.retrain_decisions"
 
 
 def run(model: str, interval: Interval | None = None, by: str | None = None, check: bool = False) -> dict[str, Any]:

@@ -103,7 +103,11 @@ def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
     event = told(backend.events, f"monitor.{MODEL}")
     assert backend.faults == []
     read = {table: str(released()[table].version) for table in (FEATURES, OUTCOMES, TABLE)}
-    assert (versions_of(event["inputs"]), event["outputs"]) == (read, [])
+    made = {monitoring.LOG: str(tables.head(monitoring.LOG))}
+    assert (versions_of(event["inputs"]), versions_of(event["outputs"])) == (read, made)
+    output = event["outputs"][0]
+    assert {field["name"] for field in output["facets"]["schema"]["fields"]} == set(ops.SCHEMAS[monitoring.LOG].names)
+    assert output["outputFacets"]["outputStatistics"]["rowCount"] == len(measured(WEEK))
     found = measured(WEEK)
     rows = scored(WEEK)
     labelled = rows[rows["is_late"].notna()].assign(is_late=lambda r: r["is_late"].astype(float))

@@ -50,8 +50,11 @@ def test_what_is_replaced_does_not_leave_more_small_files_either(monkeypatch: py
     monkeypatch.setattr(ops, "COMPACT_EVERY", 8)
     for number in [*range(20), 3]:
         whose = {"table_name": f"bronze.t{number}"}
-        ops.replace(TABLE, [whose | {"row_count": number}], whose)
+        made = ops.replace(TABLE, [whose | {"row_count": number}], whose)
         assert files() <= 8
+        then, now = tables.delta(TABLE, made), tables.delta(TABLE)
+        assert then is not None and number in then.to_pyarrow_table()["row_count"].to_pylist()
+        assert now is not None and {each["version"]: each["operation"] for each in now.history()}[made] == "WRITE"
     assert sorted(ops.read(TABLE)["row_count"].to_pylist()) == list(range(20))
 
 
