@@ -44,12 +44,13 @@ class ScaffoldError(LakeError):
     """The files cannot be made."""
 
 
-def new_source(name: str, format_: str = "csv") -> list[Path]:
+def new_source(name: str, format_: str = "csv", history_start: dt.date | None = None) -> list[Path]:
     """Make the contract and the suite of a source.
 
     Args:
         name: The source, which is also its bronze table.
         format_: One of ``FORMATS``.
+        history_start: The first day that there is data for; today without it.
 
     Returns:
         The files made.
@@ -63,7 +64,7 @@ def new_source(name: str, format_: str = "csv") -> list[Path]:
     values = {
         "name": name,
         "id": str(uuid.uuid4()),
-        "today": dt.date.today().isoformat(),
+        "history_start": str(history_start or dt.date.today()),
         "server": Template(server).substitute(name=name, format=format_, prefix=name.upper()),
         "custom": _INCREMENTAL if format_ == "jdbc" else "",
         "layer": "bronze",

@@ -89,12 +89,17 @@ def _check_declared() -> int:
 
 @new.command("source")
 def new_source(
-    name: str, format_: Annotated[str, typer.Option("--format", help="csv, jsonl, parquet, avro or jdbc.")] = "csv"
+    name: str,
+    format_: Annotated[str, typer.Option("--format", help="csv, jsonl, parquet, avro or jdbc.")] = "csv",
+    history_start: Annotated[
+        dt.datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="The first day that there is data for; today without."),
+    ] = None,
 ) -> None:
     """A contract and its suite."""
     from lakehouse import scaffold
 
-    _made(scaffold.new_source(name, format_))
+    _made(scaffold.new_source(name, format_, history_start.date() if history_start else None))
 
 
 @new.command("table")
