@@ -88,6 +88,10 @@ def impact(what: str) -> Impact:
 
 
 def _origin_of_version(ledger: Ledger, table: str, version: int) -> Origin:
+    if table.startswith("ops."):
+        raise UnknownOriginError(
+            f"{table} is a record of the platform's own. Ask for what its rows are about: days, a table or a model."
+        )
     chain = [each for each in ledger.chain(table, version) if each.holds_rows] if table.count(".") == 1 else []
     if not chain or version > (tables.head(tables.next_table(table)) or 0):
         raise UnknownOriginError(f"{table} has had no version {version}. `lake releases {table}` lists what was seen.")

@@ -23,6 +23,7 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse import tables
 from lakehouse.errors import LakeError
+from lakehouse.model_spec import PREDICTIONS
 from lakehouse.settings import PROJECT_DIR, settings
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 PRODUCER = f"urn:lakehouse:{installed('lakehouse')}"
 PARENT, ROOT = "OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID"
-ENGINE_STEPS = ("land", "replay", "gate", "build", "score", "shadow", "what_if", "reproduce")
+ENGINE_STEPS = (
+    "land", "replay", "gate", "build", "score", "shadow", "what_if", "monitor", "reproduce", "maintain",
+)  # fmt: skip
 
 log = logging.getLogger("lakehouse")
 
@@ -235,7 +238,18 @@ def _inputs(
                 else {},
             )
         )
+    for name, number in _models_asked(row, details):
+        found.append(InputDataset(settings().openlineage_namespace, name, facets=_facets(name, number)))
     return found
+
+
+def _models_asked(row: Mapping[str, Any], details: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The model versions that a scoring has asked."""
+    if row["step"] not in ("score", "shadow", "what_if"):
+        return []
+    name = row["dataset"].partition(f".{PREDICTIONS}")[2]
+    versions = details.get("model_versions") or filter(None, [details.get("model_version")])
+    return [(f"models.{name}", int(number)) for number in versions]
 
 
 def _outputs(row: Mapping[str, Any]) -> list[OutputDataset]:
@@ -263,10 +277,18 @@ def _rows(row: Mapping[str, Any], table: str) -> int | None:
     return row["rows_out"] if len(beside) == 1 else None
 
 
-def _facets(table: str, version: int) -> dict[str, Any]:
-    """Version and columns of a table, out of its log."""
+def _facets(table: str, version: int | None) -> dict[str, Any]:
+    """Version and columns of a table, out of its log; of a view, which has no version, the columns that it declares."""
     from openlineage.client.facet_v2 import dataset_version_dataset, schema_dataset
 
+    if version is None:
+        from lakehouse import dbt_project
+
+        declared = [
+            schema_dataset.SchemaDatasetFacetFields(each["name"], each["data_type"], each["description"] or None)
+            for each in dbt_project.declared_columns(table)
+        ]
+        return {"schema": schema_dataset.SchemaDatasetFacet(declared)}
     facets: dict[str, Any] = {"version": dataset_version_dataset.DatasetVersionDatasetFacet(str(version))}
     if table.startswith("models."):
         return facets

@@ -246,13 +246,27 @@ with written as (
     select *, explode(versions_out) as (stored, version)
     from ops.runs
     where dataset <> 'warehouse'
-        and step in ('land', 'replay', 'build', 'train', 'score', 'shadow', 'what_if', 'monitor')
+        and step in ('land', 'replay', 'build', 'train', 'score', 'shadow', 'what_if', 'monitor', 'maintain')
 ),
-edges as (
+read as (
     select *, explode_outer(versions_in) as (source_stored, source_version)
     from written
     -- What a replay leaves in quarantine has been there before.
     where step <> 'replay' or stored not like 'quarantine.%'
+    union all
+    select
+        * except (models),
+        concat('models.', regexp_extract(dataset, '[.]predictions_(.+)$', 1)),
+        explode(cast(models as array<bigint>))
+    from (
+        select *, case step
+            when 'score' then map_keys(from_json(get_json_object(details, '$.model_versions'), 'map<string, bigint>'))
+            when 'shadow' then from_json(get_json_object(details, '$.model_versions'), 'array<string>')
+            else array(get_json_object(details, '$.model_version'))
+        end as models
+        from written
+        where step in ('score', 'shadow', 'what_if')
+    )
 )
 select
     run_id,
@@ -267,7 +281,9 @@ select
     interval_start,
     interval_end,
     ended_at
-from edges""",
+from read
+-- Maintenance makes each table from itself.
+where step <> 'maintain' or source_stored = stored""",
     "ops.table_costs": """
 with parts as (
     select dataset, seconds, get_json_object(details, '$.build_run_id') as build_run_id

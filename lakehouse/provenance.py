@@ -85,8 +85,15 @@ class Write:
 
     @property
     def reads(self) -> dict[str, int]:
-        """Table, by the name that readers use, to the version that was read."""
-        return {tables.reader_name(stored): version for stored, version in (self.run or {}).get("versions_in") or ()}
+        """Table, by the name that readers use, to the version that was read.
+
+        Not the quarantine that a replay has read: with which landing its rows have come is known by ``batches``.
+        """
+        return {
+            tables.reader_name(stored): version
+            for stored, version in (self.run or {}).get("versions_in") or ()
+            if not stored.startswith("quarantine.")
+        }
 
     @property
     def reads_exactly(self) -> bool:

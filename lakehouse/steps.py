@@ -43,6 +43,7 @@ class Run:
         details: Anything else worth keeping, JSON-serialisable.
         parts: What the step consists of, each with a row of its own beside that of the step: values of the columns of
             ``ops.runs`` that differ from the step's.
+        views: What it has made that has no versions, and so no row: OpenLineage alone is told of it, as of a part.
         assertions: Of a gate: table to the rows of ``ops.gate_results``.
         lock: That of the table that it writes.
         beside: Those of other tables, which nobody may write meanwhile either.
@@ -61,6 +62,7 @@ class Run:
     committed: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     parts: list[dict[str, Any]] = field(default_factory=list)
+    views: list[dict[str, Any]] = field(default_factory=list)
     assertions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     lock: locks.WriterLock | None = None
     beside: Collection[locks.WriterLock] = ()
@@ -152,9 +154,11 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
             "lock_token": run.lock.token if run.lock else None,
             **_airflow_context(),
         }
-        parts = [{**row, "run_id": str(uuid.uuid4()), **part} for part in run.parts]
+        views, parts = (
+            [{**row, "run_id": str(uuid.uuid4()), **part} for part in each] for each in (run.views, run.parts)
+        )
         ops.append("ops.runs", [row, *parts])
-        openlineage.send(_lineage(run, row, parts))
+        openlineage.send(_lineage(run, row, views + parts))
         if error is None:
             run.say("%s %s%s: done in %.1f s", name, dataset, where, seconds)
 

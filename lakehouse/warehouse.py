@@ -348,6 +348,18 @@ def _describe(
         "engine_cpu_seconds": None,
         "details": json.dumps({"build_run_id": run.run_id}),
     }
+    for view in dbt_project.views_of(map(tables.reader_name, built)):
+        if view in (failed or {}):
+            continue
+        run.views.append(
+            {
+                **facts,
+                "dataset": view,
+                "seconds": seconds.get(view.partition(".")[2]),
+                "versions_in": _read_by(view, run.versions_in),
+                "versions_out": [(view, None)],
+            }
+        )
     for stored in built:
         table = tables.reader_name(stored)
         run.parts.append(

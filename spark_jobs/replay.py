@@ -68,6 +68,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
         if head is None or not before:
             this.say("%s %s: nothing is in quarantine", source, interval)
             return _outcome(this, head, 0, bronze)
+        this.versions_in = {stored: head, quarantine: before}
         where = interval.sql("_interval")
         kept = sql(f"select * from {quarantine} version as of {before} where {where}")
         if not set(QUARANTINE) <= set(kept.columns):
@@ -127,7 +128,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
                 f"written and {this.rows_quarantined} kept. Nothing is released; this is a fault of the platform."
             )
         if version != head:
-            this.versions_in, this.versions_out = {stored: head}, {stored: version}
+            this.versions_out = {stored: version}
         this.say(
             "%s %s: %d quarantined rows replayed, %d stay in quarantine",
             source, interval, passing, this.rows_quarantined,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -119,6 +120,54 @@ def test_an_explanation_names_the_files_as_they_were_delivered(platform: Platfor
     assert f"test_auc {auc:.4f}" in read and f"card.md of run {model['mlflow_run_id']}" in read
 
 
+def test_the_tree_and_the_page_of_a_prediction_say_what_json_says(platform: Platform, tmp_path: Path) -> None:
+    [(wanted,)] = platform.sql("select max(prediction_id) from ml.predictions_flight_delay")
+    path = tmp_path / "explanation.html"
+    platform.lake("explain", wanted, "--html", str(path))
+    page, tree = " ".join(html.unescape(path.read_text()).split()), platform.lake("explain", wanted).stdout
+    found = explained(platform, wanted)
+    row, model = found["prediction"], found["model"]
+    training = model["training"]
+    inputs = [each for part in (found, training) for each in below(part["inputs"])]
+    files = [file for each in inputs for write in each["writes"] for file in write.get("files", [])]
+    assert len(inputs) >= 9 and len(files) > 100
+    for said in (page, tree):
+        for words in (
+            row["prediction_id"], f"{row['score']:.4f}", row["flight_id"], row["run_id"],
+            *(f"{each['feature']}" for each in found["reasons"]["contributions"][:8]),
+            *(f"{each['contribution']:+.3f}" for each in found["reasons"]["contributions"][:8]),
+            f"{model['name']} version {model['version']}", model["candidate"],
+            *(each[key] for each in model["decisions"] for key in ("decided_by", "reason")),
+            *(f"{value:.4f}" for value in model["metrics"].values()),
+            training["window"], str(training["rows"]), str(training["release_id"]), training["input_sha256"][:12],
+            training["lock_sha256"][:12], training["code_version"][:12], training["environment"],
+            model["mlflow_run_id"], *(each["table"] for each in inputs),
+        ):  # fmt: skip
+            assert words in said, words
+    for each in inputs:
+        assert each["gate"]["verdict"] == "passed"
+        assert f"{each['table']} version {each['version']}, days {each['days']}, release" in tree
+        assert f"; gate passed: {each['gate']['rules']} of {each['gate']['rules']} rules hold" in tree
+        assert f"{each['gate']['rules']} rules</span>" in page
+    assert page.count('<span class="passed">passed</span>') == 1 + len(inputs)
+    for file in files:
+        assert f"<td>{file['file']}</td>" in page and file["sha256"] in page, file
+        assert f'<td class="number">{file["rows"]}</td>' in page, file
+    shown = [file for each in inputs for write in each["writes"] if len(write.get("files", [])) <= 3
+             for file in write.get("files", [])]  # fmt: skip
+    assert shown and all(f"{file['file']}: {file['rows']} rows, " in tree and file["sha256"] in tree for file in shown)
+    assert " ".join(model["card"].split()) in page
+
+
+def below(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tables and all that they were made from."""
+    return [
+        one
+        for each in inputs
+        for one in (each, *(deeper for write in each["writes"] for deeper in below(write.get("inputs", []))))
+    ]
+
+
 def test_a_prediction_is_found_by_what_it_is_about(platform: Platform) -> None:
     [(wanted, key)] = platform.sql(
         "select prediction_id, flight_id from ml.predictions_flight_delay where flight_date = date'2013-03-03' limit 1"
@@ -194,6 +243,21 @@ def test_a_page_draws_the_graph(platform: Platform, tmp_path: Path) -> None:
     assert page.read_text().count("<rect") == 1 + len(DAYS)
 
 
+def test_the_page_of_an_impact_says_what_is_visible(platform: Platform, tmp_path: Path) -> None:
+    path = tmp_path / "impact.html"
+    platform.lake("impact", FILE, "--html", str(path))
+    found, page = json.loads(platform.lake("impact", FILE, "--json").stdout), html.unescape(path.read_text())
+    assert "Readers still see something that was made from it." in page and found["tables"] and found["predictions"]
+    for each in found["tables"]:
+        days = each["visible_days"]
+        visible = f'<span class="failed">{days}</span>' if days else '<span class="passed">no</span>'
+        row = f"{each['run_id']}</span></td>\n<td>{visible}</td>\n<td>{', '.join(map(str, each['releases']))}</td>"
+        assert each["releases"] and row in page, each
+    assert {bool(each["visible_days"]) for each in found["tables"]} == {True, False}
+    for each in found["predictions"]:
+        assert f'<td class="number">{each["rows_visible"]}</td>\n<td><code>{each["query"]}</code></td>' in page
+
+
 def test_the_events_of_airflow_and_of_the_steps_are_one_tree(platform: Platform) -> None:
     from tests.openlineage_schema import faults
 
@@ -231,6 +295,15 @@ def test_the_lineage_of_tables_joins_with_the_releases(platform: Platform) -> No
         "select count(*) from ops.lineage_columns where table_name = 'gold.flight_delay_features'"
     )
     assert edges > 60
+    scored = platform.sql(
+        "select distinct p.prediction_id, l.version, m.release_id from ml.predictions_flight_delay p "
+        "join ops.lineage_tables l on l.run_id = p.run_id and l.table_name = 'ml.predictions_flight_delay' "
+        "join ops.lineage_tables t on t.table_name = l.source_table and t.version = l.source_version "
+        "join ops.models m on l.source_table = concat('models.', m.model_name) and l.source_version = m.model_version "
+        "where t.source_table = 'gold.flight_delay_features'"
+    )
+    [(predictions,)] = platform.sql("select count(*) from ml.predictions_flight_delay")
+    assert len(scored) == predictions > 2000
 
 
 def test_damages_to_the_tables_of_the_demo_are_each_found_and_named(platform: Platform, tmp_path: Path) -> None:

@@ -125,8 +125,9 @@ def test_the_steps_of_the_history_have_sent_events_in_pairs_with_one_name_for_ea
     beside = {name.replace("ml.", layer) for name in released for layer in ("ml_shadow.", "ml_what_if.")}
     made = {f"{layer}.{name.partition('.')[2]}" for name in released for layer in ("source", "quarantine")}
     models = {f"models.{name}" for (name,) in platform.sql("select distinct model_name from ops.models")}
-    assert released <= names
-    assert names <= released | beside | made | models
+    views = {f"silver.{path.stem}" for path in (PROJECT / "dbt" / "models" / "staging").glob("*.sql")}
+    assert released | views | {"ops.model_metrics"} <= names
+    assert names <= released | views | beside | made | models | {"ops.model_metrics"}
     sent = {kind for kind, *_ in steps.values()}
     told = {step for (step,) in platform.sql("select distinct step from ops.runs where status = 'success'")}
     assert sent >= told >= {
@@ -140,7 +141,8 @@ def test_the_steps_of_the_history_have_sent_events_in_pairs_with_one_name_for_ea
     # Whoever is killed sends nothing more, and leaves no row. That were landings of one day, by the tests that kill a
     # part of the platform; each of them is known by the task that it was a try of.
     recorded = {run for (run,) in platform.sql("select run_id from ops.runs")}
-    assert steps.keys() - recorded == alone
+    of_views = {run for run, event in begun.items() if event["job"]["name"].startswith("build.silver.")}
+    assert of_views and steps.keys() - recorded - of_views == alone
     for run in alone:
         facets = begun[run]["run"]["facets"]
         assert begun[run]["job"]["name"].partition(".")[2] == "bronze.weather", begun[run]
@@ -149,6 +151,18 @@ def test_the_steps_of_the_history_have_sent_events_in_pairs_with_one_name_for_ea
     assert (
         len({begun[run]["run"]["facets"]["parent"]["run"]["runId"] for run in alone}) == len(alone) <= len(KILLED_PARTS)
     )
+    # Whatever Airflow has run hangs below its task, and that below the run of its DAG; a model below its build.
+    by_airflow = platform.sql(
+        "select run_id, step, airflow_dag_id, airflow_task_id from ops.runs where airflow_dag_id is not null"
+    )
+    assert {step for _, step, *_ in by_airflow} >= {
+        "land", "replay", "gate", "release", "rollback", "build", "train", "score", "monitor", "maintain",
+    }  # fmt: skip
+    for run, _, dag, task in by_airflow:
+        parent = begun[run]["run"]["facets"]["parent"]
+        if parent["job"]["name"] == "build.warehouse":
+            parent = begun[parent["run"]["runId"]]["run"]["facets"]["parent"]
+        assert (parent["job"]["name"], parent["root"]["job"]["name"]) == (f"{dag}.{task}", dag), begun[run]
     # Maintenance has run by its DAG, too.
     [(by_dag,)] = platform.sql(
         "select count(*) from ops.runs where step = 'maintain' and status = 'success' "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -27,7 +29,7 @@ from lakehouse import (
 from lakehouse import release as releases
 from lakehouse.audit import gate
 from lakehouse.contracts import TECHNICAL_COLUMNS
-from lakehouse.engine import sql
+from lakehouse.engine import spark, sql
 from lakehouse.interval import Interval
 from lakehouse.provenance import Ledger
 from lakehouse.provenance import landed as landed_files
@@ -42,7 +44,7 @@ from tests.spark.counters import appending
 
 land = job("land")
 TABLE = "bronze.airlines"
-SOURCE, GOLD, SNAPSHOT = "bronze.planes", "gold.dim_planes", Interval.parse("2013-01-15")
+SOURCE, VIEW, GOLD, SNAPSHOT = "bronze.planes", "silver.stg_planes", "gold.dim_planes", Interval.parse("2013-01-15")
 CASES = Path(__file__).parents[1] / "cases" / "column_lineage.csv"
 DAY, NEXT, NEVER = (Interval.parse(f"2013-01-{day}") for day in ("03", "04", "25"))
 
@@ -123,22 +125,40 @@ def test_a_backend_is_told_of_a_landing_and_a_build_what_went_in_and_what_came_o
     assert {each["assertion"] for each in assertions} >= {each["type"] for each in rules}
     assert all(each["success"] for each in assertions if each["severity"] == "critical")
 
-    assert built["run"]["facets"]["parent"]["run"]["runId"] == whole["run"]["runId"]
-    assert versions_of(built["inputs"]) == {SOURCE: source}
+    view = told(events, f"build.{VIEW}")
+    for part in (view, built):
+        assert part["run"]["facets"]["parent"]["run"]["runId"] == whole["run"]["runId"]
+        assert versions_of(part["inputs"]) == {SOURCE: source}
     [table] = built["outputs"]
     assert versions_of(built["outputs"]) == versions_of(whole["outputs"]) == {GOLD: head}
+    wanted = edges_by_hand(GOLD)
+    assert len(wanted) > 5 and made_from(table) >= wanted
+    assert types_of(table) == {name: type_.replace("int", "integer") for name, type_ in declared("marts", GOLD).items()}
+    [shown] = view["outputs"]
+    assert shown["name"] == VIEW and "version" not in shown["facets"]
+    wanted = edges_by_hand(VIEW)
+    assert len(wanted) >= 3 and made_from(shown) >= wanted
+    assert types_of(shown) == declared("staging", VIEW)
+
+
+def edges_by_hand(table: str) -> set[tuple[str, ...]]:
     with CASES.open() as cases:
-        wanted = {
+        return {
             (row["column"], row["source_table"], row["source_column"], row["kind"], row["transformation"])
             for row in csv.DictReader(cases)
-            if row["table"] == GOLD
+            if row["table"] == table
         }
-    assert len(wanted) > 5 and made_from(table) >= wanted
-    models = yaml.safe_load((dbt_project.PROJECT / "models" / "marts" / "marts.yml").read_text())["models"]
-    [model] = [model for model in models if model["name"] == "dim_planes"]
-    assert {field["name"]: field["type"] for field in table["facets"]["schema"]["fields"]} == {
-        column["name"]: column["data_type"].replace("int", "integer") for column in model["columns"]
-    }
+
+
+def declared(folder: str, table: str) -> dict[str, str]:
+    """Columns of a model, with their types, as its properties say."""
+    models = yaml.safe_load((dbt_project.PROJECT / "models" / folder / f"{folder}.yml").read_text())["models"]
+    [model] = [model for model in models if model["name"] == table.partition(".")[2]]
+    return {column["name"]: column["data_type"] for column in model["columns"]}
+
+
+def types_of(dataset: dict[str, Any]) -> dict[str, str]:
+    return {field["name"]: field["type"] for field in dataset["facets"]["schema"]["fields"]}
 
 
 def test_a_step_that_fails_says_why(drop: Path, events: Any) -> None:
@@ -185,6 +205,48 @@ def test_what_is_done_to_a_table_afterwards_is_told_too(
         for side, version in zip(("inputs", "outputs"), versions, strict=True):
             [table] = found[name][1][side]
             assert (table["name"], table["facets"]["version"]["datasetVersion"]) == (TABLE, str(version)), name
+
+
+def test_the_lineage_of_tables_has_what_each_step_has_read() -> None:
+    read, at = {"gold_next.features": 7, "gold_next.outcomes": 8}, dt.datetime(2013, 3, 2, tzinfo=dt.UTC)
+    steps = [
+        ("score", "ml.predictions_late", read, {"ml_next.predictions_late": 3}, {"model_versions": {"1": 5, "2": 6}}),
+        ("shadow", "ml_shadow.predictions_late", {}, {"ml_shadow.predictions_late": 4}, {"model_versions": [2]}),
+        ("what_if", "ml_what_if.predictions_late", {}, {"ml_what_if.predictions_late": 5}, {"model_version": 1}),
+        ("monitor", "late", read, {"ops.model_metrics": 6}, {"champion 1": {}}),
+        ("maintain", "the lake", read, {"gold_next.features": 9, "gold_next.outcomes": 10}, {}),
+        ("replay", "bronze.late", {"bronze_next.late": 1, "quarantine.late": 2},
+         {"bronze_next.late": 2, "quarantine.late": 3}, {}),
+        ("release", "gold.features", read, {"gold_next.features": 9}, {}),
+        ("build", "warehouse", read, {"gold_next.features": 9}, {}),
+    ]  # fmt: skip
+    rows = [
+        {"run_id": step, "step": step, "dataset": dataset, "ended_at": at, "details": json.dumps(details),
+         "versions_in": sorted(before.items()), "versions_out": sorted(after.items())}
+        for step, dataset, before, after, details in steps
+    ]  # fmt: skip
+    spark().createDataFrame(pa.Table.from_pylist(rows, schema=ops.SCHEMAS["ops.runs"])).createTempView("made_up_runs")
+    try:
+        found = sql(ops.VIEWS["ops.lineage_tables"].replace("ops.runs", "made_up_runs")).collect()
+    finally:
+        spark().catalog.dropTempView("made_up_runs")
+    of_read = {("gold.features", 7), ("gold.outcomes", 8)}
+    wanted = {
+        ("ml.predictions_late", 3): of_read | {("models.late", 1), ("models.late", 2)},
+        ("ml_shadow.predictions_late", 4): {(None, None), ("models.late", 2)},
+        ("ml_what_if.predictions_late", 5): {(None, None), ("models.late", 1)},
+        ("ops.model_metrics", 6): of_read,
+        ("gold.features", 9): {("gold.features", 7)},
+        ("gold.outcomes", 10): {("gold.outcomes", 8)},
+        ("bronze.late", 2): {("bronze.late", 1), ("quarantine.late", 2)},
+    }
+    said = [
+        (row["table_name"], row["version"], row["source_table"], row["source_version"], row["ended_at"])
+        for row in found
+    ]
+    assert sorted(said, key=str) == sorted(
+        ((*made, *source, at.replace(tzinfo=None)) for made, sources in wanted.items() for source in sources), key=str
+    )
 
 
 def test_the_lineage_of_tables_is_that_of_the_runs(drop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reaso
         outcome = source.replay(DAY)
     event, stored = told(backend.events, f"replay.bronze.{source.name}"), [f"{layer}.{source.name}" for layer in LAYERS]
     assert (backend.faults, added) == ([], {"ops.runs": 1})
-    assert versions_of(event["inputs"]) == {stored[0]: str(before[0])}
+    assert versions_of(event["inputs"]) == dict(zip(stored, map(str, before), strict=True))
     assert versions_of(event["outputs"]) == dict(zip(stored, map(str, heads(source)), strict=True))
     assert tried == outcome | {"version": before[0], "unreleased": False} and outcome["unreleased"]
     assert (outcome["rows_in"], outcome["rows_out"], outcome["rows_quarantined"]) == (4, 3, 1)

@@ -109,6 +109,38 @@ def test_each_step_that_makes_columns_says_what_they_are_made_from(
     assert (field["name"], field["field"]) == source
 
 
+def test_a_view_has_columns_and_where_they_come_from_but_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [Edge("silver.stg_late", "late", "bronze.late", "delay", "direct", "TRANSFORMATION")]
+    monkeypatch.setattr("lakehouse.column_lineage.edges", lambda: known)
+    declared = [{"name": "late", "data_type": "boolean", "description": "Whether."}]
+    monkeypatch.setattr("lakehouse.dbt_project.declared_columns", {"silver.stg_late": declared}.__getitem__)
+    facts = row(step="build", dataset="silver.stg_late", rows_out=None, versions_out=[("silver.stg_late", None)])
+    [view] = sent(openlineage.ended(facts, {}))["outputs"]
+    assert view["name"] == "silver.stg_late" and view["facets"].keys() == {"schema", "columnLineage"}
+    [field] = view["facets"]["schema"]["fields"]
+    assert (field["name"], field["type"], field["description"]) == ("late", "boolean", "Whether.")
+    [source] = view["facets"]["columnLineage"]["fields"]["late"]["inputFields"]
+    assert (source["name"], source["field"]) == ("bronze.late", "delay")
+
+
+@pytest.mark.parametrize(
+    ("step", "layer", "details"),
+    [
+        ("score", "ml", {"model_version": 3, "model_versions": {2: 10, 3: 5}}),
+        ("shadow", "ml_shadow", {"model_versions": [2, 3]}),
+        ("what_if", "ml_what_if", {"model_version": 3}),
+    ],
+)
+def test_a_scoring_names_the_versions_of_its_model(step: str, layer: str, details: dict[str, Any]) -> None:
+    facts = row(step=step, dataset=f"{layer}.predictions_late", versions_in=[("gold_next.late", 7)], versions_out=[])
+    read = [
+        (each["name"], each["facets"]["version"]["datasetVersion"])
+        for each in sent(openlineage.ended(facts, details))["inputs"]
+    ]
+    asked = ["3"] if step == "what_if" else ["2", "3"]
+    assert read == [("gold.late", "7"), *(("models.late", version) for version in asked)]
+
+
 def test_a_failure_has_its_message_and_a_gate_what_it_has_checked() -> None:
     checked = {"expectation": "expect_column_values_to_not_be_null", "column_name": "origin", "severity": "critical"}
     verdicts = {"gold.fct_flights": [{**checked, "success": False}, {**checked, "success": None}]}

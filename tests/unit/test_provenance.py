@@ -621,3 +621,5 @@ def test_what_cannot_be_asked_says_how_it_is_written(made: Made, monkeypatch: py
     monkeypatch.setattr(Ledger, "read", made.ledger)
     with pytest.raises(UnknownOriginError, match=r"A model version is written flight_delay@1, .* silver, gold, models"):
         impact("ml.flight_delay.1")
+    with pytest.raises(UnknownOriginError, match=r"^ops.model_metrics is a record of the platform's own\. Ask for"):
+        impact("ops.model_metrics@3")
