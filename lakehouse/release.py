@@ -438,7 +438,7 @@ def read(
     """Read a released table into pandas, without Spark.
 
     Args:
-        table: Such as ``gold.fct_flights``; the platform's own ``ops.*`` tables too.
+        table: Such as ``gold.fct_flights``; the platform's own ``ops.*`` tables too, but not its views.
         release_id: State of the lake right after this release; the present without it.
         columns: Columns to read; all without it.
         where: Conditions that all hold, as ``[("carrier", "=", "UA")]``.
@@ -455,6 +455,8 @@ def read(
             known = ", ".join(sorted(released(release_id))) or "none yet"
             raise NotReleasedError(f"{table} has no released version. Released tables: {known}.")
         version = state.version
+    if table in ops.VIEWS:
+        raise NotReleasedError(f'{table} is a view, for SQL alone: ./lake sql "select * from {table}".')
     log = tables.delta(tables.next_table(table), version)
     if log is None:
         raise NotReleasedError(f"There is no table {table}.")

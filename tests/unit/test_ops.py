@@ -1,4 +1,4 @@
-"""The platform's own tables: many small appends do not become many small files."""
+"""The platform's own tables: many small appends do not become many small files; views are not read as tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
+import lakehouse
 from lakehouse import locks, ops, tables
+from lakehouse.release import NotReleasedError
 
 TABLE = "ops.profiles"
 
@@ -88,3 +90,9 @@ def test_two_never_put_the_same_files_together(held: set[str]) -> None:
     held.clear()
     assert ops.compact(TABLE) == (5, 1)
     assert ops.read(TABLE).num_rows == 5
+
+
+@pytest.mark.parametrize("view", ops.VIEWS)
+def test_a_view_is_for_sql(view: str) -> None:
+    with pytest.raises(NotReleasedError, match=rf'^{view} is a view, .*: ./lake sql "select \* from {view}"'):
+        lakehouse.read(view)
