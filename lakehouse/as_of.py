@@ -14,7 +14,7 @@ from sqlglot.errors import SqlglotError
 
 from lakehouse import tables
 from lakehouse.errors import LakeError
-from lakehouse.release import history, released, views
+from lakehouse.release import released, views
 
 CATALOG = "spark_catalog"
 UNRELEASED = {*tables.GATED_LAYERS, *(f"{layer}_next" for layer in (*tables.GATED_LAYERS, tables.VIEW_LAYER))}
@@ -37,9 +37,8 @@ def as_of(query: str, release_id: int) -> str:
 
     Raises:
         AsOfError: It is no query, it cannot be understood, or it names something that was not released by then.
+        lakehouse.release.UnknownReleaseError: There is no such release.
     """
-    if release_id not in {row["release_id"] for row in history()}:
-        raise AsOfError(f"There is no release {release_id}. `lake releases` lists them.")
     versions = {table: state.version for table, state in released(release_id).items()}
     then, now = views(release_id), views()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 import lakehouse
-from lakehouse import attribution, contracts, ops, registry, serving, tables
+from lakehouse import attribution, contracts, ops, registry, roles, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
@@ -23,6 +23,8 @@ from lakehouse.scoring import SCORE, ModelFailedError, ServedModel, score
 RUN = ("run_id", "step", "dataset", "started_at", "ended_at", "code_version", "airflow_dag_id", "airflow_run_id")
 
 DECISION = ("at", "event", "serves_from", "reason", "decided_by")
+TAKEN_BACK = "taken back"
+"""What became of a champion that a model was rolled back from."""
 
 
 class PredictionNotFoundError(LakeError, LookupError):
@@ -123,6 +125,23 @@ def _scored_days(spec: ModelSpec, release_id: int | None) -> str:
     rows = lakehouse.read(spec.predictions_table, release_id=release_id, columns=[column])
     days = frozenset(rows[column].dropna())
     return f"Days with predictions: {ranges(days) or 'none'}."
+
+
+def decisions(events: Iterable[dict[str, Any]], name: str, number: int) -> list[dict[str, Any]]:
+    """What was decided about a version, that it was taken back among it.
+
+    Args:
+        events: Rows of ``ops.model_events``.
+        name: The model.
+        number: The version.
+    """
+    found = []
+    for event in events:
+        taken_back = event["event"] == roles.ROLLED_BACK and event["champion_before"] == number
+        if event["model_name"] == name and (taken_back or event["model_version"] == number):
+            told = {key: event[key] for key in DECISION}
+            found.append({**told, "event": TAKEN_BACK} if taken_back else told)
+    return found
 
 
 class Explainer:
@@ -312,15 +331,11 @@ class Explainer:
             "version": number,
             "deleted": version.deleted,
             "roles_now": list(version.aliases),
-            "role": recorded["role"],
+            "registered_as": recorded["role"],
             "reason": recorded["reason"],
             "decided_by": recorded["decided_by"],
             "registered_at": recorded["registered_at"],
-            "decisions": [
-                {key: event[key] for key in DECISION}
-                for event in self._events
-                if (event["model_name"], event["model_version"]) == (name, number)
-            ],
+            "decisions": decisions(self._events, name, number),
             "candidate": recorded["candidate"],
             "card": card,
             "description": spec.description,

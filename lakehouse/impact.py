@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,10 +38,12 @@ class Impact:
         kind: file, days, version, column or model.
         landings: The runs that have landed it, the failed ones too.
         columns: For a column: the columns made from it, as ``layer.table.column``.
-        tables: Per write: ``table``, ``version``, ``days``, ``step``, ``run_id``, ``visible_days``, ``releases``. What
-            a model has said in the shadow, or when it was asked what if, is among them: readers never see it. For a
-            column: per table, with the version and days that readers see, and all releases.
-        models: Versions trained on it: ``name``, ``version``, ``roles_now``, ``trained_on``.
+        tables: Per write: ``table``, ``version``, ``days``, ``step``, ``run_id``, ``visible_days``, ``releases``, and
+            whether it is ``without_rows``: what readers see of these days is by it, and has no rows. What a model has
+            said in the shadow, or when it was asked what if, is among them: readers never see it. For a column: per
+            table, with the version and days that readers see, and all releases.
+        models: Versions trained on it: ``name``, ``version``, ``roles_now``, ``trained_on``. Of a column: those of its
+            columns that are among its ``inputs``, or its ``label``.
         predictions: Per scoring: ``table``, ``version``, ``run_id``, ``model_version``, ``days``, ``because``,
             ``rows_written``, ``rows_visible``, ``query``, ``releases``.
         unknown: What cannot be told, in words.
@@ -71,6 +75,7 @@ def impact(what: str) -> Impact:
 
     Raises:
         UnknownOriginError: There is no such thing.
+        lakehouse.interval.InvalidIntervalError: It is made of digits like days, and they are none.
     """
     ledger = Ledger.read()
     name, at, version = what.partition("@")
@@ -83,6 +88,8 @@ def impact(what: str) -> Impact:
     try:
         days = Interval.parse(what)
     except InvalidIntervalError:
+        if re.fullmatch(r"[\d/-]+", what):
+            raise
         return _of_file(ledger, what)
     return _of_writes(ledger, Impact(what, "days"), _origin_of_days(ledger, days))
 
@@ -92,7 +99,13 @@ def _origin_of_version(ledger: Ledger, table: str, version: int) -> Origin:
         raise UnknownOriginError(
             f"{table} is a record of the platform's own. Ask for what its rows are about: days, a table or a model."
         )
-    chain = [each for each in ledger.chain(table, version) if each.holds_rows] if table.count(".") == 1 else []
+    if table not in (known := {write.table for write in ledger.writes()}):
+        if table.startswith("silver."):
+            raise UnknownOriginError(f"{table} is a view and has no versions: ask for one of what it reads.")
+        close = difflib.get_close_matches(table, known, n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise UnknownOriginError(f"No step has written a table {table}.{hint}")
+    chain = [each for each in ledger.chain(table, version) if each.holds_rows]
     if not chain or version > (tables.head(tables.next_table(table)) or 0):
         raise UnknownOriginError(f"{table} has had no version {version}. `lake releases {table}` lists what was seen.")
     # Of a version that only took something back, or was made by maintenance, what it goes on from.
@@ -108,7 +121,11 @@ def _origin_of_days(ledger: Ledger, interval: Interval) -> Origin:
         if write.step in ("land", "replay") and written is not None and (hit := written & wanted):
             found[write.table, write.version] = hit
     if not found:
-        raise UnknownOriginError(f"Nothing has been landed for {interval}.")
+        landed: Days = frozenset()
+        for write in ledger.writes():
+            if write.step == "land":
+                landed = _together([landed, ledger.written(write)])
+        raise UnknownOriginError(f"Nothing has been landed for {interval}. Days that have been: {ranges(landed)}.")
     return found
 
 
@@ -141,8 +158,6 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
                     origin[key] = (origin.get(key) or frozenset()) | {day}
                     result.edges.append((name, _node(*key)))
     if not result.landings:
-        import difflib
-
         close = difflib.get_close_matches(what, sorted(seen | {name.rpartition("/")[2] for name in seen}), n=3)
         spelled = (
             " A model version is written flight_delay@1, a version of a table bronze.weather@3, a column "
@@ -211,7 +226,12 @@ def _edges_into(ledger: Ledger, write: Write, found: Origin) -> list[tuple[str, 
 
 
 def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:
-    version = serving.kept(name, number)
+    try:
+        version = serving.kept(name, number)
+    except registry.UnknownVersionError:
+        if not registry.versions(name):
+            registry.load(name)  # says of a name that is no model's which there are
+        raise
     result = Impact(what, "model")
     result.models.append(
         {"name": name, "version": number, "roles_now": list(version.aliases), "trained_on": [], "itself": True}
@@ -249,7 +269,8 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             reason, seen = _use_without_folder(scorings, (name, number), read, inputs)
             if seen:
                 used[name, number] = reason
-                result.models.append({**_model(name, number, []), "inputs": [each.rpartition(".")[2] for each in seen]})
+                named = [each.rpartition(".")[2] for each in seen]
+                result.models.append(_model(name, number, [], named, label="label" in reason))
                 result.edges += [(each, _node(name, number)) for each in seen]
             elif gone := sorted(set(read) - set(column_lineage.columns())):
                 result.unknown.append(
@@ -266,7 +287,7 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             column = what.rpartition(".")[2]
             if column == SCORE or column in _inputs(name, number, [column]):
                 used[name, number] = "its score" if column == SCORE else "an input of its model"
-                result.models.append({**_model(name, number, []), "inputs": [column]})
+                result.models.append(_model(name, number, [], [column] if column != SCORE else []))
                 result.edges.append((what, _node(name, number)))
             continue
         # That of its training, and not of today.
@@ -275,12 +296,12 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
         columns = [each.rpartition(".")[2] for each in sorted(inputs) if each.startswith(f"{features}.")]
         if seen := [each for each in _inputs(name, number, columns) if each in columns] if columns else []:
             used[name, number] = "an input of its model"
-            result.models.append({**_model(name, number, []), "inputs": seen})
+            result.models.append(_model(name, number, [], seen))
             result.edges += [(f"{features}.{each}", _node(name, number)) for each in seen]
             continue
         if label.table in dict(row["versions"]) and f"{label.table}.{label.column}" in inputs:
             used[name, number] = "the label of its model"
-            result.models.append({**_model(name, number, []), "inputs": [label.column]})
+            result.models.append(_model(name, number, [], [label.column], label=True))
             result.edges.append((f"{label.table}.{label.column}", _node(name, number)))
     of_table: dict[str, list[Write]] = {}
     for write in writes:
@@ -379,18 +400,22 @@ def _table(ledger: Ledger, write: Write, days: Days) -> dict[str, Any]:
         "days": ranges(days),
         "step": write.step,
         "run_id": (write.run or {}).get("run_id"),
-        "visible_days": ledger.with_rows(write.table, seen, still),
+        "visible_days": (visible := ledger.with_rows(write.table, seen, still)),
+        "without_rows": still != frozenset() and not visible,
         "releases": ledger.shown_by(write, days),
     }
 
 
-def _model(name: str, number: int, sources: Iterable[tuple[str, int]]) -> dict[str, Any]:
+def _model(
+    name: str, number: int, sources: Iterable[tuple[str, int]], columns: Iterable[str] = (), *, label: bool = False
+) -> dict[str, Any]:
     aliases = list(serving.kept(name, number).aliases)
     return {
         "name": name,
         "version": number,
         "roles_now": aliases,
         "trained_on": [_node(table, version) for table, version in sources],
+        **({"label" if label else "inputs": list(columns)} if columns else {}),
     }
 
 

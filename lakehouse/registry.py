@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lakehouse import linear
+from lakehouse.engine import process_record
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import PREDICTIONS, InvalidModelError, ModelSpec, read_spec
@@ -52,6 +53,10 @@ _BASELINE = "baseline.skops"
 _BASELINE_FACTS = "baseline.json"
 _COMPILED = "compiled.json"
 _PACKAGES = ("scikit-learn", "skops", "numpy", "scipy", "pandas")
+
+
+class RegistryDownError(LakeError):
+    """There is no MLflow, and nobody is about to start it."""
 
 
 class UnknownVersionError(LakeError, LookupError):
@@ -307,7 +312,17 @@ class Logged:
 
 @cache
 def connect() -> MlflowClient:
-    """The MLflow of the settings."""
+    """The MLflow of the settings.
+
+    Raises:
+        RegistryDownError: It is that of the platform, which was not started, or was stopped.
+    """
+    here = settings()
+    if here.mlflow_tracking_uri is None and here.spark_remote is None and not process_record().exists():
+        # MLflow's client would try for minutes, and take what another platform has at this port for its own.
+        raise RegistryDownError(
+            f"MLflow of {here.home} is not running. Start it with `lake up`; `lake status` shows what runs."
+        )
     os.environ |= _MLFLOW_ENVIRONMENT
     import mlflow
 

@@ -66,6 +66,10 @@ class NotReleasedError(LakeError, LookupError):
     """A table has no released version."""
 
 
+class UnknownReleaseError(NotReleasedError):
+    """There is no release of a number."""
+
+
 @dataclass(frozen=True)
 class Released:
     """What readers see of one table.
@@ -87,12 +91,32 @@ def released(as_of: int | None = None, *, at: dt.datetime | None = None) -> dict
     Args:
         as_of: A release: the state right after it. The present state without it.
         at: A moment: the state that readers saw then.
+
+    Raises:
+        UnknownReleaseError: There is no such release.
     """
     state: dict[str, Released] = {}
-    for row in history():
+    log = history()
+    if as_of is not None:
+        check_known(as_of, log)
+    for row in log:
         if (as_of is None or row["release_id"] <= as_of) and (at is None or row["released_at"] <= at):
             state[row["table_name"]] = Released(row["table_name"], row["version"], row["release_id"])
     return state
+
+
+def check_known(release_id: int, log: list[dict[str, Any]] | None = None) -> None:
+    """Refuse the number of a release that there is not.
+
+    Args:
+        release_id: The number.
+        log: Outcome of :func:`history`, if it is at hand.
+
+    Raises:
+        UnknownReleaseError: There is no such release.
+    """
+    if release_id not in {row["release_id"] for row in (history() if log is None else log)}:
+        raise UnknownReleaseError(f"There is no release {release_id}. `lake releases` lists them.")
 
 
 def history() -> list[dict[str, Any]]:

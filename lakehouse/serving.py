@@ -20,6 +20,7 @@ from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.registry import CHALLENGER, CHAMPION, ModelVersion
 from lakehouse.scoring import ModelFailedError, ServedModel
+from lakehouse.settings import settings
 
 FALLBACK = "fallback"
 """Role of a row that another version had to score than the one that was due."""
@@ -305,15 +306,23 @@ def kept(name: str, number: int) -> ModelVersion:
         number: The version.
 
     Raises:
-        lakehouse.registry.UnknownVersionError: Neither of the two knows it.
+        lakehouse.registry.UnknownVersionError: Neither of the two knows it, or MLflow has another one of that number.
     """
+    this = (pc.field("model_name") == name) & (pc.field("model_version") == number)
+    row = next(iter(ops.read("ops.models", where=this).to_pylist()), None)
     try:
-        return registry.version(name, number)
+        found = registry.version(name, number)
     except registry.UnknownVersionError:
-        this = (pc.field("model_name") == name) & (pc.field("model_version") == number)
-        row = next(iter(ops.read("ops.models", where=this).to_pylist()), None)
         if row is None:
             raise
+    else:
+        if row is not None and row["mlflow_run_id"] != found.run_id:
+            raise registry.UnknownVersionError(
+                f"{name} version {number} was trained here by the MLflow run {row['mlflow_run_id']}, and the MLflow at "
+                f"{settings().mlflow_uri} has one by the run {found.run_id}: it is another platform's."
+            )
+        return found
+    assert row is not None
     tags = {pin: str(row[pin]) for pin in PINS if row[pin] is not None}
     tags |= {f"version.{table}": str(version) for table, version in row["versions"] or ()}
     if row["window_start"]:

@@ -31,11 +31,15 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
     tree.add(escape(", ".join(f"{name} {value}" for name, value in about.items())))
     _add_reasons(tree, reasons)
     written = explanation["scored"]
-    scored = tree.add(f"scored: {_write(written)}{_made_with(written['made_with'])}{_released(written['release'])}")
+    shown = _released(written["release"])
+    scored = tree.add(
+        f"scored: {_write(written)}{_made_with(written['made_with'])}"
+        f"{f', shown by{shown[1:]}' if written['release'] else shown}; {_gate(written['gate'])}"
+    )
     for each in explanation["inputs"]:
         _add_input(scored, each)
     branch = tree.add(
-        f"model {model['name']} version {model['version']} ({model['candidate']}), {model['role'] or 'no role'} then, "
+        f"model {model['name']} version {model['version']} ({model['candidate']}), {row['role']} then, "
         f"{', '.join(model['roles_now']) or 'no role'} now{', and deleted from MLflow' if model['deleted'] else ''}"
     )
     for each in model["decisions"]:
@@ -175,6 +179,7 @@ def of_impact(found: Impact) -> Tree:
     branch = tree.add(counted(len(found.models), "model version"))
     for each in found.models:
         detail = f", inputs {', '.join(each['inputs'])}" if each.get("inputs") else ""
+        detail += f", label {', '.join(each['label'])}" if each.get("label") else ""
         trained = f", trained on {', '.join(each['trained_on'])}" if each["trained_on"] else ""
         branch.add(
             f"{each['name']} version {each['version']} ({', '.join(each['roles_now']) or 'no role'}){trained}{detail}"
@@ -205,6 +210,8 @@ def visibility(each: dict[str, Any]) -> str:
     """
     if each["visible_days"]:
         return f"visible: {each['visible_days']}"
+    if each.get("without_rows"):
+        return "visible, with no rows of these days"
     return "no longer visible" if each["releases"] else "never visible"
 
 

@@ -11,6 +11,7 @@ from lakehouse import fingerprints, ops
 from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, released
 from lakehouse.steps import step
+from lakehouse.wording import counted
 
 SHOWN = 20
 
@@ -51,7 +52,9 @@ def verify(names: list[str] | None = None, release_id: int | None = None) -> dic
                 files += len(facts.data) + len(facts.log)
                 bytes_ += sum(size for size, _ in [*facts.data.values(), *facts.log.values()])
             faults += found
-            run.say("%s version %d: %s", table, version, f"{len(found)} faults" if found else "as it was released")
+            run.say(
+                "%s version %d: %s", table, version, counted(len(found), "fault") if found else "as it was released"
+            )
         run.versions_in, run.bytes_in = wanted, bytes_
         run.details = {"files": files, "faults": [asdict(fault) for fault in faults]}
         if faults:

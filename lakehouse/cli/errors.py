@@ -9,9 +9,10 @@ from lakehouse.errors import LakeError
 
 
 def expected() -> tuple[type[Exception], ...]:
-    """Errors whose message is enough: the platform's own and the engine's, which needs no stack trace either."""
-    engine = sys.modules.get("pyspark.errors")
-    return (LakeError, engine.PySparkException) if engine else (LakeError,)
+    """Errors whose message is enough: the platform's own, and those of the engine and of MLflow."""
+    engine, mlflow = sys.modules.get("pyspark.errors"), sys.modules.get("mlflow.exceptions")
+    own: tuple[type[Exception], ...] = (LakeError,)
+    return own + ((engine.PySparkException,) if engine else ()) + ((mlflow.MlflowException,) if mlflow else ())
 
 
 def first_lines(error: BaseException) -> str:

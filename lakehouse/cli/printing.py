@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 
@@ -52,10 +54,11 @@ def print_rows(
 def print_table(names: list[str], rows: list[dict[str, Any]]) -> None:
     """Print a table; in full where the output is not a terminal."""
     table = Table()
+    # As text, since what stands in brackets would be taken for a style.
     for name in names:
-        table.add_column(name, overflow="fold")  # a name that does not fit goes on in the next line
+        table.add_column(Text(name), overflow="fold")  # a name that does not fit goes on in the next line
     for row in rows:
-        table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
+        table.add_row(*(Text("" if row[name] is None else str(row[name])) for name in names))
     console().print(table)
 
 
@@ -64,9 +67,13 @@ def show(
 ) -> None:
     """Print facts as a tree or as JSON, or write a page of them and print where it is."""
     if html is not None:
-        from lakehouse import pages
-
-        pages.write(html, page(facts))
+        if html.is_dir() or not html.parent.is_dir():
+            reason = "is a folder" if html.is_dir() else f"lies in {html.parent}, which is no folder"
+            raise typer.BadParameter(f"{html} {reason}: name the file to write.")
+        try:
+            html.write_text(page(facts), "utf-8")
+        except OSError as error:
+            raise typer.BadParameter(f"{html} cannot be written: {error.strerror}.") from error
         print(html)
     elif as_json:
         print(_json(facts))

@@ -318,7 +318,8 @@ def maintain(
     ]
     print_table(["table", "version", "kept for", "bytes beside the newest version"], shown)
     going = [{"table": plan.table, "files": len(plan.files), "bytes": plan.bytes} for plan in plans if plan.files]
-    print_table(["table", "files", "bytes"], going)
+    if going:
+        print_table(["table", "files", "bytes"], going)
     files, size = sum(len(plan.files) for plan in plans), sum(plan.bytes for plan in plans)
     print(f"{counted(files, 'file')} of {counted(size, 'byte')} would go.")
 

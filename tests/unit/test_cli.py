@@ -18,13 +18,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 import yaml
+from rich.tree import Tree
 from typer.testing import CliRunner
 
 from lakehouse import cli, contracts, engine, registry, roles, suites
 from lakehouse.cli.alerts import list_alerts
 from lakehouse.cli.errors import first_lines
-from lakehouse.cli.printing import print_rows, print_table
+from lakehouse.cli.printing import print_rows, print_table, show
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.reproduction import NotReproducedError
@@ -335,6 +337,28 @@ def test_a_setting_of_the_wrong_type_is_named(lake: Lake, monkeypatch: pytest.Mo
 def test_a_table_that_is_piped_is_not_folded(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["table", "why"], [{"table": "gold.daily_delays_by_carrier", "why": "because " * 20}])
     assert "gold.daily_delays_by_carrier" in capsys.readouterr().out
+
+
+def test_what_stands_in_brackets_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["[red]why"], [{"[red]why": "RejectedBatchError: [below_mostly] weather [/foo]"}])
+    said = capsys.readouterr().out
+    assert "[red]why" in said and "RejectedBatchError: [below_mostly] weather [/foo]" in said
+
+
+def test_a_page_is_written_to_a_file_in_a_folder_that_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(path: Path) -> None:
+        show({"a": 1}, Tree("a"), lambda facts: f"<p>{facts['a']} ä</p>", False, path)
+
+    shown(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text("utf-8") == "<p>1 ä</p>"
+    assert capsys.readouterr().out == f"{tmp_path / 'page.html'}\n"
+    with pytest.raises(typer.BadParameter, match="is a folder: name the file to write"):
+        shown(tmp_path)
+    with pytest.raises(typer.BadParameter, match=f"lies in {tmp_path / 'none'}, which is no folder"):
+        shown(tmp_path / "none" / "page.html")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_list_of_alerts_says_when_nobody_is_told(

@@ -111,7 +111,7 @@ def test_releases_are_compared_table_by_table() -> None:
     ]
     assert [one.table for one in diff.diff(2, 3)] == [TABLE]
     assert numbers(diff.diff(2, 3, "gold.other")[0]) == (0, 0, None)
-    with pytest.raises(DiffError, match="There is no release 7"):
+    with pytest.raises(release.UnknownReleaseError, match="There is no release 7"):
         diff.diff(1, 7)
     with pytest.raises(DiffError, match=r"gold\.typo has no released version"):
         diff.diff(1, 3, "gold.typo")

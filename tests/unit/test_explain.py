@@ -62,3 +62,21 @@ def test_without_released_predictions_no_days_are_named(monkeypatch: pytest.Monk
     monkeypatch.setattr(explain, "released", lambda _release=None: {})
     with pytest.raises(PredictionNotFoundError, match=r"Nothing has been released of ml\.predictions_flight_delay"):
         explain.find_about(MODEL.name, ["8"], DAYS[0])
+
+
+def test_the_decisions_about_a_version_have_that_it_was_taken_back() -> None:
+    def event(version: int, kind: str, before: int | None = None, model: str = "late") -> dict[str, object]:
+        about = {"model_name": model, "model_version": version, "event": kind, "champion_before": before}
+        return {**about, "at": DAYS[0], "serves_from": DAYS[0], "reason": f"{kind} {version}", "decided_by": "ada"}
+
+    events = [
+        event(1, "promoted"), event(2, "kept out", 1), event(2, "promoted", 1), event(2, "promoted", 1, "other"),
+        event(1, "rolled back", 2), event(3, "promoted", 1), event(1, "rolled back", 3),
+    ]  # fmt: skip
+
+    def told(version: int) -> list[tuple[object, object]]:
+        return [(each["event"], each["reason"]) for each in explain.decisions(events, "late", version)]
+
+    back = "rolled back", "rolled back 1"
+    assert told(2) == [("kept out", "kept out 2"), ("promoted", "promoted 2"), ("taken back", "rolled back 1")]
+    assert told(1) == [("promoted", "promoted 1"), back, back]

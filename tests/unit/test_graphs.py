@@ -58,9 +58,9 @@ def explanation() -> dict[str, Any]:
         "scored": {**write("ml.scores", 9, step="score"), "made_with": made_with},
         "inputs": [read(features)],
         "model": {
-            "name": "late", "version": 2, "deleted": False, "roles_now": [], "role": "champion", "reason": "better",
-            "candidate": "<l>", "decided_by": "ada", "registered_at": NOW, "decisions": [], "card": "# <script>",
-            "description": "", "mlflow_run_id": "77", "parameters": {}, "metrics": {"auc": 0.7},
+            "name": "late", "version": 2, "deleted": False, "roles_now": [], "registered_as": "champion",
+            "reason": "better", "candidate": "<l>", "decided_by": "ada", "registered_at": NOW, "decisions": [],
+            "card": "# <script>", "description": "", "mlflow_run_id": "77", "parameters": {}, "metrics": {"auc": 0.7},
             "training": {"window": "2013-01-01/2013-02-28", "release_id": 3, "rows": 9, "row_order": "day", "seed": 1,
                          "lock_sha256": "c" * 64, "model_sha256": "d" * 64, "input_sha256": "e" * 64,
                          "environment": "<Py>", "run": None, "code_version": "0123abc", "inputs": [read(trained)]},

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lakehouse import registry
 from lakehouse.cli import command_line
 from lakehouse.engine import EngineDownError, process_record, spark
 from lakehouse.platform import lifecycle
 from lakehouse.platform.commands import logs
 from lakehouse.platform.errors import PlatformError
+from lakehouse.registry import RegistryDownError
 from lakehouse.settings import settings
 
 
@@ -75,3 +77,5 @@ def test_what_needs_the_engine_does_not_wait_for_it_after_down(home: Path) -> No
     lifecycle.down()
     with pytest.raises(EngineDownError, match=f"The engine of {home} is not running"):
         spark.__wrapped__()  # not a session that this process has kept from another test
+    with pytest.raises(RegistryDownError, match=f"MLflow of {home} is not running"):
+        registry.connect.__wrapped__()

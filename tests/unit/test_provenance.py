@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 from lakehouse import contracts
 from lakehouse.explain import RUN, Explainer
 from lakehouse.impact import Impact, UnknownOriginError, impact
-from lakehouse.interval import Interval
+from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, held, ranges
 from lakehouse.registry import ModelVersion
 from lakehouse.sql_lineage import Edge
@@ -510,18 +510,24 @@ def test_a_column_of_a_model_finds_the_versions_that_have_it(
     made: Made, monkeypatch: pytest.MonkeyPatch, column: str, versions: list[int]
 ) -> None:
     rows = [
-        {"model_name": "flight_delay", "model_version": number, "versions": [("gold.flight_delay_features", 1)]}
+        {
+            "model_name": "flight_delay",
+            "model_version": number,
+            "versions": [("gold.flight_delay_features", 1)],
+            "mlflow_run_id": "run",
+        }
         for number in (1, 2)
     ]
     inputs = {1: ["weather_temperature_f"], 2: ["weather_temperature_f", "plane_seats"]}
     monkeypatch.setattr(Ledger, "read", made.ledger)
-    monkeypatch.setattr("lakehouse.ops.read", lambda _table: SimpleNamespace(to_pylist=lambda: rows))
+    monkeypatch.setattr("lakehouse.ops.read", lambda _table, **_: SimpleNamespace(to_pylist=lambda: rows))
     monkeypatch.setattr("lakehouse.registry.version", lambda name, number: ModelVersion(name, number, "run"))
     monkeypatch.setattr("lakehouse.registry.fetch", lambda found, **_: SimpleNamespace(inputs=inputs[found.version]))
     predicted = Edge("ml.predictions_flight_delay", "score", "models.flight_delay", column, "direct", "IDENTITY")
     monkeypatch.setattr("lakehouse.column_lineage.downstream", lambda _name, **_: [predicted])
     found = impact(f"models.flight_delay.{column}")
-    assert [(each["version"], each["inputs"]) for each in found.models] == [(number, [column]) for number in versions]
+    told = None if column == "score" else [column]
+    assert [(each["version"], each.get("inputs")) for each in found.models] == [(number, told) for number in versions]
     assert found.columns == ["ml.predictions_flight_delay.score"]
     assert {(f"models.flight_delay.{column}", f"flight_delay@{number}") for number in versions} < set(found.edges)
     monkeypatch.setattr("lakehouse.registry.fetch", Mock(side_effect=OSError("gone")))  # it may have had any column
@@ -559,9 +565,10 @@ def of_column(
 ) -> Impact:
     """The impact of a column, where version 1 of a model without a folder was trained on some tables."""
     monkeypatch.setitem(SHAPES, "ml.predictions_retired", Shape())
-    trained = {"model_name": "retired", "model_version": 1, "versions": [(table, 1) for table in read]}
+    versions = [(table, 1) for table in read]
+    trained = {"model_name": "retired", "model_version": 1, "versions": versions, "mlflow_run_id": "run"}
     monkeypatch.setattr(Ledger, "read", made.ledger)
-    monkeypatch.setattr("lakehouse.ops.read", lambda _table: SimpleNamespace(to_pylist=lambda: [trained]))
+    monkeypatch.setattr("lakehouse.ops.read", lambda _table, **_: SimpleNamespace(to_pylist=lambda: [trained]))
     monkeypatch.setattr("lakehouse.registry.version", lambda name, number: ModelVersion(name, number, "run"))
     monkeypatch.setattr("lakehouse.registry.fetch", lambda *_, **__: SimpleNamespace(inputs=["wind"]))
     table, _, name = column.rpartition(".")
@@ -585,7 +592,8 @@ def test_a_column_finds_the_versions_of_a_model_without_a_folder(
     if scored:
         made.write("ml.predictions_retired", "2013-03-02", {"gold.features": 1}, model_version=1)
     found = of_column(made, monkeypatch, column, ["gold.features", "gold.older"])
-    assert [(each["name"], each["inputs"]) for each in found.models] == [("retired", [column.rpartition(".")[2]])]
+    told = "label" if "label" in because else "inputs"
+    assert [(each["name"], each[told]) for each in found.models] == [("retired", [column.rpartition(".")[2]])]
     assert [each["because"] for each in found.predictions] == [because] * scored
     assert (column, "retired@1") in found.edges and not found.unknown
 
@@ -623,3 +631,16 @@ def test_what_cannot_be_asked_says_how_it_is_written(made: Made, monkeypatch: py
         impact("ml.flight_delay.1")
     with pytest.raises(UnknownOriginError, match=r"^ops.model_metrics is a record of the platform's own\. Ask for"):
         impact("ops.model_metrics@3")
+    made.write("bronze.readings", "2013-03-01")
+    made.write("bronze.readings", "2013-03-02")
+    with pytest.raises(UnknownOriginError, match=r"^No step has written a .* bronze.reading. Did you mean bronze.rea"):
+        impact("bronze.reading@1")
+    with pytest.raises(UnknownOriginError, match=r"^silver.stg_weather is a view and has no versions"):
+        impact("silver.stg_weather@1")
+    with pytest.raises(UnknownOriginError, match=r"^bronze.readings has had no version 9"):
+        impact("bronze.readings@9")
+    with pytest.raises(UnknownOriginError, match=r"for 2014-01-01. Days that have been: 2013-03-01/2013-03-02\.$"):
+        impact("2014-01-01")
+    for days in ("2013-02-30", "2013-03-05/2013-03-01"):
+        with pytest.raises(InvalidIntervalError, match=days):
+            impact(days)

@@ -287,6 +287,13 @@ def test_a_version_that_was_deleted_is_kept_with_its_pins_and_scores_no_more(
         serving.kept(NAME, 7)
 
 
+def test_the_version_of_another_platform_is_not_taken_for_ours(good: training.Trained) -> None:
+    version = registered(good, LATER, 1)
+    ops.append("ops.models", [{"model_name": NAME, "model_version": 1, "mlflow_run_id": "ours"}])
+    with pytest.raises(registry.UnknownVersionError, match=f"by the MLflow run ours, .* run {version.run_id}: it"):
+        serving.kept(NAME, 1)
+
+
 def crew(columns: list[str], **policy: str) -> tuple[list[serving.Part], Crew]:
     """Who scores 8 March, on which both versions may serve."""
     found = Crew(SPEC.model_copy(update={"serving": Serving(**policy)}), set(columns))

@@ -6,15 +6,21 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.tree import Tree
 
 from lakehouse import trees
 from lakehouse.impact import Impact
+from tests.unit.test_graphs import NOW, explanation
 
 
 def shown(found: Impact) -> list[str]:
+    return printed(trees.of_impact(found))
+
+
+def printed(tree: Tree) -> list[str]:
     console = Console(width=300)
     with console.capture() as capture:
-        console.print(trees.of_impact(found))
+        console.print(tree)
     return [line.strip("├─└│ ") for line in capture.get().splitlines()]
 
 
@@ -37,3 +43,44 @@ def test_counts_agree_with_what_is_counted(rows: list[int], told: str) -> None:
     model = {"name": "late", "version": 1, "roles_now": [], "trained_on": []}
     found = shown(Impact("x", "file", tables=[table], models=[model], predictions=[scoring(number) for number in rows]))
     assert told in found and "1 write of a table" in found and "1 model version" in found
+
+
+def of_table(**more: Any) -> list[str]:
+    table = {
+        "table": "gold.a",
+        "version": 1,
+        "days": "2013-03-01",
+        "step": "build",
+        "visible_days": "",
+        "releases": [4],
+    }
+    return shown(Impact("x", "version", tables=[table | more]))
+
+
+def test_a_write_that_readers_see_without_rows_is_not_called_gone() -> None:
+    line = "gold.a version 1 (build), days 2013-03-01; {}; shown by release 4"
+    assert line.format("visible, with no rows of these days") in of_table(without_rows=True)
+    assert line.format("no longer visible") in of_table(without_rows=False)
+    assert line.format("visible: 2013-03-01") in of_table(without_rows=False, visible_days="2013-03-01")
+
+
+def test_a_label_is_not_called_an_input() -> None:
+    model = {"name": "late", "version": 1, "roles_now": [], "trained_on": []}
+    found = shown(Impact("gold.a.late", "column", models=[model | {"label": ["late"]}, model | {"inputs": ["wind"]}]))
+    assert {"late version 1 (no role), label late", "late version 1 (no role), inputs wind"} <= set(found)
+
+
+def test_the_tree_of_a_prediction_says_what_its_model_was_to_it_and_how_it_was_gated() -> None:
+    told = explanation()
+    told["prediction"]["role"], told["model"]["registered_as"] = "champion", "challenger"
+    told["model"]["decisions"] = [
+        {"at": NOW, "event": "taken back", "serves_from": NOW.date(), "reason": "too many alarms", "decided_by": "ada"}
+    ]
+    lines = printed(trees.of_explanation(told))
+    [scored] = [line for line in lines if line.startswith("scored: ")]
+    assert scored.endswith(", shown by release 4; gate passed: 2 of 2 rules hold")
+    assert "model late version 2 (<l>), champion then, no role now" in lines
+    assert any(line.startswith("taken back by ada at ") and line.endswith(": too many alarms") for line in lines)
+    told["scored"]["release"] = None
+    [scored] = [line for line in printed(trees.of_explanation(told)) if line.startswith("scored: ")]
+    assert scored.endswith(", not released; gate passed: 2 of 2 rules hold")
