@@ -58,6 +58,8 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         lakehouse.monitoring.NothingToMonitorError: No predictions of the interval are released, and none were due.
     """
     spec = registry.load(model)
+    if spec.predictions_table not in released() and not roles.succession(roles.events(spec.name), interval.end):
+        raise _none_due(spec, interval)  # which is no step that has failed
     with step("monitor", spec.name, interval, writes=LOG) as this:
         state = released()
         needed = {name: state.get(name) for name in (spec.features.table, spec.label.table)}
@@ -224,11 +226,15 @@ def _due(spec: ModelSpec, interval: Interval, coverage: Measure) -> ModelVersion
     """The version that should have scored an interval that nobody has scored, if there was something to score."""
     line = roles.succession(roles.events(spec.name), interval.end)
     if not (line and coverage.value):
-        raise NothingToMonitorError(
-            f"{spec.predictions_table} has no predictions for {interval}, and none were due. To make some: "
-            f"lake score {spec.name} --interval {interval}, then gate and release them."
-        )
+        raise _none_due(spec, interval)
     return serving.registered(spec.name, line[-1])
+
+
+def _none_due(spec: ModelSpec, interval: Interval) -> NothingToMonitorError:
+    return NothingToMonitorError(
+        f"{spec.predictions_table} has no predictions for {interval}, and none were due. To make some: "
+        f"lake score {spec.name} --interval {interval}, then gate and release them."
+    )
 
 
 def _pinned(table: Released) -> str:

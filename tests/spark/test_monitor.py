@@ -289,6 +289,17 @@ def test_measured_again_it_is_replaced_and_outcomes_that_have_arrived_are_no_lon
     put(OUTCOMES, known(flights(ALL)[1], KNOWN_UNTIL), folder)
 
 
+def test_of_a_model_that_nobody_has_trained_nothing_is_measured_and_no_step_has_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without = {name: each for name, each in released().items() if name != TABLE}
+    monkeypatch.setattr("spark_jobs.monitor.released", lambda: without)
+    monkeypatch.setattr(roles, "events", lambda _name: [])
+    with appending() as added, pytest.raises(NothingToMonitorError, match="none were due"):
+        monitor(MODEL, WEEK)
+    assert added == {}
+
+
 def test_days_that_should_have_been_scored_are_told_and_others_are_refused(folder: Path) -> None:
     with pytest.raises(NothingToMonitorError, match="has no predictions for 2013-06-01, and none were due"):
         monitor(MODEL, Interval.parse("2013-06-01"))
