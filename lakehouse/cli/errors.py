@@ -24,4 +24,6 @@ def first_lines(error: BaseException) -> str:
             spark.cache_clear()  # whoever asks again gets a session of the new engine
             return f"{GONE} Ask again; `lake status` shows whether it is back."
     text = str(error).split("\n\nJVM stacktrace")[0]
+    if text.startswith("[FAILED_READ_FILE"):
+        text = f"{text.rstrip()} `lake verify` names what is damaged or missing."
     return re.sub(r"(; line \d+ pos \d+);\n.*", r"\1", text, flags=re.DOTALL).strip()
