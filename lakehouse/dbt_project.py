@@ -241,25 +241,13 @@ def stored_inputs(name: str) -> list[str]:
     return sorted({each for parent in node["depends_on"]["nodes"] for each in stored_inputs(parent.rpartition(".")[2])})
 
 
-def views_of(tables: Iterable[str]) -> list[str]:
-    """The views that the queries of some models read, directly or through one another, each after those that it reads.
-
-    Args:
-        tables: By the names that readers use.
-    """
-    nodes = _manifest()["nodes"]
-    found: list[str] = []
-
-    def add(unique_id: str) -> None:
-        for parent in nodes[unique_id]["depends_on"]["nodes"]:
-            if parent in nodes and nodes[parent]["config"]["materialized"] in ("view", "ephemeral"):
-                add(parent)
-                if nodes[parent]["config"]["materialized"] == "view" and table_of(parent) not in found:
-                    found.append(table_of(parent))
-
-    for table in tables:
-        add(f"model.lakehouse.{table.partition('.')[2]}")
-    return found
+def views() -> list[str]:
+    """Names of the models that are views, such as ``silver.stg_weather``, in the order of the manifest."""
+    return [
+        table_of(unique_id)
+        for unique_id, node in _manifest()["nodes"].items()
+        if node["resource_type"] == "model" and node["config"]["materialized"] == "view"
+    ]
 
 
 def declared_columns(table: str) -> list[dict[str, Any]]:

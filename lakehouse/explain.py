@@ -51,6 +51,7 @@ def find(
 
     Raises:
         PredictionNotFoundError: There is none.
+        lakehouse.release.UnknownReleaseError: There is no such release.
         lakehouse.tables.VersionGoneError: What readers saw then is no longer kept.
     """
     row, looked = _search(wanted, [registry.load(model)] if model else registry.readable(), day, release_id)
@@ -79,6 +80,7 @@ def find_about(model: str, key: Sequence[str], day: dt.date, release_id: int | N
 
     Raises:
         PredictionNotFoundError: There is none.
+        lakehouse.release.UnknownReleaseError: There is no such release.
         lakehouse.tables.VersionGoneError: What readers saw then is no longer kept.
     """
     spec = registry.load(model)
@@ -140,7 +142,8 @@ def decisions(events: Iterable[dict[str, Any]], name: str, number: int) -> list[
         taken_back = event["event"] == roles.ROLLED_BACK and event["champion_before"] == number
         if event["model_name"] == name and (taken_back or event["model_version"] == number):
             told = {key: event[key] for key in DECISION}
-            found.append({**told, "event": TAKEN_BACK} if taken_back else told)
+            # The day that it is about is the other version's.
+            found.append({**told, "event": TAKEN_BACK, "serves_from": None} if taken_back else told)
     return found
 
 

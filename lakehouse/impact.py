@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -407,7 +407,7 @@ def _table(ledger: Ledger, write: Write, days: Days) -> dict[str, Any]:
 
 
 def _model(
-    name: str, number: int, sources: Iterable[tuple[str, int]], columns: Iterable[str] = (), *, label: bool = False
+    name: str, number: int, sources: Iterable[tuple[str, int]], columns: Sequence[str] = (), *, label: bool = False
 ) -> dict[str, Any]:
     aliases = list(serving.kept(name, number).aliases)
     return {

@@ -249,7 +249,7 @@ def _models_asked(row: Mapping[str, Any], details: Mapping[str, Any]) -> list[tu
         return []
     name = row["dataset"].partition(f".{PREDICTIONS}")[2]
     versions = details.get("model_versions") or filter(None, [details.get("model_version")])
-    return [(f"models.{name}", int(number)) for number in versions]
+    return [(f"models.{name}", int(number)) for number in dict.fromkeys(versions)] if name else []
 
 
 def _outputs(row: Mapping[str, Any]) -> list[OutputDataset]:

@@ -257,7 +257,7 @@ read as (
     select
         * except (models),
         concat('models.', regexp_extract(dataset, '[.]predictions_(.+)$', 1)),
-        explode(cast(models as array<bigint>))
+        explode(array_compact(array_distinct(cast(models as array<bigint>))))
     from (
         select *, case step
             when 'score' then map_keys(from_json(get_json_object(details, '$.model_versions'), 'map<string, bigint>'))
@@ -265,7 +265,7 @@ read as (
             else array(get_json_object(details, '$.model_version'))
         end as models
         from written
-        where step in ('score', 'shadow', 'what_if')
+        where step in ('score', 'shadow', 'what_if') and dataset like '%.predictions|_%' escape '|'
     )
 )
 select

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import platform
+import socket
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -57,6 +58,10 @@ _PACKAGES = ("scikit-learn", "skops", "numpy", "scipy", "pandas")
 
 class RegistryDownError(LakeError):
     """There is no MLflow, and nobody is about to start it."""
+
+
+class AnotherVersionError(LakeError):
+    """MLflow has another version of a number than the lake has recorded."""
 
 
 class UnknownVersionError(LakeError, LookupError):
@@ -317,12 +322,13 @@ def connect() -> MlflowClient:
     Raises:
         RegistryDownError: It is that of the platform, which was not started, or was stopped.
     """
-    here = settings()
-    if here.mlflow_tracking_uri is None and here.spark_remote is None and not process_record().exists():
-        # MLflow's client would try for minutes, and take what another platform has at this port for its own.
-        raise RegistryDownError(
-            f"MLflow of {here.home} is not running. Start it with `lake up`; `lake status` shows what runs."
-        )
+    if settings().mlflow_tracking_uri is None and not process_record().exists():
+        try:
+            socket.create_connection(("localhost", settings().ports.mlflow), timeout=5).close()
+        except OSError as error:  # which MLflow's client would try again for minutes
+            raise RegistryDownError(
+                f"MLflow of {settings().home} is not running. Start it with `lake up`; `lake status` shows what runs."
+            ) from error
     os.environ |= _MLFLOW_ENVIRONMENT
     import mlflow
 

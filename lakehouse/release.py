@@ -97,26 +97,12 @@ def released(as_of: int | None = None, *, at: dt.datetime | None = None) -> dict
     """
     state: dict[str, Released] = {}
     log = history()
-    if as_of is not None:
-        check_known(as_of, log)
+    if as_of is not None and as_of not in {row["release_id"] for row in log}:
+        raise UnknownReleaseError(f"There is no release {as_of}. `lake releases` lists them.")
     for row in log:
         if (as_of is None or row["release_id"] <= as_of) and (at is None or row["released_at"] <= at):
             state[row["table_name"]] = Released(row["table_name"], row["version"], row["release_id"])
     return state
-
-
-def check_known(release_id: int, log: list[dict[str, Any]] | None = None) -> None:
-    """Refuse the number of a release that there is not.
-
-    Args:
-        release_id: The number.
-        log: Outcome of :func:`history`, if it is at hand.
-
-    Raises:
-        UnknownReleaseError: There is no such release.
-    """
-    if release_id not in {row["release_id"] for row in (history() if log is None else log)}:
-        raise UnknownReleaseError(f"There is no release {release_id}. `lake releases` lists them.")
 
 
 def history() -> list[dict[str, Any]]:

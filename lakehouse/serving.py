@@ -306,7 +306,8 @@ def kept(name: str, number: int) -> ModelVersion:
         number: The version.
 
     Raises:
-        lakehouse.registry.UnknownVersionError: Neither of the two knows it, or MLflow has another one of that number.
+        lakehouse.registry.UnknownVersionError: Neither of the two knows it.
+        lakehouse.registry.AnotherVersionError: MLflow has another one of that number.
     """
     this = (pc.field("model_name") == name) & (pc.field("model_version") == number)
     row = next(iter(ops.read("ops.models", where=this).to_pylist()), None)
@@ -317,9 +318,9 @@ def kept(name: str, number: int) -> ModelVersion:
             raise
     else:
         if row is not None and row["mlflow_run_id"] != found.run_id:
-            raise registry.UnknownVersionError(
-                f"{name} version {number} was trained here by the MLflow run {row['mlflow_run_id']}, and the MLflow at "
-                f"{settings().mlflow_uri} has one by the run {found.run_id}: it is another platform's."
+            raise registry.AnotherVersionError(
+                f"{name} version {number} was trained by the MLflow run {row['mlflow_run_id']}, as ops.models has it, "
+                f"and MLflow at {settings().mlflow_uri} has one by the run {found.run_id}: is it this platform's?"
             )
         return found
     assert row is not None

@@ -31,10 +31,9 @@ def of_explanation(explanation: dict[str, Any]) -> Tree:
     tree.add(escape(", ".join(f"{name} {value}" for name, value in about.items())))
     _add_reasons(tree, reasons)
     written = explanation["scored"]
-    shown = _released(written["release"])
     scored = tree.add(
-        f"scored: {_write(written)}{_made_with(written['made_with'])}"
-        f"{f', shown by{shown[1:]}' if written['release'] else shown}; {_gate(written['gate'])}"
+        f"scored: {_write(written)}{_made_with(written['made_with'])}{_released(written['release'], 'shown by ')}; "
+        f"{_gate(written['gate'])}"
     )
     for each in explanation["inputs"]:
         _add_input(scored, each)
@@ -133,15 +132,15 @@ def _gate(verdict: dict[str, Any] | None) -> str:
     return f"gate {verdict['verdict']}: {verdict['rules'] - len(verdict['broken'])} of {rules}"
 
 
-def _released(release: dict[str, Any] | None) -> str:
+def _released(release: dict[str, Any] | None, by: str = "") -> str:
     if release is None:
         return ", not released"
     if release["override_of"]:
         return escape(
-            f", release {release['release_id']}, an OVERRIDE of gate {release['override_of']} by "
+            f", {by}release {release['release_id']}, an OVERRIDE of gate {release['override_of']} by "
             f"{release['released_by']}: {release['reason']}"
         )
-    return f", release {release['release_id']}"
+    return f", {by}release {release['release_id']}"
 
 
 def of_impact(found: Impact) -> Tree:

@@ -32,7 +32,7 @@ def verify(names: list[str] | None = None, release_id: int | None = None) -> dic
 
     Raises:
         DamagedError: Something is not as recorded; each file is named, and all of them are in ``ops.runs``.
-        lakehouse.release.NotReleasedError: A table has no released version.
+        lakehouse.release.NotReleasedError: A table has no released version, or there is no such release.
     """
     state = released(release_id)
     if missing := sorted(set(names or ()) - state.keys()):
@@ -61,7 +61,7 @@ def verify(names: list[str] | None = None, release_id: int | None = None) -> dic
             more = f"\n… and {len(faults) - SHOWN} more, in the details of this run in ops.runs" * (len(faults) > SHOWN)
             lines = "\n".join(map(str, faults[:SHOWN])) + more
             raise DamagedError(
-                f"{len(faults)} faults in the files of released tables:\n{lines}\n"
+                f"{counted(len(faults), 'fault')} in the files of released tables:\n{lines}\n"
                 "Restore the files from a backup, or land and release the days again; `lake rollback` goes back to a "
                 "release whose files are whole (`lake verify --release N`)."
             )

@@ -348,14 +348,18 @@ def _describe(
         "engine_cpu_seconds": None,
         "details": json.dumps({"build_run_id": run.run_id}),
     }
-    for view in dbt_project.views_of(map(tables.reader_name, built)):
-        if view in (failed or {}):
+    for view in dbt_project.views():
+        name = view.partition(".")[2]
+        # Airflow, which has no seconds, runs the whole project.
+        if view in (failed or {}) or (seconds and name not in seconds):
             continue
         run.views.append(
             {
                 **facts,
                 "dataset": view,
-                "seconds": seconds.get(view.partition(".")[2]),
+                "seconds": seconds.get(name),
+                "status": "success",
+                "error": None,
                 "versions_in": _read_by(view, run.versions_in),
                 "versions_out": [(view, None)],
             }

@@ -70,8 +70,10 @@ def show(
         if html.is_dir() or not html.parent.is_dir():
             reason = "is a folder" if html.is_dir() else f"lies in {html.parent}, which is no folder"
             raise typer.BadParameter(f"{html} {reason}: name the file to write.")
+        from lakehouse import pages
+
         try:
-            html.write_text(page(facts), "utf-8")
+            pages.write(html, page(facts))
         except OSError as error:
             raise typer.BadParameter(f"{html} cannot be written: {error.strerror}.") from error
         print(html)

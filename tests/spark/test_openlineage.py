@@ -211,8 +211,10 @@ def test_the_lineage_of_tables_has_what_each_step_has_read() -> None:
     read, at = {"gold_next.features": 7, "gold_next.outcomes": 8}, dt.datetime(2013, 3, 2, tzinfo=dt.UTC)
     steps = [
         ("score", "ml.predictions_late", read, {"ml_next.predictions_late": 3}, {"model_versions": {"1": 5, "2": 6}}),
-        ("shadow", "ml_shadow.predictions_late", {}, {"ml_shadow.predictions_late": 4}, {"model_versions": [2]}),
+        ("shadow", "ml_shadow.predictions_late", {}, {"ml_shadow.predictions_late": 4}, {"model_versions": [2, 2]}),
         ("what_if", "ml_what_if.predictions_late", {}, {"ml_what_if.predictions_late": 5}, {"model_version": 1}),
+        ("what_if", "ml_what_if.predictions_gone", read, {"ml_what_if.predictions_gone": 1}, {}),
+        ("score", "ml.others", read, {"ml_next.others": 1}, {"model_versions": {"1": 5}}),
         ("monitor", "late", read, {"ops.model_metrics": 6}, {"champion 1": {}}),
         ("maintain", "the lake", read, {"gold_next.features": 9, "gold_next.outcomes": 10}, {}),
         ("replay", "bronze.late", {"bronze_next.late": 1, "quarantine.late": 2},
@@ -235,6 +237,8 @@ def test_the_lineage_of_tables_has_what_each_step_has_read() -> None:
         ("ml.predictions_late", 3): of_read | {("models.late", 1), ("models.late", 2)},
         ("ml_shadow.predictions_late", 4): {(None, None), ("models.late", 2)},
         ("ml_what_if.predictions_late", 5): {(None, None), ("models.late", 1)},
+        ("ml_what_if.predictions_gone", 1): of_read,
+        ("ml.others", 1): of_read,
         ("ops.model_metrics", 6): of_read,
         ("gold.features", 9): {("gold.features", 7)},
         ("gold.outcomes", 10): {("gold.outcomes", 8)},

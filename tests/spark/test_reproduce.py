@@ -289,7 +289,7 @@ def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.Mon
         affected = impact(f"{FEATURES}.{SPEC.features.numeric[0]}")
         assert sorted(each["version"] for each in affected.models) == [1, 2, 3] and affected.predictions
         affected = impact(f"{OUTCOMES}.{SPEC.label.column}")
-        assert {tuple(each["inputs"]) for each in affected.models} == {(SPEC.label.column,)}
+        assert {tuple(each["label"]) for each in affected.models} == {(SPEC.label.column,)}
         assert {each["because"] for each in affected.predictions} == {"the label of its model"}
     other = registry.load(MODEL).model_copy(update={"decision_threshold": 0.9})
     monkeypatch.setattr(registry, "load", lambda _name: other)

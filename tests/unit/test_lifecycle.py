@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,11 +72,16 @@ def test_reset_leaves_a_folder_that_the_platform_has_not_made(home: Path) -> Non
     assert (home / "logs" / "engine.log").exists()
 
 
-def test_what_needs_the_engine_does_not_wait_for_it_after_down(home: Path) -> None:
+def test_what_needs_the_engine_or_mlflow_does_not_wait_for_them_after_down(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process_record().parent.mkdir()
     process_record().write_text("{}")
     lifecycle.down()
     with pytest.raises(EngineDownError, match=f"The engine of {home} is not running"):
         spark.__wrapped__()  # not a session that this process has kept from another test
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(settings().ports, "mlflow", server.getsockname()[1])
+        assert registry.connect.__wrapped__()  # it can be there without an engine
     with pytest.raises(RegistryDownError, match=f"MLflow of {home} is not running"):
         registry.connect.__wrapped__()

@@ -127,7 +127,7 @@ def test_a_view_has_columns_and_where_they_come_from_but_no_version(monkeypatch:
     ("step", "layer", "details"),
     [
         ("score", "ml", {"model_version": 3, "model_versions": {2: 10, 3: 5}}),
-        ("shadow", "ml_shadow", {"model_versions": [2, 3]}),
+        ("shadow", "ml_shadow", {"model_versions": [2, 3, 2]}),
         ("what_if", "ml_what_if", {"model_version": 3}),
     ],
 )
