@@ -201,3 +201,17 @@ def test_what_does_not_fit_into_a_box_is_shortened_in_the_middle_and_told_in_ful
     assert title.startswith("ml.predictions") and title.endswith("@1234") and below.endswith("visible")
     prediction = "220369f03a17988510dabbbb11674cc8"
     assert graphs.Box(prediction, prediction, "", "prediction", 0, 0).lines == (prediction, "")
+
+
+def test_the_page_of_an_impact_tells_inputs_from_labels_and_no_rows_from_gone() -> None:
+    found = impact()
+    [model] = found.models
+    found.models = [
+        {**model, "trained_on": [], "inputs": ["wind", "rain"]},
+        {**model, "trained_on": [], "label": ["late"]},
+    ]
+    for number, table in enumerate(found.tables):
+        table |= {"visible_days": "", "without_rows": number == 0}
+    page = graphs.page_of_impact(found)
+    assert "<td>inputs wind, rain</td>" in page and "<td>label late</td>" in page
+    assert page.count(">no rows of these days<") == page.count('<span class="passed">no</span>') == 1
