@@ -134,7 +134,7 @@ def test_a_log_gets_a_checkpoint_when_many_commits_have_come(many: Orders, monke
     [file] = Path(tables.location(many.stored)).glob("_delta_log/*.checkpoint.parquet")
     content = file.read_bytes()
     file.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
-    with pytest.raises(DamagedError, match=rf"1 faults.*\n.*{file.name}: its content has changed"):
+    with pytest.raises(DamagedError, match=rf"1 fault .*\n.*{file.name}: its content has changed"):
         verify([many.table])
     file.write_bytes(content)
 

@@ -204,7 +204,7 @@ def test_the_step_names_what_is_damaged_and_keeps_it(lake: Path) -> None:
     assert outcome["versions"] == {TABLE: 13} and outcome["files"] == len(needed(13))
     path = needed(13)[0]
     (lake / STORED / path).unlink()
-    with pytest.raises(DamagedError, match=f"(?s)1 faults.*{TABLE} version 13: {path}: is missing"):
+    with pytest.raises(DamagedError, match=f"(?s)1 fault .*{TABLE} version 13: {path}: is missing"):
         verify()
     (run,) = (row for row in ops.read("ops.runs").to_pylist() if row["status"] == "failed")
     assert run["step"] == "verify" and path in run["details"]
