@@ -326,6 +326,10 @@ def thrift_connection() -> Any:
     )
 
 
+CHECK = "select 1"
+"""What the SQL door is asked, which Spark runs as a job of its own."""
+
+
 def check() -> None:
     """Ask both doors whether they answer: a trivial query at one, a TCP connection at the other.
 
@@ -338,7 +342,7 @@ def check() -> None:
     connection = thrift_connection()
     try:
         cursor = connection.cursor()
-        cursor.execute("select 1")
+        cursor.execute(CHECK)
         cursor.fetchall()
     finally:
         connection.close()

@@ -12,7 +12,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
@@ -34,17 +34,19 @@ class Count:
         jobs: Spark jobs.
         bytes_written: Bytes that tasks have written to tables.
         rows_read: Rows that tasks have read from files.
+        what: What Spark says that each job was for.
     """
 
     statements: int = -1
     jobs: int = -1
     bytes_written: int = -1
     rows_read: int = -1
+    what: list[str] = field(default_factory=list)
 
 
 @contextmanager
 def counting() -> Iterator[Count]:
-    """Count what the engine does in the block, whoever asks for it."""
+    """Count what the engine does in the block, whoever asks for it, but for what looks whether it is healthy."""
     found = Count()
     _wait_for_warm_up()
     job = _mark()
@@ -52,8 +54,9 @@ def counting() -> Iterator[Count]:
         yield found
     found.statements = len(statements)
     last_job = _mark()
-    found.jobs = last_job - job - 1
-    stages = {stage for each in _ask("jobs") if job < each["jobId"] < last_job for stage in each["stageIds"]}
+    jobs = [each for each in _ask("jobs") if job < each["jobId"] < last_job and _purpose(each) != engine.CHECK]
+    found.jobs, found.what = len(jobs), [_purpose(each) for each in jobs]
+    stages = {stage for each in jobs for stage in each["stageIds"]}
     done = [stage for stage in _ask("stages") if stage["stageId"] in stages]
     found.bytes_written = sum(stage["outputBytes"] for stage in done)
     found.rows_read = sum(stage["inputRecords"] for stage in done)
@@ -117,6 +120,10 @@ def _mark() -> int:
             return max(jobs)
         time.sleep(0.1)
     raise TimeoutError(f"Spark has not told of the job {tag} in {PATIENCE} s.")
+
+
+def _purpose(job: dict[str, Any]) -> str:
+    return str(job.get("description", job["name"]))
 
 
 def _ask(what: str) -> Any:

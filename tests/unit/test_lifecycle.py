@@ -80,8 +80,10 @@ def test_what_needs_the_engine_or_mlflow_does_not_wait_for_them_after_down(
     lifecycle.down()
     with pytest.raises(EngineDownError, match=f"The engine of {home} is not running"):
         spark.__wrapped__()  # not a session that this process has kept from another test
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))  # a port that nobody answers, and that nobody else can take meanwhile
         monkeypatch.setattr(settings().ports, "mlflow", server.getsockname()[1])
+        with pytest.raises(RegistryDownError, match=f"MLflow of {home} is not running"):
+            registry.connect.__wrapped__()
+        server.listen()
         assert registry.connect.__wrapped__()  # it can be there without an engine
-    with pytest.raises(RegistryDownError, match=f"MLflow of {home} is not running"):
-        registry.connect.__wrapped__()
