@@ -102,6 +102,7 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
                     withdraw(table, run)
             raise GateFailedError(
                 "The gate is shut. " + " ".join(failures) + " Readers still see the last release. "
-                "All results: select * from ops.gate_results where run_id = '" + run.run_id + "'."
+                f"All results: select * from ops.gate_results where run_id = '{run.run_id}'. "
+                f"To release it all the same, on record: `lake release --override {run.run_id} --reason WHY`."
             )
         return passed

@@ -330,6 +330,8 @@ def connect() -> MlflowClient:
                 f"MLflow of {settings().home} is not running. Start it with `lake up`; `lake status` shows what runs."
             ) from error
     os.environ |= _MLFLOW_ENVIRONMENT
+    if settings().mlflow_tracking_uri is None:
+        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = settings().mlflow_login
     import mlflow
 
     mlflow.set_tracking_uri(settings().mlflow_uri)

@@ -31,6 +31,8 @@ from lakehouse.errors import LakeError
 
 PROJECT_DIR = Path(os.environ.get("LAKE_PROJECT", Path(__file__).resolve().parent.parent))
 
+MLFLOW_USER = "lake"
+
 # Read before any settings exist: where the project is, and what the wrapper script passes on.
 BOOTSTRAP_VARIABLES = frozenset({"LAKE_PROJECT"})
 
@@ -253,6 +255,11 @@ class Settings(BaseSettings):
     def mlflow_uri(self) -> str:
         """Tracking and registry URI."""
         return self.mlflow_tracking_uri or f"http://127.0.0.1:{self.ports.mlflow}"
+
+    @property
+    def mlflow_login(self) -> tuple[str, str]:
+        """User and password of the embedded MLflow."""
+        return MLFLOW_USER, self.secret("mlflow_password")
 
     @property
     def airflow_base_url(self) -> str:

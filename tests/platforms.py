@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 PROJECT = Path(__file__).parents[1]
 PORTS = ("postgres", "connect", "thrift", "mlflow", "airflow")
 
@@ -97,6 +99,12 @@ class Platform:
 
     def secret(self, name: str) -> str:
         return json.loads((self.home / "secrets.json").read_text())[name]
+
+    def mlflow(self, what: str, **parameters: str) -> dict[str, Any]:
+        """An answer of MLflow's REST API, such as that to ``model-versions/get``."""
+        url = f"http://127.0.0.1:{self.port('mlflow')}/api/2.0/mlflow/{what}"
+        login = ("lake", self.secret("mlflow_password"))
+        return httpx.get(url, params=parameters, auth=login).raise_for_status().json()
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of a query, by the Thrift endpoint as a BI tool would ask."""

@@ -16,7 +16,7 @@ from typing import Any
 from infra.demo.upstream import deliver
 from lakehouse.airflow_client import AirflowClient, RunFailedError
 from lakehouse.interval import Interval
-from lakehouse.settings import settings
+from lakehouse.settings import MLFLOW_USER, settings
 
 HISTORY = Interval.parse("2013-01-01/2013-02-28")
 WINDOW = Interval.parse("2013-01-08/2013-02-28")  # the features of the first week look back on nothing
@@ -264,7 +264,7 @@ def farewell(say: Say) -> None:
     """
     lake = settings()
     say(f"Airflow   {lake.airflow_base_url}   user admin, password {lake.secret('airflow_admin_password')}")
-    say(f"MLflow    {lake.mlflow_uri}")
+    say(f"MLflow    {lake.mlflow_uri}   user {MLFLOW_USER}, password: see mlflow_password")
     say("Why?      ./lake explain PREDICTION_ID   ./lake impact weather_2013-03-01.jsonl   (--html FILE draws a graph)")
     say(f'SQL       ./lake sql "select * from gold.on_time_league"   or jdbc:hive2://127.0.0.1:{lake.ports.thrift}')
     say("          user lake, password: see sql_password in " + str(lake.home / "secrets.json"))

@@ -71,7 +71,7 @@ def airflow_environment() -> dict[str, str]:
         },
         "api_auth": {"jwt_secret": s.secret("airflow_jwt_secret")},
         "scheduler": {
-            # Half a core-percent of idling against a quarter of a second at each hop.
+            # A tenth of a core for idling, against most of a second at each hop.
             "scheduler_idle_sleep_time": 0.25,
             "enable_health_check": False,
             # After a crash, the tasks that it took with it are found soon and tried again.

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lakehouse.settings import settings
+from lakehouse.settings import MLFLOW_USER, settings
 
 NOT_RUNNING = 3
 
@@ -32,7 +32,7 @@ def up(names: PartNames = None) -> None:
     if "api-server" in wanted:
         _say(f"Airflow   {s.airflow_base_url}   user {ADMIN_USER}, password: airflow_admin_password")
     if "mlflow" in wanted:
-        _say(f"MLflow    {s.mlflow_uri}")
+        _say(f"MLflow    {s.mlflow_uri}   user {MLFLOW_USER}, password: mlflow_password")
     if "engine" in wanted:
         _say(f"SQL       jdbc:hive2://127.0.0.1:{s.ports.thrift}   user lake, password: sql_password")
     _say(f"The passwords are in {s.home / 'secrets.json'}. `lake down` stops everything.")

@@ -47,7 +47,7 @@ def run() -> NoReturn:
         f"--port={settings().ports.mlflow}",
         "--workers=1",
         "--no-access-log",
-        "mlflow.server.fastapi_app:app",
+        "lakehouse.platform.mlflow_app:app",
     )
 
 
@@ -58,5 +58,4 @@ def check() -> None:
         OSError: It does not answer, or not well.
     """
     url = f"http://127.0.0.1:{settings().ports.mlflow}"
-    http.get(f"{url}/health")
-    http.get(f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default")
+    http.get(f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default", login=settings().mlflow_login)

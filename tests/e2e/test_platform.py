@@ -183,9 +183,8 @@ def test_each_dbt_model_is_a_task_that_says_in_its_own_log_when_it_was_built(air
 
 
 def test_the_figures_of_the_model_are_those_of_its_readme(platform: Platform) -> None:
-    api = f"http://127.0.0.1:{platform.port('mlflow')}/api/2.0/mlflow"
-    version = httpx.get(f"{api}/model-versions/get", params={"name": "flight_delay", "version": "1"}).json()
-    run = httpx.get(f"{api}/runs/get", params={"run_id": version["model_version"]["run_id"]}).json()
+    version = platform.mlflow("model-versions/get", name="flight_delay", version="1")
+    run = platform.mlflow("runs/get", run_id=version["model_version"]["run_id"])
     metrics = {each["key"]: each["value"] for each in run["run"]["data"]["metrics"]}
     assert metrics["test_auc"] > 0.6 and metrics["test_log_loss"] < metrics["test_log_loss_baseline"]
 
@@ -437,6 +436,16 @@ def test_the_documentation_of_the_warehouse_has_the_columns_of_the_engine(platfo
     catalog = json.loads(page.with_name("catalog.json").read_text())["nodes"]
     assert catalog["model.lakehouse.fct_flights"]["columns"]["is_late"]["type"] == "boolean"
     assert catalog["model.lakehouse.stg_weather"]["metadata"]["type"] == "view"
+
+
+@pytest.mark.parametrize("login", [None, ("lake", "wrong"), ("admin", "password"), ("lake", "")])
+@pytest.mark.parametrize("path", ["/", "/health", "/api/2.0/mlflow/experiments/search", "/api/3.0/mlflow/server-info"])
+def test_mlflow_answers_nobody_without_the_password(
+    platform: Platform, login: tuple[str, str] | None, path: str
+) -> None:
+    answer = httpx.get(f"http://127.0.0.1:{platform.port('mlflow')}{path}", auth=login)
+    assert answer.status_code == 401 and answer.headers["WWW-Authenticate"].startswith("Basic ")
+    assert "mlflow_password in secrets.json" in answer.text
 
 
 def test_nothing_listens_beyond_loopback(platform: Platform) -> None:

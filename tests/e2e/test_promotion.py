@@ -93,8 +93,7 @@ def events(platform: Platform) -> list[tuple[Any, ...]]:
 
 def aliases(platform: Platform) -> dict[str, int]:
     """The roles that MLflow shows."""
-    url = f"http://127.0.0.1:{platform.port('mlflow')}/api/2.0/mlflow/registered-models/get"
-    found = httpx.get(url, params={"name": MODEL}).raise_for_status().json()["registered_model"]
+    found = platform.mlflow("registered-models/get", name=MODEL)["registered_model"]
     return {each["alias"]: int(each["version"]) for each in found.get("aliases", [])}
 
 
@@ -153,9 +152,8 @@ def test_a_version_waits_until_somebody_who_may_has_turned_it_down_and_then_appr
 
 def test_the_figures_of_the_model_are_those_of_its_readme(platform: Platform) -> None:
     """Follows the test before it, which has trained on the window of the README."""
-    api = f"http://127.0.0.1:{platform.port('mlflow')}/api/2.0/mlflow"
-    version = httpx.get(f"{api}/model-versions/get", params={"name": MODEL, "version": "1"}).json()["model_version"]
-    run = httpx.get(f"{api}/runs/get", params={"run_id": version["run_id"]}).json()
+    version = platform.mlflow("model-versions/get", name=MODEL, version="1")["model_version"]
+    run = platform.mlflow("runs/get", run_id=version["run_id"])
     metrics = {each["key"]: each["value"] for each in run["run"]["data"]["metrics"]}
     readme = (PROJECT / "models" / MODEL / "README.md").read_text()
     rows = re.findall(r"^\| \**(\w+)\** ((?:\| [\d.]+ ){4})\|$", readme, re.MULTILINE)
@@ -229,6 +227,5 @@ def test_a_decision_to_train_again_starts_the_training_with_its_cause(
         "order by model_version desc limit 1"
     )
     assert (version, f"{start}/{end}") == (3, window)
-    url = f"http://127.0.0.1:{platform.port('mlflow')}/api/2.0/mlflow/model-versions/get"
-    found = httpx.get(url, params={"name": MODEL, "version": "3"}).raise_for_status().json()["model_version"]
+    found = platform.mlflow("model-versions/get", name=MODEL, version="3")["model_version"]
     assert {"key": "cause", "value": cause} in found["tags"]

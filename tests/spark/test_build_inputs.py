@@ -115,7 +115,7 @@ def test_a_view_gets_its_new_query_when_what_was_built_from_it_is_released(
     warehouse.prepare(DAYS[2])  # as a build does at first that comes to nothing
     assert not revised("silver_next")
 
-    gate_run = re.search(r"run_id = '(.+?)'", str(failure.value))
+    gate_run = re.search(r"`lake release --override (\S+) --reason", str(failure.value))
     assert gate_run
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(release, "_show_views", Mock(side_effect=KeyboardInterrupt))  # killed after it was recorded
