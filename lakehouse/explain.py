@@ -61,9 +61,14 @@ def find(
             + (f" ({model} on {day})" if model and day else "")
             + (f" in release {release_id}" if release_id else "")
             + f". Looked through {', '.join(looked) or 'nothing: no predictions have been released'}. "
-            "The ids are in the column prediction_id; --model, --key and --date name a prediction by what it is about."
+            + "".join(f"Not looked through: those of {name}, as {error} " for name, error in _unreadable(model))
+            + "The ids are in the column prediction_id; --model, --key and --date name one by what it is about."
         )
     return row
+
+
+def _unreadable(model: str | None) -> list[tuple[str, LakeError]]:
+    return [] if model else sorted(registry.problems().items(), key=lambda each: each[0])
 
 
 def find_about(model: str, key: Sequence[str], day: dt.date, release_id: int | None = None) -> dict[str, Any]:

@@ -220,9 +220,11 @@ def check(table: str, version: int, rows: Iterable[dict[str, Any]]) -> Iterator[
     stored = tables.next_table(table)
     files = facts.log | facts.data
     sound = True
-    found = _hash(tables.location(stored), files)
+    unreadable: dict[str, OSError] = {}
+    found = _hash(tables.location(stored), files, unreadable)
     for path, (size, digest) in files.items():
-        if what := _difference(found.get(path), size, digest):
+        error = unreadable.get(path)
+        if what := f"cannot be read: {error}" if error else _difference(found.get(path), size, digest):
             if path == _POINTER and _points_on(stored, rows):
                 continue
             sound = False
@@ -282,8 +284,8 @@ def _log_entries(root: str) -> list[tuple[int, str]]:
     return sorted(found)
 
 
-def _hash(root: str, paths: Iterable[str]) -> dict[str, tuple[int, str]]:
-    """Size and SHA-256 of files; one that is missing is left out."""
+def _hash(root: str, paths: Iterable[str], unreadable: dict[str, OSError] | None = None) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of files; one that is missing is left out, and what cannot be read goes to ``unreadable``."""
     fs, folder = fsspec.url_to_fs(root)
 
     def one(path: str) -> tuple[str, tuple[int, str]] | None:
@@ -294,6 +296,11 @@ def _hash(root: str, paths: Iterable[str]) -> dict[str, tuple[int, str]]:
                     digest.update(chunk)
                     size += len(chunk)
         except FileNotFoundError:
+            return None
+        except OSError as error:
+            if unreadable is None:
+                raise
+            unreadable[path] = error
             return None
         return path, (size, digest.hexdigest())
 

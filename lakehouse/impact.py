@@ -256,7 +256,7 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     result.columns = sorted({to for _, to in result.edges})
     inputs = {what, *result.columns}
     used: dict[tuple[str, int], str] = {}
-    models = {spec.name: spec for spec in registry.readable()}
+    models, wrong = {spec.name: spec for spec in registry.readable()}, registry.problems()
     writes = ledger.writes()
     scorings: dict[tuple[str, int], list[Write]] = {}
     for write in writes:
@@ -264,6 +264,9 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             scorings.setdefault(one, []).append(write)
     for row in ops.read("ops.models").to_pylist():
         name, number = row["model_name"], row["model_version"]
+        if error := wrong.get(name):
+            result.unknown.append(f"Whether {_node(name, number)} was made from {what}: {error}")
+            continue
         if name not in models:
             read = dict(row["versions"])
             reason, seen = _use_without_folder(scorings, (name, number), read, inputs)

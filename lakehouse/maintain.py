@@ -20,7 +20,7 @@ from deltalake.exceptions import DeltaError
 from lakehouse import compaction, contracts, fingerprints, ops, provenance, quarantine, registry, retention, tables
 from lakehouse import release as releases
 from lakehouse.errors import LakeError
-from lakehouse.model_spec import ModelSpec
+from lakehouse.model_spec import ModelSpec, unreleased_tables
 from lakehouse.settings import settings
 from lakehouse.steps import Run, step
 from lakehouse.wording import counted
@@ -118,7 +118,7 @@ def maintain(
     day = today or dt.datetime.now(dt.UTC).date()
     with ExitStack() as stack:
         # Nobody writes, releases or rolls back meanwhile: what a plan leaves out stays unneeded until it is gone.
-        held = stack.enter_context(releases.writers([*names, *never_released]))
+        held = stack.enter_context(releases.writers([*names, *_beside_predictions()]))
         run = stack.enter_context(step("maintain", "the lake", None, writes=releases.LOG))
         run.beside = held.values()
         for table in releases.catch_up():
@@ -158,11 +158,19 @@ def maintain(
 
 def _settled(table: str, run: Run) -> bool:
     """Take back what a killed maintenance has left of a table; no, when rows of another step wait for their release."""
-    if releases.pending(table) and tables.last_commit(tables.next_table(table))["userMetadata"].get("step") != run.step:
+    if _waits(table, run.step):
         run.say("%s: has rows that have not been released, and is left as it is", table)
         return False
     releases.withdraw(table, run)  # of a maintenance that was killed before its release, or half of another withdrawal
     return True
+
+
+def _waits(table: str, maintenance: str) -> bool:
+    """Whether rows wait for their release that are of another step than a maintenance."""
+    return (
+        bool(releases.pending(table))
+        and tables.last_commit(tables.next_table(table))["userMetadata"].get("step") != maintenance
+    )
 
 
 def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
@@ -185,12 +193,16 @@ def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
 
 
 def unreleased() -> dict[str, ModelSpec]:
-    """The tables of what models say beside their predictions, as far as there are any: table to its model."""
-    return {
-        table: spec
-        for table, spec in sorted(provenance.specs().items(), key=lambda each: each[0])
-        if tables.split(table)[0] not in tables.GATED_LAYERS and tables.head(table) is not None
-    }
+    """The tables of what models say beside their predictions, each to its model, where ``model.yaml`` can be read."""
+    known = provenance.specs()
+    return {table: known[table] for table in _beside_predictions() if table in known}
+
+
+def _beside_predictions() -> list[str]:
+    """All tables of what models say beside their predictions, also where ``model.yaml`` is wrong, or gone."""
+    trained = ops.read("ops.models", ["model_name"])["model_name"].to_pylist()
+    names = sorted({*registry.models(), *trained})
+    return [table for name in names for table in unreleased_tables(name) if tables.head(table) is not None]
 
 
 def _renew_unreleased(table: str, spec: ModelSpec, today: dt.date, run: Run) -> dict[str, str]:
@@ -262,6 +274,8 @@ def upcoming(today: dt.date | None = None) -> list[Work]:
     day, beside = today or dt.datetime.now(dt.UTC).date(), unreleased()
     for table in [*sorted({row["table_name"] for row in releases.history()}), *beside]:
         layer, name = tables.split(table)
+        if table not in beside and _waits(table, "maintain"):
+            continue
         if layer == "bronze" and name in contracts.sources():
             for stored, old in retention.planned(name, day).items():
                 size = sum(file.bytes for file in old.files)
@@ -298,7 +312,7 @@ def plan(keep_days: int | None = None, grace_hours: int = GRACE_HOURS) -> list[P
     days = settings().keep_days if keep_days is None else keep_days
     log = releases.history()
     found = needed_by_releases(log, dt.datetime.now(dt.UTC) - dt.timedelta(days=days))
-    for table in unreleased():
+    for table in _beside_predictions():
         newest = tables.head(table)
         assert newest is not None
         found[table] = {newest: ["the newest version, which is never released"]}
@@ -349,7 +363,7 @@ def _needed_by_predictions(
     found = []
     runs = ops.read("ops.runs", ["run_id", "step", "versions_in"]).to_pylist()
     read = {run["run_id"]: run["versions_in"] for run in runs if run["step"] in ("score", "shadow", "what_if")}
-    beside = unreleased()
+    beside = _beside_predictions()
     for table, versions in seen.items():
         if tables.split(table)[0] != "ml" and table not in beside:
             continue
@@ -366,7 +380,7 @@ def _needed_by_predictions(
 def _may_have_read(model: str, release_id: int, log: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
     """What a scoring that has left no record can have read: the features, or everything when they are not known."""
     state = {row["table_name"]: row["version"] for row in log if row["release_id"] <= release_id}
-    features = registry.load(model).features.table if model in registry.models() else None
+    features = next((spec.features.table for spec in registry.readable() if spec.name == model), None)
     return [(features, state[features])] if features and features in state else sorted(state.items())
 
 

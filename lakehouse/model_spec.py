@@ -31,6 +31,16 @@ WATCHED = {
 PREDICTIONS = "predictions_"
 """What the name of a table of predictions begins with; that of the model follows."""
 
+
+def unreleased_tables(model: str) -> tuple[str, str]:
+    """The tables that have no gate and no release: of what challengers say in the shadow, and of what-if scorings.
+
+    Args:
+        model: Name of the model.
+    """
+    return f"ml_shadow.{PREDICTIONS}{model}", f"ml_what_if.{PREDICTIONS}{model}"
+
+
 _METRICS = {kind: sorted({*LOSSES[kind], *WATCHED[kind]}) for kind in LOSSES}
 
 
@@ -294,12 +304,12 @@ class ModelSpec(_Part):
     @property
     def shadow_table(self) -> str:
         """Table of what challengers would have predicted; it has no gate and no release."""
-        return f"ml_shadow.{PREDICTIONS}{self.name}"
+        return unreleased_tables(self.name)[0]
 
     @property
     def what_if_table(self) -> str:
         """Table of what any version would have predicted; it has no gate and no release."""
-        return f"ml_what_if.{PREDICTIONS}{self.name}"
+        return unreleased_tables(self.name)[1]
 
     def serves_from(self, window_end: dt.date) -> dt.date:
         """The first day that a version may score without knowing of its future.

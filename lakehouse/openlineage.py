@@ -56,6 +56,8 @@ def send(events: Iterable[RunEvent]) -> None:
         log.warning("OpenLineage: an event cannot be made: %s", error)
     except (requests.RequestException, RuntimeError, OSError) as error:
         log.warning("OpenLineage: %s does not take events: %s", _backend(), error)
+    except (ImportError, ValueError, TypeError, LookupError) as error:  # of a transport that there is not, or not so
+        log.warning("OpenLineage: no event can be sent by the setting openlineage: %s", error)
 
 
 def started(row: Mapping[str, Any], parent: tuple[str, str] | None = None) -> RunEvent:

@@ -88,7 +88,7 @@ def run(
             else:
                 roles.register(spec, version, by, this)
         version = registry.version(spec.name, version.version)
-        record(version, pins, trained.headline(), by)
+        record(version, pins, trained.headline(), by, this.run_id)
         outcome = {
             "model_version": version.version,
             "roles": list(version.aliases),
@@ -105,11 +105,16 @@ def run(
             spec.name, version.version, trained.selected, ", ".join(version.aliases) or "without a role",
             version.tags["role_reason"],
         )  # fmt: skip
-        column_lineage.record()
+        try:
+            column_lineage.record()
+        except column_lineage.LineageError as error:  # of a dbt model, whose build says so; the version is trained
+            this.say("The lineage of columns is not recorded: %s", error)
         return outcome
 
 
-def record(version: registry.ModelVersion, pins: registry.Pins, metrics: dict[str, float], by: str) -> None:
+def record(
+    version: registry.ModelVersion, pins: registry.Pins, metrics: dict[str, float], by: str, run_id: str
+) -> None:
     """Say in ``ops.models`` what a version was made from, and why it has its role; once.
 
     Args:
@@ -117,6 +122,7 @@ def record(version: registry.ModelVersion, pins: registry.Pins, metrics: dict[st
         pins: What it was made from.
         metrics: The figures that it is known by.
         by: Who wanted it.
+        run_id: The step that has trained it.
     """
     this = (pc.field("model_name") == version.name) & (pc.field("model_version") == version.version)
     if ops.read("ops.models", ["model_version"], where=this).num_rows:
@@ -131,7 +137,8 @@ def record(version: registry.ModelVersion, pins: registry.Pins, metrics: dict[st
                 "role": ", ".join(version.aliases) or None,
                 "reason": version.tags["role_reason"],
                 "decided_by": by,
-                "run_id": version.tags["step_run_id"],
+                # Of a training that was killed before this, its retry, which has found the same.
+                "run_id": run_id,
                 "mlflow_run_id": version.run_id,
                 "candidate": version.tags["candidate"],
                 "window_start": pins.window.start,

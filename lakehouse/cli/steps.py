@@ -17,6 +17,7 @@ from lakehouse.cli.arguments import (
     parse_version,
 )
 from lakehouse.cli.printing import print_table, report
+from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.wording import counted
 
@@ -261,7 +262,6 @@ def reproduce(
         )
     from lakehouse import registry
     from lakehouse.reproduction import NotReproducedError
-    from lakehouse.tables import UnreadableError, VersionGoneError
 
     if at:
         report(job("reproduce_training")(model, int(version)))
@@ -274,11 +274,11 @@ def reproduce(
         except NotReproducedError as error:
             differ.append(each.version)
             outcome = {"equal": False, "because": str(error)}
-        except (VersionGoneError, UnreadableError) as error:
+        except LakeError as error:
             lost.append(each.version)
             outcome = {"equal": None, "because": str(error)}
         report({"model_version": each.version, **outcome})
-    said = {"come out otherwise": differ, "cannot be made again, for want of their data": lost}
+    said = {"come out otherwise": differ, "cannot be made again": lost}
     if differ or lost:
         raise NotReproducedError(
             f"Of the versions of {model}, "

@@ -29,6 +29,7 @@ from lakehouse.cli.errors import first_lines
 from lakehouse.cli.printing import print_rows, print_table, show
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
+from lakehouse.model_spec import InvalidModelError
 from lakehouse.reproduction import NotReproducedError
 from lakehouse.settings import settings
 from lakehouse.tables import UnreadableError, VersionGoneError
@@ -152,6 +153,7 @@ def test_each_version_is_made_again_whatever_becomes_of_the_others(
     outcomes: dict[int, dict[str, Any] | LakeError] = {
         1: VersionGoneError("Version 4 of gold_next.x is no longer in the table's log"), 2: {"equal": True},
         3: NotReproducedError("metric loss: 1 then, 2 now"), 4: UnreadableError("checksum"), 5: {"equal": True},
+        6: InvalidModelError("gold.x has no column Y"),
     }  # fmt: skip
 
     def again(_model: str, version: int) -> dict[str, Any]:
@@ -172,12 +174,12 @@ def test_each_version_is_made_again_whatever_becomes_of_the_others(
     code, lines, error = reproduce(*outcomes)
     assert code == 1
     assert [(line["model_version"], line["equal"]) for line in lines] == [
-        (1, None), (2, True), (3, False), (4, None), (5, True),
+        (1, None), (2, True), (3, False), (4, None), (5, True), (6, None),
     ]  # fmt: skip
     assert [line["because"] for line in lines if "because" in line] == [
         str(outcome) for outcome in outcomes.values() if isinstance(outcome, LakeError)
     ]
-    assert "these come out otherwise: 3; these cannot be made again, for want of their data: 1, 4." in error
+    assert "these come out otherwise: 3; these cannot be made again: 1, 4, 6." in error
     for version, what in ((1, "cannot be made again"), (3, "come out otherwise")):
         code, _, error = reproduce(2, version)
         assert code == 1 and error.count("these ") == 1 and f"these {what}" in error and f": {version}." in error

@@ -80,6 +80,9 @@ def test_what_needs_the_engine_or_mlflow_does_not_wait_for_them_after_down(
     lifecycle.down()
     with pytest.raises(EngineDownError, match=f"The engine of {home} is not running"):
         spark.__wrapped__()  # not a session that this process has kept from another test
+    monkeypatch.setattr(settings(), "mlflow_tracking_uri", None)  # benchmarks of the same process have set it
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")  # given back at the end
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))  # a port that nobody answers, and that nobody else can take meanwhile
         monkeypatch.setattr(settings().ports, "mlflow", server.getsockname()[1])

@@ -33,6 +33,7 @@ from lakehouse import (
 )
 from lakehouse.interval import Interval
 from lakehouse.maintain import MaintenanceError, needed_by_models, needed_by_releases, plan
+from lakehouse.model_spec import InvalidModelError
 from lakehouse.steps import Run
 
 NOW = dt.datetime.now(dt.UTC)
@@ -164,7 +165,15 @@ def test_what_predictions_were_made_from_is_needed() -> None:
             row(5, made, 5, PREDICTIONS), row(6, of_gone, 4, "ml.predictions_gone"),
         ],
     )  # fmt: skip
+
+    def wrong(name: str) -> Any:
+        raise InvalidModelError(f"{name}: a typing error")
+
     found = plans()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "load", wrong)
+        careful = {(pin.version, why) for pin in plans()[features].pinned for why in pin.why}
+    assert careful >= {(pin.version, why) for pin in found[features].pinned for why in pin.why}
     assert [(pin.version, pin.why) for pin in found[features].pinned] == [
         (0, ("ml.predictions_gone, scored on release 1",)),
         (1, (f"{PREDICTIONS}, scored on release 2",)),

@@ -240,6 +240,17 @@ def test_a_backend_that_does_not_work_costs_a_line_in_the_log(
     assert url in record.getMessage()
 
 
+@pytest.mark.parametrize("wrong", [{"type": "no.such.Transport"}, {"type": "htp"}, {"type": "http"}])
+def test_a_transport_that_there_is_not_costs_a_line_in_the_log(
+    wrong: dict[str, str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openlineage._client.cache_clear()
+    monkeypatch.setattr(settings(), "openlineage", wrong)
+    with caplog.at_level(logging.WARNING, "lakehouse"):
+        openlineage.send([openlineage.started(row())])
+    assert any("openlineage" in record.getMessage().lower() for record in caplog.records if record.name == "lakehouse")
+
+
 def test_without_a_backend_events_go_to_a_file(lake_home: Any) -> None:
     openlineage._client.cache_clear()
     openlineage.send([openlineage.started(row())])

@@ -181,7 +181,7 @@ def test_a_checkpoint_that_was_put_beside_the_log_is_noticed(lake: Path) -> None
 def test_only_files_that_are_new_are_read_at_a_release(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     one = fingerprints._hash
-    monkeypatch.setattr(fingerprints, "_hash", lambda root, paths: (read.extend(paths), one(root, paths))[1])
+    monkeypatch.setattr(fingerprints, "_hash", lambda root, paths, *a: (read.extend(paths), one(root, paths, *a))[1])
     version = put(20)
     released(version)
     assert sorted(path.startswith("_delta_log") for path in read) == [False, True]
@@ -210,6 +210,16 @@ def test_the_step_names_what_is_damaged_and_keeps_it(lake: Path) -> None:
     assert run["step"] == "verify" and path in run["details"]
     only_before = verify(release_id=10)
     assert only_before["versions"] == {TABLE: 10}
+
+
+def test_a_file_that_cannot_be_read_is_a_fault_beside_the_others(lake: Path) -> None:
+    first, second = needed(13)[:2]
+    (lake / STORED / first).unlink()
+    (lake / STORED / first).mkdir()
+    (lake / STORED / second).unlink()
+    found = {fault.path: fault.what for fault in faults(13)}
+    assert found.keys() == {first, second} and found[second] == "is missing"
+    assert found[first].startswith("cannot be read: [Errno 21]")
 
 
 def test_a_table_that_is_not_released_is_refused(lake: Path) -> None:
