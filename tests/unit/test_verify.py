@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_read_is_a_fault_beside_the_others(lake: Path) -> 
     (lake / STORED / first).unlink()
     (lake / STORED / first).mkdir()
     (lake / STORED / second).unlink()
-    found = {fault.path: fault.what for fault in faults(13)}
+    found = {fault.file: fault.what for fault in faults(13)}
     assert found.keys() == {first, second} and found[second] == "is missing"
     assert found[first].startswith("cannot be read: [Errno 21]")
 
