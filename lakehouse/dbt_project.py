@@ -222,9 +222,17 @@ def inputs(table: str) -> list[str]:
     Args:
         table: By the name that readers use.
     """
+    return sorted({source for name in named(table) for source in stored_inputs(name)})
+
+
+def named(table: str) -> list[str]:
+    """The source tables and models that a model's query names, such as ``stg_weather``.
+
+    Args:
+        table: By the name that readers use.
+    """
     node = _manifest()["nodes"][f"model.lakehouse.{table.partition('.')[2]}"]
-    found = {source for parent in node["depends_on"]["nodes"] for source in stored_inputs(parent.rpartition(".")[2])}
-    return sorted(found)
+    return [parent.rpartition(".")[2] for parent in node["depends_on"]["nodes"]]
 
 
 def stored_inputs(name: str) -> list[str]:

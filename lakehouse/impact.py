@@ -17,9 +17,9 @@ from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.model_spec import PREDICTIONS
 from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
-from lakehouse.scoring import SCORE, ModelFailedError
+from lakehouse.scoring import DECISION, SCORE, ModelFailedError
 
-COLUMNS_OF = ("source", "bronze", "silver", "gold", "models")
+COLUMNS_OF = ("source", "bronze", "silver", "gold", "models", "ml")
 """What comes before the table of a column that can be asked for."""
 
 Origin = dict[tuple[str, int], Days]
@@ -71,7 +71,8 @@ def impact(what: str) -> Impact:
     Args:
         what: A source file (its name, or the end of its path), days (``2013-03-01`` or ``FIRST/LAST``: all that was
             landed for them), a version of a table (``bronze.weather@3``), a column (``bronze.weather.temperature_f``,
-            ``models.flight_delay.score``) or a model version (``flight_delay@1``, ``models.flight_delay@1``).
+            ``models.flight_delay.score``, ``ml.predictions_flight_delay.decision``) or a model version
+            (``flight_delay@1``, ``models.flight_delay@1``).
 
     Raises:
         UnknownOriginError: There is no such thing.
@@ -308,15 +309,27 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             result.edges.append((f"{label.table}.{label.column}", _node(name, number)))
     of_table: dict[str, list[Write]] = {}
     for write in writes:
-        using = [model for model in _models_of(ledger, write) if model in used]
+        own, scored_by = _columns_of(ledger, write, inputs), _models_of(ledger, write)
         if write.step == "score":
-            days = ledger.written(write)
-            result.predictions += [_predictions(ledger, write, one, days, used[one]) for one in using]
-            result.edges += [(_node(*one), _node(write.table, write.version)) for one in using]
-        elif using or any(name.rpartition(".")[0] == write.table for name in (what, *result.columns)):
+            # What a model has nothing to do with can still stand in its rows: a key, or what is carried along.
+            copied = [each for each in own if each == what or each.rpartition(".")[2] not in (SCORE, DECISION)]
+            names = ", ".join(each.rpartition(".")[2] for each in copied)
+            for one in scored_by if copied else [each for each in scored_by if each in used]:
+                because = used.get(one, f"its column{'s' if len(copied) > 1 else ''} {names}")
+                result.predictions.append(_predictions(ledger, write, one, ledger.written(write), because))
+                origins = [_node(*one)] if one in used else copied
+                result.edges += [(each, _node(write.table, write.version)) for each in origins]
+        elif own or any(each in used for each in scored_by):
             of_table.setdefault(write.table, []).append(write)
     result.tables = [_whole(ledger, table, writes) for table, writes in sorted(of_table.items())]
     return result
+
+
+def _columns_of(ledger: Ledger, write: Write, affected: Iterable[str]) -> list[str]:
+    """Those of some columns that the rows of a write have; of predictions that nobody reads, as of those that are."""
+    spec = ledger.specs.get(write.table)
+    table = spec.predictions_table if spec else write.table
+    return [name for name in sorted(affected) if name.rpartition(".")[0] == table]
 
 
 def _use_without_folder(

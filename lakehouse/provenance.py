@@ -503,19 +503,25 @@ def shape(table: str) -> Shape:
     if layer == "gold" and (meta := dbt_project.meta(table)) is not None:
         writes = meta.get("writes_days", (0, 0) if meta.get("interval_column") else None)
         rewrites = meta.get("rewrites_days")
-        declared = {
-            source: (span[0], span[1])
-            for ref, span in meta.get("reads_days", {}).items()
-            for source in dbt_project.stored_inputs(ref)
-        }
         return Shape(
             writes and (writes[0], writes[1]),
             rewrites and (rewrites[0], rewrites[1]),
-            {source: declared.get(source) for source in dbt_project.inputs(table)},
+            _days_read(table, meta.get("reads_days", {})),
         )
     if spec := specs().get(table):
         return Shape((0, 0), reads={spec.features.table: (0, 0)})
     return Shape()
+
+
+def _days_read(table: str, declared: Mapping[str, Sequence[int]]) -> dict[str, Span | None]:
+    """The days of each released table that a row of a dbt model is made from, by whatever name its query reads it."""
+    found: dict[str, Span | None] = {}
+    for name in dbt_project.named(table):
+        span = (declared[name][0], declared[name][1]) if name in declared else None
+        for source in dbt_project.stored_inputs(name):
+            before = found.get(source, span)
+            found[source] = span and before and (min(span[0], before[0]), max(span[1], before[1]))
+    return found
 
 
 def landed(write: Write) -> Files:

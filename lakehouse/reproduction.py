@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,10 @@ PINNED = {
     "environment": "Python or the machine",
 }
 """What can differ between two makings from the same data: pin to what it stands for."""
+
+_NOT_NAMED = (
+    "model.yaml did not name it then. Check out the commit that it was made by (code_version of its run in ops.runs)."
+)
 
 
 class NotReproducedError(LakeError):
@@ -36,10 +40,23 @@ def require_known(table: str, state: Container[str], made: str) -> None:
         NotReproducedError: It had not been released then.
     """
     if table not in state:
-        raise NotReproducedError(
-            f"{made}, by which {table} had not been released: model.yaml did not name it then. Check out the commit "
-            "that it was made by (code_version of its run in ops.runs)."
-        )
+        raise NotReproducedError(f"{made}, by which {table} had not been released: {_NOT_NAMED}")
+
+
+def require_columns(table: str, known: Container[str], wanted: Iterable[str], made: str) -> None:
+    """Make sure that what was made then can have been made from some columns of a table.
+
+    Args:
+        table: A table that ``model.yaml`` names now.
+        known: The columns of the version that was read then.
+        wanted: The columns that ``model.yaml`` names now.
+        made: What was made, and from which release.
+
+    Raises:
+        NotReproducedError: It had other columns then.
+    """
+    if missing := sorted({name for name in wanted if name not in known}):
+        raise NotReproducedError(f"{made}, in which {table} has no column {', '.join(missing)}: {_NOT_NAMED}")
 
 
 @dataclass(frozen=True)

@@ -332,10 +332,11 @@ class _Walk:
                     found.update(_indirect(self._flows(node, scope), transformation))
 
         if isinstance(select, exp.SetOperation):
-            # All but UNION ALL compare the rows, column by column.
+            # All but UNION ALL compare the rows of both sides, column by column.
             if select.args.get("distinct") or not isinstance(select, exp.Union):
-                for position in range(len(self._names(scope))):
-                    found |= _indirect(self._output(scope, position), "GROUP_BY")
+                for side in scope.set_operation_scopes:
+                    for position in range(len(self._names(scope))):
+                        found |= _indirect(self._output(side, position), "GROUP_BY")
         elif isinstance(select, exp.Select):
             args = select.args
             add((args.get(name) for name in ("where", "having", "qualify")), "FILTER")
@@ -367,7 +368,8 @@ class _Walk:
     def _trace(self, scope: Scope, position: int) -> _Flows:
         query = scope.expression
         if isinstance(query, exp.SetOperation):
-            sides = scope.set_operation_scopes
+            # What EXCEPT leaves is of its left side alone.
+            sides = scope.set_operation_scopes[: 1 if isinstance(query, exp.Except) else None]
             return frozenset().union(*(self._output(side, position) for side in sides))
         if isinstance(query, exp.Subquery):
             # A query in parentheses, as one side of a union.

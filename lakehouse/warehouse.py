@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import logging
@@ -246,6 +247,8 @@ def test(interval: Interval) -> dict[str, float]:
 def prepare(interval: Interval) -> list[str]:
     """Withdraw what an earlier build has made and not released, so that this one starts from released rows and views.
 
+    What that build has not recorded of it, as it was killed or a model of it has failed in Airflow, is recorded here.
+
     Args:
         interval: The days that the build is about.
 
@@ -262,10 +265,53 @@ def prepare(interval: Interval) -> list[str]:
         if stale := [table for table in dbt_project.stored_models() if pending(table)]:
             with step("withdraw", ", ".join(stale), interval) as run:
                 run.lock = lock
+                run.parts += _unrecorded(stale)
                 _withdraw(run)
         # Also where no table waits: a gate that has shut has taken back the tables, and no view.
         withdraw_views()
     return stale
+
+
+def _unrecorded(stale: Sequence[str]) -> list[dict[str, Any]]:
+    """The models among some tables whose last build has left no row of them: by what its commits say of themselves."""
+    import pyarrow.compute as pc
+
+    from lakehouse import ops, tables
+    from lakehouse.interval import Interval
+
+    recorded = {
+        (stored, version)
+        for row in ops.read("ops.runs", ["versions_out"], where=pc.field("step") == "build").to_pylist()
+        for stored, version in row["versions_out"] or ()
+    }
+    heads, found = _heads(), []
+    for table in stale:
+        stored = tables.next_table(table)
+        commit = tables.last_commit(stored)
+        said, written = commit["userMetadata"], (stored, commit["version"])
+        if said.get("step") != "build" or written in recorded:
+            continue
+        at, days = dt.datetime.fromtimestamp(commit["timestamp"] / 1000, dt.UTC), Interval.parse(said["interval"])
+        reads = {tables.next_table(source): version for source, version in said["reads"].items()}
+        found.append(
+            {
+                **dict.fromkeys(("seconds", "cpu_seconds", "engine_cpu_seconds", "error")),
+                **dict.fromkeys(("airflow_dag_id", "airflow_run_id", "airflow_task_id", "airflow_try_number")),
+                "step": "build",
+                "dataset": table,
+                "interval_start": days.start,
+                "interval_end": days.end,
+                "started_at": at,
+                "ended_at": at,
+                "status": "success",
+                "versions_in": _read_by(table, reads, heads),
+                "versions_out": [written],
+                "code_version": said.get("code_version"),
+                "lock_token": said.get("token"),
+                "details": json.dumps({"build_run_id": said["run_id"]}),
+            }
+        )
+    return found
 
 
 def record(interval: Interval) -> None:
@@ -360,7 +406,7 @@ def _describe(
                 "seconds": seconds.get(name),
                 "status": "success",
                 "error": None,
-                "versions_in": _read_by(view, run.versions_in),
+                "versions_in": _read_by(view, run.versions_in, heads),
                 "versions_out": [(view, None)],
             }
         )
@@ -373,7 +419,7 @@ def _describe(
                 "seconds": seconds.get(table.partition(".")[2]),
                 "status": "success",
                 "error": None,
-                "versions_in": _read_by(table, run.versions_in),
+                "versions_in": _read_by(table, run.versions_in, heads),
                 "versions_out": [(stored, heads[stored])],
             }
         )
@@ -385,17 +431,17 @@ def _describe(
                 "seconds": seconds.get(table.partition(".")[2]),
                 "status": "failed",
                 "error": _said(reason),
-                "versions_in": _read_by(table, run.versions_in),
+                "versions_in": _read_by(table, run.versions_in, heads),
                 "versions_out": [],
             }
         )
 
 
-def _read_by(table: str, sources_read: Mapping[str, int]) -> list[tuple[str, int]]:
+def _read_by(table: str, sources_read: Mapping[str, int], heads: Mapping[str, int]) -> list[tuple[str, int]]:
     """The versions that a model was made from: those of the sources, and of the models that were built before it."""
     from lakehouse import tables
 
-    known = {**sources_read, **_heads()}
+    known = {**sources_read, **heads}
     read = [tables.next_table(each) for each in dbt_project.inputs(table)]
     return sorted((name, known[name]) for name in read if name in known)
 
@@ -431,7 +477,7 @@ def record_failure(event: Any) -> None:
         days,
         seconds=event.data.run_result.execution_time,
         error=_said(dbt_project.reason(event.data.run_result.message)),
-        versions_in=_read_by(table, stored),
+        versions_in=_read_by(table, stored, _heads()),
     )
 
 

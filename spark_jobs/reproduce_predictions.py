@@ -50,6 +50,8 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
             raise NotReleasedError(f"{table} has no released version.")
         stored = tables.next_table(table)
         tables.check_kept(stored, seen.version)
+        made = f"The predictions of {interval} are in version {seen.version}"
+        reproduction.require_columns(table, tables.types(stored, seen.version), [*spec.features.entity_key, day], made)
         this.versions_in[stored] = seen.version
         batches = _batches(stored, seen.version, day, interval)
         if not batches:
@@ -65,6 +67,7 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
             this.versions_in[tables.next_table(source.table)] = source.version
             served = serving.served(model, facts)
             types = column_types(source)
+            reproduction.require_columns(source.table, types, [*spec.features.kept, *served.inputs], made)
             kept = {name: types[name] for name in spec.features.kept}
             listed = ", ".join(f"date'{each}'" for each in days)
             condition = f"{day} in ({listed})"
@@ -79,13 +82,13 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
                 key = [*spec.features.entity_key, day]
                 features = features.join(stored_rows.select(*key), key, "left_semi")
             again = predictions(features, served, spec, kept, facts)
-            then = stored_rows.select(*again.columns)
-            was, now = reproduction.content_sha256(then), reproduction.content_sha256(again)
+            # Every column: one that model.yaml has gained or lost since is a difference, too.
+            was, now = reproduction.content_sha256(stored_rows), reproduction.content_sha256(again)
             if was != now:
                 found.append(
                     Difference(f"content of run {facts['run_id']} ({facts['role']}, {days[0]} to {days[-1]})", was, now)
                 )
-            rows = then.count()
+            rows = stored_rows.count()
             outcomes.append(
                 {
                     "run_id": facts["run_id"],

@@ -30,13 +30,22 @@ def run(model: str, version: int) -> dict[str, Any]:
     spec = registry.load(model)
     with step("reproduce", f"{model}@{version}", None) as this:
         then = serving.kept(model, version)
+        if "release_id" not in then.tags:
+            raise reproduction.NotReproducedError(
+                f"{model} version {version} names no release in MLflow: it was not registered by `lake train`."
+            )
         release_id = int(then.tags["release_id"])
-        state = released(release_id)
-        for table in (spec.features.table, spec.label.table):
-            reproduction.require_known(table, state, f"{model} version {version} was trained on release {release_id}")
-        versions = {table: state[table].version for table in (spec.features.table, spec.label.table)}
+        state, made = released(release_id), f"{model} version {version} was trained on release {release_id}"
+        features, label = spec.features, spec.label
+        needed = {table: [*features.entity_key, features.interval_column] for table in (features.table, label.table)}
+        needed[features.table] += features.inputs
+        needed[label.table] += [label.column]
+        for table in needed:
+            reproduction.require_known(table, state, made)
+        versions = {table: state[table].version for table in needed}
         for table, number in versions.items():
             tables.check_kept(tables.next_table(table), number)
+            reproduction.require_columns(table, tables.types(tables.next_table(table), number), needed[table], made)
         this.versions_in = {tables.next_table(table): number for table, number in versions.items()}
 
         window = Interval.parse(then.tags["training_window"])

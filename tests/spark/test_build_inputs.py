@@ -96,6 +96,26 @@ def test_a_release_in_the_middle_of_a_build_is_left_to_the_next_one(monkeypatch:
     assert str(DAYS[2]) in days_of_snapshots()
 
 
+def test_what_a_build_has_written_and_not_recorded_is_recorded_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warehouse, "unchanged", lambda *_: [])
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(warehouse, "_describe", Mock(side_effect=KeyboardInterrupt))  # killed when dbt had ended
+        warehouse.build(DAYS[2], "+dim_planes")
+    stored = tables.next_table(GOLD)
+    written = stored, tables.head(stored)
+
+    def recorded() -> list[dict[str, Any]]:
+        return [row for row in ops.read("ops.runs").to_pylist() if written in row["versions_out"]]
+
+    assert recorded() == []
+    assert warehouse.prepare(DAYS[3]) == [GOLD] and warehouse.prepare(DAYS[3]) == []
+    [row] = recorded()
+    assert (row["step"], row["dataset"], row["status"]) == ("build", GOLD, "success")
+    assert Interval(row["interval_start"], row["interval_end"]) == DAYS[2]
+    assert row["versions_in"] == [(tables.next_table(SOURCE), release.released()[SOURCE].version)]
+    assert row["code_version"] and row["lock_token"]
+
+
 def test_a_view_gets_its_new_query_when_what_was_built_from_it_is_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -291,6 +291,20 @@ def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.Mon
         affected = impact(f"{OUTCOMES}.{SPEC.label.column}")
         assert {tuple(each["label"]) for each in affected.models} == {(SPEC.label.column,)}
         assert {each["because"] for each in affected.predictions} == {"the label of its model"}
+    of_another_commit = "did not name it then. Check out the commit"
+    for changed_features, again, said in (
+        ({"numeric": ["named_since"]}, lambda: train_again(MODEL, 1), f"{FEATURES} has no column named_since"),
+        ({"carried": ["named_since"]}, lambda: score_again(MODEL, SCORED[0]), f"{FEATURES} has no column named_since"),
+        ({"entity_key": ["named_since"]}, lambda: score_again(MODEL, SCORED[0]), f"{TABLE} has no column named_since"),
+        ({"carried": []}, lambda: score_again(MODEL, SCORED[0]), f"{TABLE} .* comes out otherwise"),
+    ):
+        with monkeypatch.context() as patch:
+            then = registry.load(MODEL)
+            now = then.model_copy(update={"features": then.features.model_copy(update=changed_features)})
+            patch.setattr(registry, "load", lambda _name, now=now: now)
+            with pytest.raises(NotReproducedError, match=said) as error:
+                again()
+        assert ("named_since" in said) == (of_another_commit in str(error.value))
     other = registry.load(MODEL).model_copy(update={"decision_threshold": 0.9})
     monkeypatch.setattr(registry, "load", lambda _name: other)
     monkeypatch.setattr(registry, "_sha256", lambda *_files: "another lock")

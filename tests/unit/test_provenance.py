@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from lakehouse import contracts
-from lakehouse.explain import RUN, Explainer
+from lakehouse import contracts, dbt_project
+from lakehouse.explain import RUN, Explainer, PredictionNotFoundError, find
 from lakehouse.impact import Impact, UnknownOriginError, impact
 from lakehouse.interval import Interval, InvalidIntervalError
-from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, held, ranges
+from lakehouse.model_spec import InvalidModelError
+from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, held, ranges, shape
 from lakehouse.registry import ModelVersion
 from lakehouse.sql_lineage import Edge
 
@@ -132,6 +133,24 @@ def test_a_day_comes_from_the_newest_write_that_was_not_taken_back(made: Made) -
     }  # fmt: skip
     assert owners(ledger, "bronze.readings", 3, days(4)) == {3: "2013-03-04"}
     assert owners(ledger, "bronze.readings", 5, days(9)) == {}
+
+
+@pytest.mark.parametrize(
+    ("declared", "reads"),
+    [
+        ({"readings": [0, 0], "stg_readings": [-28, -1]}, (-28, 0)),
+        ({"stg_readings": [-28, -1], "readings": [-3, -2]}, (-28, -1)),
+        ({"stg_readings": [-28, -1]}, None),
+        ({}, None),
+    ],
+)
+def test_a_table_that_is_read_by_several_names_is_read_for_all_of_their_days(
+    monkeypatch: pytest.MonkeyPatch, declared: dict[str, list[int]], reads: tuple[int, int] | None
+) -> None:
+    monkeypatch.setattr(dbt_project, "meta", lambda _table: {"interval_column": "day", "reads_days": declared})
+    monkeypatch.setattr(dbt_project, "named", lambda _table: ["readings", "stg_readings"])
+    monkeypatch.setattr(dbt_project, "stored_inputs", lambda _name: ["bronze.readings"])
+    assert shape("gold.features").reads == {"bronze.readings": reads}
 
 
 def test_what_was_before_a_table_was_made_anew_is_not_in_it(made: Made) -> None:
@@ -534,6 +553,41 @@ def test_a_column_of_a_model_finds_the_versions_that_have_it(
     assert [each["version"] for each in impact(f"models.flight_delay.{column}").models] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("column", "because"),
+    [
+        ("gold.flight_delay_features.flight_number", "its column flight_number"),
+        ("gold.flight_delay_features.flight_id", "its columns flight_id, prediction_id"),
+        ("ml.predictions_flight_delay.carrier", "its column carrier"),
+        ("ml.predictions_flight_delay.score", "its column score"),
+    ],
+)
+def test_a_column_that_no_model_has_seen_finds_the_predictions_that_it_stands_in(
+    made: Made, monkeypatch: pytest.MonkeyPatch, column: str, because: str
+) -> None:
+    table = "ml.predictions_flight_delay"
+    for name in (table, "ml_shadow.predictions_flight_delay"):
+        monkeypatch.setitem(SHAPES, name, Shape((0, 0)))
+    made.write(table, "2013-03-02", {}, model_version=1)
+    monkeypatch.setattr(Ledger, "read", made.ledger)
+    monkeypatch.setattr("lakehouse.ops.read", lambda _table, **_: SimpleNamespace(to_pylist=list))
+    identity = "direct", "IDENTITY"
+    edges = [
+        Edge(table, "flight_number", "gold.flight_delay_features", "flight_number", *identity),
+        Edge(table, "flight_id", "gold.flight_delay_features", "flight_id", *identity),
+        Edge(table, "prediction_id", "gold.flight_delay_features", "flight_id", *identity),
+        Edge(table, "decision", table, "score", *identity),
+    ]
+    monkeypatch.setattr(
+        "lakehouse.column_lineage.downstream",
+        lambda name, **_: [each for each in edges if name == f"{each.source_table}.{each.source_column}"],
+    )
+    found = impact(column)
+    [scoring] = found.predictions
+    assert (scoring["model_version"], scoring["days"], scoring["because"]) == (1, "2013-03-02", because)
+    assert {to for _, to in found.edges} == {*found.columns, f"{table}@1"}
+
+
 def test_days_without_rows_are_not_visible(made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A build is about days that no row may be of, such as the one before the first."""
     monkeypatch.setattr("lakehouse.tables.location", lambda stored: str(tmp_path / stored))
@@ -625,10 +679,25 @@ def test_where_what_a_model_was_trained_on_is_gone_too_it_is_said_that_it_is_not
     ]
 
 
+def test_of_a_model_whose_file_is_wrong_it_is_said_that_it_is_not_known(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = {"retired": InvalidModelError("models/retired/model.yaml: line 3: it is wrong.")}
+    monkeypatch.setattr("lakehouse.registry.problems", lambda: problems)
+    monkeypatch.setattr("lakehouse.explain.released", lambda _release_id=None: {})
+    said = "models/retired/model.yaml: line 3: it is wrong."
+    found = of_column(made, monkeypatch, "gold.features.wind", ["gold.features"])
+    assert not found.models and found.unknown == [f"Whether retired@1 was made from bronze.readings.wind: {said}"]
+    with pytest.raises(PredictionNotFoundError, match=f"Not looked through: those of retired, as {said}"):
+        find("no id")
+
+
 def test_what_cannot_be_asked_says_how_it_is_written(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ledger, "read", made.ledger)
-    with pytest.raises(UnknownOriginError, match=r"A model version is written flight_delay@1, .* silver, gold, models"):
-        impact("ml.flight_delay.1")
+    with pytest.raises(
+        UnknownOriginError, match=r"A model version is written flight_delay@1, .* silver, gold, models, ml"
+    ):
+        impact("mlflow.flight_delay.1")
     with pytest.raises(UnknownOriginError, match=r"^ops.model_metrics is a record of the platform's own\. Ask for"):
         impact("ops.model_metrics@3")
     made.write("bronze.readings", "2013-03-01")

@@ -86,6 +86,11 @@ QUERIES = {
         "c: ~s.x ~s.y #s.k #s.z",
     ),
     "star": ("select * from silver.u", "k: =u.k", "v: =u.v", "w: =u.w"),
+    "except": ("select x as c, y as d from silver.s except select v, w from silver.u", "c: =s.x", "d: =s.y"),
+    "except of a part of a union": (
+        "select x from silver.s union all (select v from silver.u except select w from silver.u)", "x: =s.x =u.v",
+    ),
+    "intersect": ("select x from silver.s intersect select v from silver.u", "x: =s.x =u.v"),
     "star except": ("select * except (k, x) from silver.s", "y: =s.y", "z: =s.z"),
     "star of one table": (
         "select u.*, s.x from silver.s s join silver.u u on s.k = u.k",
@@ -232,6 +237,10 @@ def test_columns_come_in_the_order_of_the_query() -> None:
         ("select distinct x from silver.s", "GROUP_BY s.x"),
         ("select x from silver.s union select v from silver.u", "GROUP_BY s.x, GROUP_BY u.v"),
         ("select x from silver.s except select v from silver.u", "GROUP_BY s.x, GROUP_BY u.v"),
+        (
+            "select x from silver.s except (select v from silver.u except select w from silver.u)",
+            "GROUP_BY s.x, GROUP_BY u.v, GROUP_BY u.w",
+        ),
         ("select x from silver.s union all select v from silver.u where w", "FILTER u.w"),
         (
             "select x from silver.s where y = (select max(v) from silver.u where w)",

@@ -210,6 +210,9 @@ def test_the_step_names_what_is_damaged_and_keeps_it(lake: Path) -> None:
     assert run["step"] == "verify" and path in run["details"]
     only_before = verify(release_id=10)
     assert only_before["versions"] == {TABLE: 10}
+    (lake / STORED / needed(10)[0]).unlink()
+    with pytest.raises(DamagedError, match="Maintenance removes what is older than `keep_days`"):
+        verify(release_id=10)
 
 
 def test_a_file_that_cannot_be_read_is_a_fault_beside_the_others(lake: Path) -> None:
