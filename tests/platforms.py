@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import socket
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import xmlrpc.client
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,9 +17,34 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from supervisor.xmlrpc import SupervisorTransport
 
 PROJECT = Path(__file__).parents[1]
 PORTS = ("postgres", "connect", "thrift", "mlflow", "airflow")
+
+COMMANDS = """
+import contextlib, io, json, os, sys, traceback
+from lakehouse.cli import main
+
+asked, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.dup2(2, 1)
+for line in asked:
+    sys.argv = ["lake", *json.loads(line)]
+    code = 0
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        except Exception:
+            code = 1
+            traceback.print_exc()
+    print(json.dumps([code, out.getvalue(), error.getvalue()]), file=answers, flush=True)
+"""
+"""A process that runs ``lake`` with the arguments that stand in each line of its input, and answers with a line."""
+
+Lake = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def free_ports(names: tuple[str, ...] = PORTS) -> dict[str, str]:
@@ -88,11 +116,52 @@ class Platform:
             timeout=900,
         )
 
+    @contextmanager
+    def one_process(self) -> Iterator[Lake]:
+        """Something that is called like ``lake``, but whose commands share a process, which is started once.
+
+        Of what a command says by the log, only the first one's is in ``stderr``.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMANDS],
+            env=self.environment,
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+        def lake(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+            assert process.stdin and process.stdout
+            print(json.dumps(arguments), file=process.stdin, flush=True)
+            done = subprocess.CompletedProcess(["lake", *arguments], *json.loads(process.stdout.readline()))
+            if check:
+                done.check_returncode()
+            return done
+
+        try:
+            yield lake
+        finally:
+            process.communicate(timeout=300)
+
+    def pids(self) -> dict[str, int]:
+        """Numbers of the processes of the parts that run, asked of the supervisor, which costs less than ``lake``."""
+        configuration = configparser.ConfigParser()
+        configuration.read(self.home / "supervisor" / "supervisord.conf")
+        server = configuration["unix_http_server"]
+        transport = SupervisorTransport(server["username"], server["password"], f"unix://{server['file']}")
+        try:
+            known: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor.getAllProcessInfo()
+        finally:
+            transport.close()
+        return {info["name"]: info["pid"] for info in known if info["pid"]}
+
     def pid(self, part: str) -> int:
         """Number of the process of a part."""
-        status = self.lake("status", check=False).stdout
-        [line] = [line for line in status.splitlines() if f" {part} " in line]
-        return next(int(cell) for cell in line.split() if cell.isdigit())
+        try:
+            return self.pids()[part]
+        except (KeyError, xmlrpc.client.Error) as error:
+            raise ValueError(f"{part} has no process, or the supervisor is not ready.") from error
 
     def port(self, name: str) -> int:
         return int(self.environment[f"LAKE_PORTS__{name.upper()}"])
@@ -123,3 +192,18 @@ class Platform:
             return cursor.fetchall()
         finally:
             connection.close()
+
+    def content(self, tables: Collection[str], without: Collection[str] = ()) -> dict[str, tuple[int, str]]:
+        """How many rows each table has, and a sum of their hashes, which the engine makes.
+
+        Args:
+            tables: Their names.
+            without: Columns that are left out of whatever table has them.
+        """
+        queries = []
+        for table in tables:
+            known = self.sql(f"show columns in {table}") if without else []
+            names = ", ".join(f"`{name}`" for (name, *_) in known if name not in without) or "*"
+            row = f"conv(substr(sha2(to_json(struct({names})), 256), 1, 15), 16, 10)"
+            queries.append(f"select '{table}', count(*), string(sum(cast({row} as decimal(38, 0)))) from {table}")
+        return {table: (rows, total) for table, rows, total in self.sql(" union all ".join(queries))}

@@ -9,6 +9,7 @@ import datetime as dt
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,20 @@ def stored(name: str) -> pd.DataFrame:
     """The rows of a gold table, in the order of its key."""
     frame = DeltaTable(folder(f"gold_next.{name}")).to_pandas()
     return frame.sort_values(TABLES[name], ignore_index=True)
+
+
+@contextmanager
+def put_back() -> Iterator[None]:
+    """Give the sources and the gold tables back the rows that they had before the block, whatever it does to them."""
+    kept = [*(f"bronze.{source}" for source in contracts.sources()), *(f"gold_next.{name}" for name in TABLES)]
+    before = {table: DeltaTable(folder(table)).version() for table in kept}
+    try:
+        yield
+    finally:
+        for table, version in before.items():
+            log = DeltaTable(folder(table))
+            if log.version() != version:
+                log.restore(version)
 
 
 def assert_same(left: pd.DataFrame, right: pd.DataFrame) -> None:
@@ -235,7 +250,7 @@ def test_a_build_reads_the_versions_that_it_is_told_whatever_is_released_meanwhi
     bronze: Bronze, built: dict[str, pd.DataFrame]
 ) -> None:
     reads, whole = bronze.versions(), Interval(FIRST, TODAY)
-    try:
+    with put_back():
         for source, frame in bronze.original.items():
             bronze.put(source, frame.sample(frac=0.5, random_state=1))
         warehouse.run_dbt(whole, reads=reads, commit={"run_id": "the run"})
@@ -245,10 +260,6 @@ def test_a_build_reads_the_versions_that_it_is_told_whatever_is_released_meanwhi
             assert said["run_id"] == "the run" and said["reads"] == reads
         warehouse.run_dbt(whole, reads=bronze.versions())
         assert not any(stored(name).equals(rows) for name, rows in built.items())
-    finally:
-        for source, frame in bronze.original.items():
-            bronze.put(source, frame)
-        warehouse.run_dbt(whole)
 
 
 WEATHER_SEEN = """
@@ -291,13 +302,11 @@ def test_a_build_reads_the_versions_that_it_is_told_in_whatever_way_a_model_name
     }
     (models / "marts" / "weather_seen.yml").write_text(yaml.safe_dump({"version": 2, "models": [model]}))
     reads, weather = bronze.versions(), bronze.original["weather"]
-    try:
+    with put_back():
         bronze.put("weather", weather.head(len(weather) // 2))
         warehouse.run_dbt(DAYS, ["+weather_seen"], reads=reads)
         seen = DeltaTable(folder("gold_next.weather_seen")).to_pandas()
         assert len(seen) == 5 and set(seen["observations"]) == {len(weather)}, seen
-    finally:
-        bronze.put("weather", weather)
 
 
 def test_a_source_that_the_build_is_not_told_of_stops_it(bronze: Bronze, built: dict[str, pd.DataFrame]) -> None:
@@ -314,16 +323,12 @@ def test_features_do_not_know_their_own_day_or_the_future(bronze: Bronze, built:
     actuals.loc[actuals["flight_date"] >= TODAY, "arrival_delay_minutes"] = 500
     weather.loc[weather["observation_date"] >= TODAY, "temperature_f"] = -30.0
     planes.loc[planes["_interval"] >= TODAY, "seats"] = 1
-    try:
+    with put_back():
         for name, frame in (("flight_actuals", actuals), ("weather", weather), ("planes", planes)):
             bronze.put(name, frame)
         warehouse.run_dbt(DAYS, ["dim_planes", "flight_delay_features"])
         assert_same(stored("flight_delay_features"), built["flight_delay_features"])
         assert len(stored("dim_planes")) > len(built["dim_planes"])
-    finally:
-        for name in ("flight_actuals", "weather", "planes"):
-            bronze.put(name, bronze.original[name])
-        warehouse.run_dbt(DAYS, ["dim_planes"])
 
 
 def test_outcomes_that_arrive_late_reach_the_features_of_later_days(
@@ -349,14 +354,10 @@ def test_data_tests_stop_what_does_not_add_up(built: dict[str, pd.DataFrame]) ->
         "outcomes_are_conserved",
         "periods_of_a_plane_do_not_overlap",
     }
-    routes = DeltaTable(folder("gold_next.daily_delays_by_route"))
-    version = routes.version()
-    routes.delete("flight_date = '2013-01-05' and origin = 'JFK'")
-    try:
+    with put_back():
+        DeltaTable(folder("gold_next.daily_delays_by_route")).delete("flight_date = '2013-01-05' and origin = 'JFK'")
         with pytest.raises(dbt_project.DataTestFailedError, match="outcomes_are_conserved: Got 1 result"):
             warehouse.run_data_tests(DAYS)
-    finally:
-        routes.restore(version)
 
 
 def test_the_days_of_a_model_are_in_the_column_that_it_names(
@@ -474,7 +475,7 @@ def test_a_training_set_is_the_same_whatever_arrives_after_its_last_day(
         return found
 
     before = training_sets()
-    try:
+    with put_back():
         for source, frame in bronze.original.items():
             later = frame["_interval"] > last
             other = frame[later].copy()
@@ -489,10 +490,6 @@ def test_a_training_set_is_the_same_whatever_arrives_after_its_last_day(
         assert not changed[changed["flight_date"] > last].equals(
             built["flight_delay_features"][built["flight_delay_features"]["flight_date"] > last]
         )
-    finally:
-        for source, frame in bronze.original.items():
-            bronze.put(source, frame)
-        warehouse.run_dbt(Interval(FIRST, TODAY))
 
 
 def reached(table: str, source: str, day: dt.date) -> set[dt.date]:
@@ -534,14 +531,12 @@ def test_the_declared_days_are_those_that_the_rows_are_made_from(
     weather, schedule, actuals, long_ago = (FIRST + dt.timedelta(by) for by in (0, 2, 3, -24))
     origin = {"bronze.weather": weather, "bronze.flight_schedule": schedule, "bronze.flight_actuals": actuals}
     frames = {table.partition(".")[2]: altered(bronze, table.partition(".")[2], day) for table, day in origin.items()}
-    warehouse.run_dbt(whole, [*DAILY])
-    before = {name: stored(name) for name in DAILY}
-    try:
+    with put_back():
         for name, frame in frames.items():
             bronze.put(name, frame)
         warehouse.run_dbt(whole, [*DAILY])
         for name in DAILY:
-            found = changed(before[name], stored(name))
+            found = changed(built[name], stored(name))
             each = {source: reached(name, source, day) & set(whole.days()) for source, day in origin.items()}
             if name.startswith("daily_"):  # they count outcomes, and nothing else of the flights
                 each = {"bronze.flight_actuals": each["bronze.flight_actuals"]}
@@ -554,20 +549,15 @@ def test_the_declared_days_are_those_that_the_rows_are_made_from(
         bronze.put("flight_actuals", pd.concat([bronze.original["flight_actuals"], old]))
         warehouse.run_dbt(whole, ["fct_flights", "flight_delay_features"])
         declared = reached("flight_delay_features", "bronze.flight_actuals", long_ago) & set(whole.days())
-        assert changed(before["flight_delay_features"], stored("flight_delay_features")) == declared
+        assert changed(built["flight_delay_features"], stored("flight_delay_features")) == declared
         assert set() < declared < set(whole.days())
-    finally:
-        for name in frames:
-            bronze.put(name, bronze.original[name])
 
 
 def test_the_declared_days_are_those_that_a_build_writes(bronze: Bronze, built: dict[str, pd.DataFrame]) -> None:
     """Every row of the sources is changed, and one day is built: what is new is what the build has written."""
     day = TODAY - dt.timedelta(1)
-    warehouse.run_dbt(Interval(FIRST, TODAY), [*DAILY])
-    before = {name: stored(name) for name in DAILY}
-    schedule, actuals = (bronze.original[name].copy() for name in ("flight_schedule", "flight_actuals"))
-    try:
+    schedule, actuals = (bronze.original[name] for name in ("flight_schedule", "flight_actuals"))
+    with put_back():
         bronze.put("flight_schedule", schedule.assign(distance_miles=schedule["distance_miles"] + 1000))
         bronze.put("flight_actuals", actuals.assign(arrival_delay_minutes=actuals["arrival_delay_minutes"] + 500))
         warehouse.run_dbt(Interval(day, day), [*DAILY])
@@ -575,8 +565,5 @@ def test_the_declared_days_are_those_that_a_build_writes(bronze: Bronze, built: 
             shape = provenance.shape(f"gold.{name}")
             spans = [span for span in (shape.writes, shape.rewrites) if span]
             declared = {day + dt.timedelta(by) for span in spans for by in range(span[0], span[1] + 1)}
-            there = set(before[name]["flight_date"])
-            assert changed(before[name], stored(name)) == declared & there, name
-    finally:
-        bronze.put("flight_schedule", schedule)
-        bronze.put("flight_actuals", actuals)
+            there = set(built[name]["flight_date"])
+            assert changed(built[name], stored(name)) == declared & there, name

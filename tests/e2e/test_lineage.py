@@ -10,13 +10,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.demo import main_job
-from tests.platforms import PROJECT, Platform
+from tests.platforms import PROJECT, Lake, Platform
 
 FILE = "weather_2013-03-01.jsonl"
 DAYS = [dt.date(2013, 3, day) for day in (1, 2, 3)]
@@ -62,8 +63,42 @@ def walked(platform: Platform) -> list[dict[str, Any]]:
     return json.loads(done.stdout)
 
 
-def explained(platform: Platform, *arguments: str) -> dict[str, Any]:
-    return json.loads(platform.lake("explain", *arguments, "--json").stdout)
+@pytest.fixture(scope="module")
+def lake(platform: Platform) -> Iterator[Lake]:
+    """One process for all commands, none of which changes anything."""
+    with platform.one_process() as lake:
+        yield lake
+
+
+@pytest.fixture(scope="module")
+def wanted(platform: Platform) -> str:
+    """A prediction of 2 March."""
+    [(wanted,)] = platform.sql(
+        "select prediction_id from ml.predictions_flight_delay where flight_date = date'2013-03-02' order by 1 limit 1"
+    )
+    return str(wanted)
+
+
+@pytest.fixture(scope="module")
+def explanation(lake: Lake, wanted: str) -> dict[str, Any]:
+    """What JSON says of the prediction."""
+    return json.loads(lake("explain", wanted, "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def tree(lake: Lake, wanted: str) -> str:
+    """What is printed of the prediction."""
+    return lake("explain", wanted).stdout
+
+
+@pytest.fixture(scope="module")
+def of_file(lake: Lake) -> dict[str, Any]:
+    """What JSON says of the file."""
+    return impact(lake, FILE)
+
+
+def impact(lake: Lake, what: str) -> dict[str, Any]:
+    return json.loads(lake("impact", what, "--json").stdout)
 
 
 def test_every_prediction_resolves_to_the_end(platform: Platform, walked: list[dict[str, Any]]) -> None:
@@ -88,20 +123,19 @@ def test_the_demo_ends_with_a_late_flight_explained(platform: Platform) -> None:
     assert main_job.QUERY in before and "weather_2013-" in after
 
 
-def test_the_worked_example_of_the_documentation_is_what_the_demo_says(platform: Platform) -> None:
+def test_the_worked_example_of_the_documentation_is_what_the_demo_says(platform: Platform, lake: Lake) -> None:
     page = (PROJECT / "docs" / "explanation" / "lineage.md").read_text()
     example, affected, _ = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
-    for printed, said in ((example, platform.demo), (affected, platform.lake("impact", FILE).stdout)):
+    for printed, said in ((example, platform.demo), (affected, lake("impact", FILE).stdout)):
         for line in printed.splitlines():
             wanted = re.compile(".*".join(re.escape(part) for part in line.split("…")))
             assert any(map(wanted.match, said.splitlines())), line
 
 
-def test_an_explanation_names_the_files_as_they_were_delivered(platform: Platform) -> None:
-    [(wanted,)] = platform.sql(
-        "select prediction_id from ml.predictions_flight_delay where flight_date = date'2013-03-02' order by 1 limit 1"
-    )
-    found = explained(platform, wanted)
+def test_an_explanation_names_the_files_as_they_were_delivered(
+    platform: Platform, explanation: dict[str, Any], tree: str
+) -> None:
+    found = explanation
     by_table = {each["table"]: each for each in found["inputs"][0]["writes"][0]["inputs"]}
     [weather] = by_table["bronze.weather"]["writes"]
     [file] = weather["files"]
@@ -116,16 +150,15 @@ def test_an_explanation_names_the_files_as_they_were_delivered(platform: Platfor
     assert {each["table"] for each in model["training"]["inputs"]} == {"gold.flight_delay_features", "gold.fct_flights"}
     assert "flight_delay" in model["card"] and model["metrics"]["test_auc"] > 0.6
     [(auc,)] = platform.sql("select metrics['test_auc'] from ops.models where model_name = 'flight_delay'")
-    read = platform.lake("explain", wanted).stdout
-    assert f"test_auc {auc:.4f}" in read and f"card.md of run {model['mlflow_run_id']}" in read
+    assert f"test_auc {auc:.4f}" in tree and f"card.md of run {model['mlflow_run_id']}" in tree
 
 
-def test_the_tree_and_the_page_of_a_prediction_say_what_json_says(platform: Platform, tmp_path: Path) -> None:
-    [(wanted,)] = platform.sql("select max(prediction_id) from ml.predictions_flight_delay")
+def test_the_tree_and_the_page_of_a_prediction_say_what_json_says(
+    lake: Lake, wanted: str, explanation: dict[str, Any], tree: str, tmp_path: Path
+) -> None:
     path = tmp_path / "explanation.html"
-    platform.lake("explain", wanted, "--html", str(path))
-    page, tree = " ".join(html.unescape(path.read_text()).split()), platform.lake("explain", wanted).stdout
-    found = explained(platform, wanted)
+    lake("explain", wanted, "--html", str(path))
+    page, found = " ".join(html.unescape(path.read_text()).split()), explanation
     row, model = found["prediction"], found["model"]
     training = model["training"]
     inputs = [each for part in (found, training) for each in below(part["inputs"])]
@@ -168,18 +201,18 @@ def below(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_prediction_is_found_by_what_it_is_about(platform: Platform) -> None:
-    [(wanted, key)] = platform.sql(
+def test_a_prediction_is_found_by_what_it_is_about(platform: Platform, lake: Lake) -> None:
+    [(found, key)] = platform.sql(
         "select prediction_id, flight_id from ml.predictions_flight_delay where flight_date = date'2013-03-03' limit 1"
     )
-    found = explained(platform, "--model", "flight_delay", "--key", key, "--date", "2013-03-03")
-    assert found["prediction"]["prediction_id"] == wanted
-    refused = platform.lake("explain", "0" * 32, check=False)
+    about = ("--model", "flight_delay", "--key", key, "--date", "2013-03-03")
+    assert json.loads(lake("explain", *about, "--json").stdout)["prediction"]["prediction_id"] == found
+    refused = lake("explain", "0" * 32, check=False)
     assert refused.returncode == 1 and "ml.predictions_flight_delay" in refused.stderr
 
 
-def test_a_file_finds_what_was_made_from_it(platform: Platform) -> None:
-    found = json.loads(platform.lake("impact", "weather_2013-03-01.jsonl", "--json").stdout)
+def test_a_file_finds_what_was_made_from_it(platform: Platform, of_file: dict[str, Any]) -> None:
+    found = of_file
     assert {each["table"]: each["days"] for each in found["tables"]} == {
         "bronze.weather": "2013-03-01", "gold.fct_flights": "2013-03-01", "gold.flight_delay_features": "2013-03-02",
         "gold.daily_delays_by_airport": "2013-03-01", "gold.daily_delays_by_carrier": "2013-03-01",
@@ -192,11 +225,8 @@ def test_a_file_finds_what_was_made_from_it(platform: Platform) -> None:
     assert len(platform.sql(scoring["query"])) == rows
 
 
-def test_days_and_a_version_find_what_was_made_from_them(platform: Platform) -> None:
-    of_file, of_days = (
-        json.loads(platform.lake("impact", what, "--json").stdout)
-        for what in ("weather_2013-03-01.jsonl", "2013-03-01")
-    )
+def test_days_and_a_version_find_what_was_made_from_them(lake: Lake, of_file: dict[str, Any]) -> None:
+    of_days = impact(lake, "2013-03-01")
     landed = {each["table"] for each in of_days["tables"] if each["step"] == "land"}
     assert landed >= {"bronze.weather", "bronze.flight_schedule", "bronze.flight_actuals"}
     assert {each["days"] for each in of_days["tables"] if each["table"] in landed} == {"2013-03-01"}
@@ -205,20 +235,20 @@ def test_days_and_a_version_find_what_was_made_from_them(platform: Platform) -> 
         "2013-03-02", "2013-03-03",  # by its outcomes
     }  # fmt: skip
     [weather] = [each for each in of_file["tables"] if each["table"] == "bronze.weather"]
-    of_version = json.loads(platform.lake("impact", f"bronze.weather@{weather['version']}", "--json").stdout)
+    of_version = impact(lake, f"bronze.weather@{weather['version']}")
     parts = ("tables", "models", "predictions", "visible")
     assert [of_version[part] for part in parts] == [of_file[part] for part in parts]
 
 
-def test_a_file_of_the_training_days_finds_the_model_and_all_of_its_predictions(platform: Platform) -> None:
-    found = json.loads(platform.lake("impact", "flight_actuals_2013-01-20.csv", "--json").stdout)
+def test_a_file_of_the_training_days_finds_the_model_and_all_of_its_predictions(lake: Lake) -> None:
+    found = impact(lake, "flight_actuals_2013-01-20.csv")
     assert [(each["name"], each["version"]) for each in found["models"]] == [("flight_delay", 1)]
     assert {each["days"] for each in found["predictions"]} == {str(day) for day in DAYS}
     assert all("its model flight_delay@1" in each["because"] for each in found["predictions"])
 
 
-def test_a_column_finds_the_days_that_readers_see_of_it(platform: Platform) -> None:
-    found = json.loads(platform.lake("impact", "bronze.weather.temperature_f", "--json").stdout)
+def test_a_column_finds_the_days_that_readers_see_of_it(lake: Lake) -> None:
+    found = impact(lake, "bronze.weather.temperature_f")
     seen = {each["table"]: each["visible_days"] for each in found["tables"]}
     assert seen.keys() == {"bronze.weather", "gold.fct_flights", "gold.flight_delay_features"}
     assert (seen["bronze.weather"], found["visible"]) == ("2013-01-01/2013-03-02", True)
@@ -229,24 +259,24 @@ def test_a_column_finds_the_days_that_readers_see_of_it(platform: Platform) -> N
     assert all(each["rows_visible"] == each["rows_written"] for each in found["predictions"])
 
 
-def test_the_file_that_was_caught_has_had_no_impact(platform: Platform) -> None:
-    found = json.loads(platform.lake("impact", "weather/weather_2013-03-02.jsonl", "--json").stdout)
+def test_the_file_that_was_caught_has_had_no_impact(lake: Lake) -> None:
+    found = impact(lake, "weather/weather_2013-03-02.jsonl")
     caught, landed = found["landings"]
     assert caught["status"] == "failed" and "pressure" in caught["error"]
     assert caught["sha256"] != landed["sha256"] and landed["status"] == "success"
     assert {each["run_id"] for each in found["tables"] if each["table"] == "bronze.weather"} == {landed["run_id"]}
 
 
-def test_a_page_draws_the_graph(platform: Platform, tmp_path: Path) -> None:
+def test_a_page_draws_the_graph(lake: Lake, tmp_path: Path) -> None:
     page = tmp_path / "impact.html"
-    platform.lake("impact", "flight_delay@1", "--html", str(page))
+    lake("impact", "flight_delay@1", "--html", str(page))
     assert page.read_text().count("<rect") == 1 + len(DAYS)
 
 
-def test_the_page_of_an_impact_says_what_is_visible(platform: Platform, tmp_path: Path) -> None:
+def test_the_page_of_an_impact_says_what_is_visible(lake: Lake, of_file: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "impact.html"
-    platform.lake("impact", FILE, "--html", str(path))
-    found, page = json.loads(platform.lake("impact", FILE, "--json").stdout), html.unescape(path.read_text())
+    lake("impact", FILE, "--html", str(path))
+    found, page = of_file, html.unescape(path.read_text())
     assert "Readers still see something that was made from it." in page and found["tables"] and found["predictions"]
     for each in found["tables"]:
         days = each["visible_days"]

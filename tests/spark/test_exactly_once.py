@@ -7,113 +7,124 @@ hash of its content: a count of rows is answered from the log, and proves nothin
 from __future__ import annotations
 
 import hashlib
+import importlib
+import logging
 import os
 import re
 import signal
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from lakehouse import ops, release, tables
+from lakehouse import audit, fingerprints, ops, registry, release, tables, warehouse
 from lakehouse.audit import gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
 from lakehouse.rollback import rollback
 from lakehouse.settings import settings
 from lakehouse.steps import code_version, job
-from tests.platforms import PROJECT
+from tests.spark.apart import SECONDS, Apart
 
 land = job("land")
 SOURCE, TABLE, STORED, QUARANTINE = "planes", "bronze.planes", "bronze_next.planes", "quarantine.planes"
 BASE, DAY, NEXT = (Interval.parse(f"2013-01-{day}") for day in (12, 13, 14))
-SECONDS = 300
 OWN_TO_A_RUN = ("_batch", "run_id", "scored_at")
 
-PROCESS = """
-import logging, os, signal, sys, threading
-from pathlib import Path
-from lakehouse import audit, fingerprints, ops, release, tables, warehouse
-from lakehouse.interval import Interval
-from lakehouse.steps import job
-from spark_jobs import land as land_job
 
-logging.basicConfig(level=logging.INFO)
-phase, interval, table, model, steps = sys.argv[1], Interval.parse(sys.argv[2]), *sys.argv[3:5], sys.argv[5:]
+def run(phase: str, interval: Interval, table: str, model: str, steps: tuple[str, ...]) -> None:
+    """What a process of its own does: steps one after the other, and at a phase of one of them it dies or stops.
 
-def die(): os.kill(os.getpid(), signal.SIGKILL)
-def stop(): os.kill(os.getpid(), signal.SIGSTOP)
+    Args:
+        phase: A key of ``harm``.
+        interval: The days of all steps.
+        table: What is gated and released.
+        model: A module that knows what ``flight_delay`` reads here, if it is asked for.
+        steps: Keys of ``known_steps``.
+    """
+    from spark_jobs import land as land_job
 
-def patch(module, name, before=None, after=None):
-    original = getattr(module, name)
-    def patched(*args, **kwargs):
-        if before: before()
-        outcome = original(*args, **kwargs)
-        if after: after()
-        return outcome
-    setattr(module, name, patched)
+    logging.basicConfig(level=logging.INFO)
 
-def die_at_the_first_new_file():
-    folder = Path(tables.location(tables.next_table(table)))
-    known = set(folder.rglob("*.parquet"))
-    def watch():
-        while not set(folder.rglob("*.parquet")) - known: pass
-        die()
-    threading.Thread(target=watch, daemon=True).start()
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-{
-    "none": lambda: None,
-    "before the write": lambda: patch(tables, "replace_interval", before=die),
-    "after data files": lambda: patch(tables, "replace_interval", before=die_at_the_first_new_file),
-    "after the commit": lambda: patch(tables, "replace_interval", after=die),
-    "after landing": lambda: patch(land_job, "run", after=die),
-    "before the gate": lambda: patch(audit, "gate", before=die),
-    "after the verdict": lambda: patch(audit.ops, "append", after=die),
-    "after the gate": lambda: patch(audit, "gate", after=die),
-    "before the release": lambda: patch(release, "_record", before=die),
-    "after the record": lambda: patch(release, "_record", after=die),
-    "after the views": lambda: patch(release, "_point", after=die),
-    "after the release": lambda: patch(release, "release", after=die),
-    "paused before the commit": lambda: patch(tables, "replace_interval", before=stop),
-    "paused before the record": lambda: patch(fingerprints, "record", after=stop),
-    "paused after the record": lambda: patch(release, "_record", after=stop),
-    "paused before dbt": lambda: patch(warehouse, "run_dbt", before=stop),
-    "after data files of dbt": lambda: patch(warehouse, "run_dbt", before=die_at_the_first_new_file),
-    "after dbt": lambda: patch(warehouse, "run_dbt", after=die),
-}[phase]()
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
 
-if model:  # a module that knows one
-    from importlib import import_module
-    from lakehouse import registry
-    spec = import_module(model).made_up()
-    registry.load = lambda _name: spec
+    def patch(
+        module: Any, name: str, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None
+    ) -> None:
+        original = getattr(module, name)
 
-run = {
-    "land": lambda: job("land")("planes", interval),
-    "gate": lambda: audit.gate([table], interval),
-    "release": lambda: release.release([table], interval),
-    "build": lambda: warehouse.build(interval, "+dim_planes"),
-    "score": lambda: job("score")("flight_delay", interval),
-}
-for step in steps:
-    run[step]()
-"""
+        def patched(*args: Any, **kwargs: Any) -> Any:
+            if before:
+                before()
+            outcome = original(*args, **kwargs)
+            if after:
+                after()
+            return outcome
+
+        setattr(module, name, patched)
+
+    def die_at_the_first_new_file() -> None:
+        folder = Path(tables.location(tables.next_table(table)))
+        known = set(folder.rglob("*.parquet"))
+
+        def watch() -> None:
+            while not set(folder.rglob("*.parquet")) - known:
+                pass
+            die()
+
+        threading.Thread(target=watch, daemon=True).start()
+
+    harm: dict[str, Callable[[], None]] = {
+        "none": lambda: None,
+        "before the write": lambda: patch(tables, "replace_interval", before=die),
+        "after data files": lambda: patch(tables, "replace_interval", before=die_at_the_first_new_file),
+        "after the commit": lambda: patch(tables, "replace_interval", after=die),
+        "after landing": lambda: patch(land_job, "run", after=die),
+        "before the gate": lambda: patch(audit, "gate", before=die),
+        "after the verdict": lambda: patch(audit.ops, "append", after=die),
+        "after the gate": lambda: patch(audit, "gate", after=die),
+        "before the release": lambda: patch(release, "_record", before=die),
+        "after the record": lambda: patch(release, "_record", after=die),
+        "after the views": lambda: patch(release, "_point", after=die),
+        "after the release": lambda: patch(release, "release", after=die),
+        "paused before the commit": lambda: patch(tables, "replace_interval", before=stop),
+        "paused before the record": lambda: patch(fingerprints, "record", after=stop),
+        "paused after the record": lambda: patch(release, "_record", after=stop),
+        "paused before dbt": lambda: patch(warehouse, "run_dbt", before=stop),
+        "after data files of dbt": lambda: patch(warehouse, "run_dbt", before=die_at_the_first_new_file),
+        "after dbt": lambda: patch(warehouse, "run_dbt", after=die),
+    }
+    harm[phase]()
+    if model:
+        spec = importlib.import_module(model).made_up()
+        registry.load = lambda _name: spec
+    known_steps: dict[str, Callable[[], object]] = {
+        "land": lambda: job("land")(SOURCE, interval),
+        "gate": lambda: audit.gate([table], interval),
+        "release": lambda: release.release([table], interval),
+        "build": lambda: warehouse.build(interval, "+dim_planes"),
+        "score": lambda: job("score")("flight_delay", interval),
+    }
+    for step in steps:
+        known_steps[step]()
 
 
-def start(phase: str, interval: Interval, *steps: str, table: str = TABLE, model: str = "") -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROCESS, phase, str(interval), table, model, *steps]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ, cwd=PROJECT)
+def start(phase: str, interval: Interval, *steps: str, table: str = TABLE, model: str = "") -> Apart:
+    return Apart(run, phase, interval, table, model, steps)
 
 
 def killed(phase: str, interval: Interval, *steps: str, table: str = TABLE, model: str = "") -> None:
-    process = start(phase, interval, *steps, table=table, model=model)
-    _, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == -signal.SIGKILL, errors[-3000:]
+    code, errors = start(phase, interval, *steps, table=table, model=model).ended()
+    assert code == -signal.SIGKILL, errors[-3000:]
 
 
 def content(name: str) -> str:
@@ -184,41 +195,27 @@ def killed_from_the_gate_on(table: str, interval: Interval, before: str, wanted:
     assert content(table) == content(tables.next_table(table)) == wanted
 
 
-RETRY: dict[str, Callable[[], object]] = {
-    "land": lambda: land(SOURCE, DAY),
-    "gate": lambda: gate([TABLE], DAY),
-    "release": lambda: release.release([TABLE], DAY),
-}
-
-
-@pytest.mark.parametrize(
-    ("phase", "step"),
-    [
-        ("before the write", "land"),
-        ("after data files", "land"),
-        ("after the commit", "land"),
-        ("after landing", "land"),
-        *((phase, step) for step, phases in PHASES.items() for phase in phases),
-    ],
-)
-def test_a_step_that_was_killed_and_is_tried_again_leaves_the_rows_of_a_clean_run(
-    phase: str, step: str, clean: dict[str, tuple[str, str]]
+@pytest.mark.parametrize("phase", ["before the write", "after data files", "after the commit", "after landing"])
+def test_a_landing_that_was_killed_and_is_tried_again_leaves_the_rows_of_a_clean_run(
+    phase: str, clean: dict[str, tuple[str, str]]
 ) -> None:
-    names = list(RETRY)
-    for name in names[: names.index(step)]:
-        RETRY[name]()
-    killed(phase, DAY, step)
-    recorded = phase in ("after the record", "after the views", "after the release")
-    if not recorded:
-        assert content(TABLE) == clean["before"][0]
+    killed(phase, DAY, "land")
+    assert content(TABLE) == clean["before"][0]
     if phase == "after the commit":  # of the good rows, and before that of the bad ones
         for goes_on in (gate, release.release):
             with pytest.raises(release.UnfinishedWriteError, match="the step land"):
                 goes_on([TABLE], DAY)
-    for name in names[names.index(step) :]:
-        RETRY[name]()
+    publish(DAY)
     assert visible() == clean["one"]
     assert content(STORED) == clean["one"][0]
+
+
+def test_a_gate_and_a_release_that_were_killed_at_each_of_their_phases_leave_the_rows_of_a_clean_run(
+    clean: dict[str, tuple[str, str]],
+) -> None:
+    land(SOURCE, DAY)
+    killed_from_the_gate_on(TABLE, DAY, clean["before"][0], clean["one"][0])
+    assert visible() == clean["one"]
 
 
 def test_a_run_that_is_repeated_whole_leaves_the_same_rows(clean: dict[str, tuple[str, str]]) -> None:
@@ -238,8 +235,8 @@ def test_two_runs_at_once_leave_the_rows_of_clean_runs(other: Interval, clean: d
     steps = ("land", "gate", "release")
     runs = [(interval, start("none", interval, *steps)) for interval in (DAY, other)]
     for interval, process in runs:
-        _, errors = process.communicate(timeout=SECONDS)
-        if process.returncode:
+        code, errors = process.ended()
+        if code:
             assert re.search(
                 r"WithdrawnError|NotAuditedError|TableLockedError|StaleWriterError|UnfinishedWriteError", errors
             ), errors[-3000:]
@@ -253,14 +250,13 @@ def asleep(phase: str, interval: Interval, *steps: str) -> Iterator[Callable[[],
     stale = start(phase, interval, *steps)
 
     def wake() -> tuple[int, str]:
-        stale.send_signal(signal.SIGCONT)
-        _, errors = stale.communicate(timeout=SECONDS)
-        return stale.returncode, errors
+        os.kill(stale.pid, signal.SIGCONT)
+        return stale.ended()
 
     try:
         deadline = time.monotonic() + SECONDS
         while Path(f"/proc/{stale.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            assert time.monotonic() < deadline and stale.poll() is None
+            assert time.monotonic() < deadline and stale.alive()
             time.sleep(0.05)
         with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
             # What a network that is cut, or a database that is restarted, does to its lock.
@@ -304,8 +300,6 @@ def test_a_release_that_was_asleep_after_its_record_leaves_the_views_to_who_has_
 
 
 def test_a_build_that_was_asleep_while_another_took_over_does_not_commit(clean: dict[str, tuple[str, str]]) -> None:
-    from lakehouse import warehouse
-
     stored = "gold_next.dim_planes"
     publish(DAY)
     with asleep("paused before dbt", NEXT, "build") as wake:
@@ -329,8 +323,6 @@ def token(table: str) -> int:
 def test_a_build_that_is_killed_at_each_of_its_phases_leaves_the_rows_of_a_clean_one(
     clean: dict[str, tuple[str, str]],
 ) -> None:
-    from lakehouse import warehouse
-
     gold, stored = "gold.dim_planes", "gold_next.dim_planes"
 
     def build() -> None:

@@ -43,6 +43,12 @@ def publish(source: str, interval: Interval) -> int:
     return release.release([f"bronze.{source}"], interval)
 
 
+@pytest.fixture(scope="module")
+def published(drop: Path) -> None:
+    """Actuals of a day that a good file has brought."""
+    publish("flight_actuals", DAY)
+
+
 @pytest.fixture
 def altered(drop: Path) -> Callable[..., Path]:
     """Changes one delivered file; the original is back after the test."""
@@ -190,9 +196,8 @@ def test_a_corrected_file_empties_the_quarantine_of_its_interval(altered: Callab
     ],
 )
 def test_a_file_that_is_wrong_as_a_whole_changes_nothing(
-    altered: Callable[..., Path], edit: Callable[[list[str]], list[str]], words: str
+    published: None, altered: Callable[..., Path], edit: Callable[[list[str]], list[str]], words: str
 ) -> None:
-    publish("flight_actuals", DAY)
     before = tables.head("bronze_next.flight_actuals")
     path = altered("flight_actuals", "2013-01-05", edit)
     with pytest.raises(SourceError, match=words) as error:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from lakehouse.steps import job, step
 from lakehouse.verify import DamagedError, verify
 from spark_jobs.score import create_table, lineage
 from tests.openlineage_receiver import receiving, told, versions_of
+from tests.spark.apart import Apart
 from tests.spark.made_up import put
 from tests.spark.orders import Orders
 from tests.spark.sources import new_source as new_source
@@ -46,6 +45,13 @@ def only(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
     monkeypatch.setattr(releases, "history", lambda: [row for row in everything() if row["table_name"] == table])
     monkeypatch.setattr(compaction, "FEW_FILES", 3)
     monkeypatch.setattr(registry, "registered", lambda: [])
+
+
+def release_unchecked(table: str, version: int, interval: Interval) -> int:
+    """Release what a step has written as if its gate had let it pass."""
+    now = dt.datetime.now(dt.UTC)
+    ops.append("ops.gate_results", [{"table_name": table, "version": version, "verdict": "passed", "checked_at": now}])
+    return release([table], interval)
 
 
 def rows(table: str) -> list[Any]:
@@ -238,55 +244,48 @@ def test_days_that_go_from_quarantine_are_told_beside_those_of_its_table(
         ).items()
 
 
-PROCESS = """
-import datetime as dt, os, signal, sys
-from lakehouse import compaction, maintain, registry, release, retention
+def maintained(where: str) -> None:
+    """What a process of its own does, which dies there."""
 
-everything = release.history
-release.history = lambda: [row for row in everything() if row["table_name"] == "bronze.flight_schedule"]
-compaction.FEW_FILES = 3
-registry.registered = lambda: []
-retention.first_kept = lambda contract, today: dt.date(2013, 1, 12)
+    def die(module: Any, name: str, after: bool = True) -> None:
+        original = getattr(module, name)
 
-def die(module, name, after=True):
-    original = getattr(module, name)
-    def patched(*arguments, **named):
-        outcome = original(*arguments, **named) if after else None
+        def patched(*arguments: Any, **named: Any) -> None:
+            if after:
+                original(*arguments, **named)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(module, name, patched)
+
+    one_by_one = maintain._remove
+
+    def half(files: Any) -> None:
+        one_by_one(list(files)[: len(files) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
-    setattr(module, name, patched)
 
-def half(files):
-    one_by_one(list(files)[: len(files) // 2])
-    os.kill(os.getpid(), signal.SIGKILL)
-
-one_by_one = maintain._remove
-{
-    "after the deletion": lambda: die(retention, "expire"),
-    "after its record": lambda: die(release, "_record"),
-    "after the rewriting": lambda: die(compaction, "replace"),
-    "before the removal": lambda: die(maintain, "_remove", after=False),
-    "in the removal": lambda: setattr(maintain, "_remove", half),
-}[sys.argv[1]]()
-maintain.maintain(0, grace_hours=0)
-"""
+    {
+        "after the deletion": lambda: die(retention, "expire"),
+        "after its record": lambda: die(releases, "_record"),
+        "after the rewriting": lambda: die(compaction, "replace"),
+        "before the removal": lambda: die(maintain, "_remove", after=False),
+        "in the removal": lambda: setattr(maintain, "_remove", half),
+    }[where]()
+    with pytest.MonkeyPatch.context() as patch:
+        only(patch, BRONZE)
+        patch.setattr(retention, "first_kept", lambda _contract, _today: FIRST_KEPT)
+        maintain.maintain(0, grace_hours=0)
 
 
 def killed(where: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROCESS, where], env=os.environ, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+    code, errors = Apart(maintained, where).ended()
+    assert code == -signal.SIGKILL, errors[-3000:]
 
 
 def test_days_that_are_no_longer_kept_go_and_a_kill_at_any_point_harms_nothing(
     drop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for interval in DAYS:
-        version = land(SOURCE, interval)["version"]
-        now = dt.datetime.now(dt.UTC)
-        passed = {"table_name": BRONZE, "version": version, "verdict": "passed", "checked_at": now}
-        ops.append("ops.gate_results", [passed])
-        release([BRONZE], interval)
+        release_unchecked(BRONZE, land(SOURCE, interval)["version"], interval)
     landed = released()[BRONZE].version
     everything = rows(BRONZE)
     kept = [row for row in everything if row["_interval"] >= FIRST_KEPT]

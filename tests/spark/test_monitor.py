@@ -50,7 +50,10 @@ def publish(interval: Interval) -> None:
     release([TABLE], interval)
 
 
-def measured(interval: Interval) -> dict[tuple[str, str], dict[str, Any]]:
+Measured = dict[tuple[str, str], dict[str, Any]]
+
+
+def measured(interval: Interval) -> Measured:
     return {
         (row["metric"], row["segment"]): row
         for row in ops.read("ops.model_metrics").to_pylist()
@@ -85,6 +88,13 @@ def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         yield path
         forget(MODEL)
     registry.connect.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def of_week(folder: Path) -> Measured:
+    """What is measured of the week while it is as ``folder`` has made it."""
+    monitor(MODEL, WEEK)
+    return measured(WEEK)
 
 
 def known(outcomes: pd.DataFrame, until: dt.date) -> pd.DataFrame:
@@ -220,28 +230,24 @@ def test_what_a_longer_history_holds_is_neither_read_nor_brought_here(
     put(OUTCOMES, known(flights(ALL)[1], KNOWN_UNTIL), folder)
 
 
-def test_drift_is_that_of_the_rows_themselves() -> None:
-    monitor(MODEL, WEEK)
-    found = measured(WEEK)
+def test_drift_is_that_of_the_rows_themselves(of_week: Measured) -> None:
     features = lakehouse.read(FEATURES)
     before = features[features["flight_date"] <= WINDOW.end]
     now = features[[WEEK.contains(day) for day in features["flight_date"]]]
     counts = pd.DataFrame({"before": before["carrier"].value_counts(), "now": now["carrier"].value_counts()})
-    assert found["chi_squared", "feature=carrier"]["value"] == pytest.approx(
+    assert of_week["chi_squared", "feature=carrier"]["value"] == pytest.approx(
         stats.chi2_contingency(counts.T, correction=False).statistic
     )
     name = "carrier_late_rate_28d"
     exact = stats.ks_2samp(before[name].dropna(), now[name].dropna()).statistic
-    assert 0.3 * exact <= found["ks", f"feature={name}"]["value"] <= exact + 1e-12
-    assert found["null_share", f"feature={name}"]["value"] == pytest.approx(now[name].isna().mean())
-    assert found["null_share", f"feature={name}"]["reference"] == pytest.approx(before[name].isna().mean())
-    assert found["drifted_share", "all"]["value"] == 0
-    assert found["rows", "all"]["value"] == len(now) == found["rows", "all"]["reference"]
+    assert 0.3 * exact <= of_week["ks", f"feature={name}"]["value"] <= exact + 1e-12
+    assert of_week["null_share", f"feature={name}"]["value"] == pytest.approx(now[name].isna().mean())
+    assert of_week["null_share", f"feature={name}"]["reference"] == pytest.approx(before[name].isna().mean())
+    assert of_week["drifted_share", "all"]["value"] == 0
+    assert of_week["rows", "all"]["value"] == len(now) == of_week["rows", "all"]["reference"]
 
 
-def test_drift_of_the_predictions_is_that_of_the_scores_themselves() -> None:
-    monitor(MODEL, WEEK)
-    found = measured(WEEK)
+def test_drift_of_the_predictions_is_that_of_the_scores_themselves(of_week: Measured) -> None:
     trained_on = lakehouse.read(FEATURES, where=[("flight_date", "<=", WINDOW.end)])
     before = pd.Series(scoring.score(trained_on, registry.fetch(roles.champion(MODEL)))).sort_values()
     now = scored(WEEK)["score"]
@@ -253,16 +259,15 @@ def test_drift_of_the_predictions_is_that_of_the_scores_themselves() -> None:
     share = pd.concat([counts, pd.DataFrame({"before": [0], "now": [0]})]) + 0.5
     share /= share.sum()
     index = ((share["now"] - share["before"]) * np.log(share["now"] / share["before"])).sum()
-    assert found["psi", "score"]["value"] == pytest.approx(index, rel=1e-9)
-    assert (found["psi", "score"]["reference"], found["psi", "score"]["verdict"]) == (SPEC.monitoring.psi, "green")
+    assert of_week["psi", "score"]["value"] == pytest.approx(index, rel=1e-9)
+    assert (of_week["psi", "score"]["reference"], of_week["psi", "score"]["verdict"]) == (SPEC.monitoring.psi, "green")
     distance = (counts["now"].cumsum() / len(now) - counts["before"].cumsum() / len(before)).abs().max()
-    assert found["ks", "score"]["value"] == pytest.approx(distance, rel=1e-9)
+    assert of_week["ks", "score"]["value"] == pytest.approx(distance, rel=1e-9)
     assert 0 < distance <= stats.ks_2samp(before, now).statistic
 
 
-def test_scorings_that_have_failed_are_counted_and_the_last_good_one_is_timed() -> None:
-    monitor(MODEL, WEEK)
-    before = measured(WEEK)["scoring_errors", "all"]
+def test_scorings_that_have_failed_are_counted_and_the_last_good_one_is_timed(of_week: Measured) -> None:
+    before = of_week["scoring_errors", "all"]
     assert (before["value"], before["verdict"]) == (0, "green")
     last = Interval(WEEK.end, WEEK.end)
     with pytest.raises(roles.NoChampionError, match="Version 99 of flight_delay is not the champion"):
@@ -277,11 +282,11 @@ def test_scorings_that_have_failed_are_counted_and_the_last_good_one_is_timed() 
     assert seconds["value"] == took > 0
 
 
-def test_measured_again_it_is_replaced_and_outcomes_that_have_arrived_are_no_longer_due(folder: Path) -> None:
-    monitor(MODEL, WEEK)
+def test_measured_again_it_is_replaced_and_outcomes_that_have_arrived_are_no_longer_due(
+    folder: Path, of_week: Measured
+) -> None:
     before = measured(WEEK)
     others = len(ops.read("ops.model_metrics")) - len(before)
-    monitor(MODEL, WEEK)
     put(OUTCOMES, flights(ALL)[1], folder)
     monitor(MODEL, WEEK)
     after = measured(WEEK)

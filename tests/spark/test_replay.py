@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import traceback
+from collections import Counter
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,7 @@ from tests.openlineage_receiver import receiving, told, versions_of
 from tests.spark.counters import appending
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
 from tests.spark.sources import new_source as new_source
+from tests.spark.test_maintenance import release_unchecked
 
 DAY, NEXT = "2020-01-05", "2020-01-06"
 LAYERS = ("bronze", "quarantine")
@@ -45,6 +47,11 @@ def lines(*rows: str) -> str:
 
 def heads(source: Source) -> tuple[int | None, ...]:
     return tuple(tables.head(tables.next_table(f"{layer}.{source.name}")) for layer in LAYERS)
+
+
+def take_in(source: Source, day: str) -> int:
+    """Land a day and release it; the gate is asked about what is replayed."""
+    return release_unchecked(f"bronze.{source.name}", source.land(day)["version"], Interval.parse(day))
 
 
 def behind(source: Source, day: str) -> dict[str, tuple[str, int]]:
@@ -78,10 +85,8 @@ def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reaso
         lines("1,Ann,5,1,2020-01-05", '2,"Bo, jr",500,1,2020-01-05', "3,Cy,5000,x,2020-01-05", "4,Di,7,2,2020-01-05"),
     )
     source.put(NEXT, lines("9,Ed,1,1,2020-01-06"))
-    source.land(DAY)
-    first = source.publish(DAY)
-    source.land(NEXT)
-    source.publish(NEXT)
+    first = take_in(source, DAY)
+    take_in(source, NEXT)
     bounds = "expect_column_values_to_be_between(amount, 0..100)"
     assert source.bad("_source_row, _reasons, _codes, _raw, _columns") == [
         {"_source_row": 2, "_reasons": [bounds], "_codes": ["rule"], "_raw": '2,"Bo, jr",500,1,2020-01-05',
@@ -127,8 +132,7 @@ def test_rows_that_pass_now_join_the_interval_and_the_others_stay_with_new_reaso
     assert heads(source) == before
 
     source.put(DAY, lines("1,Ann,5,1,2020-01-05"))
-    source.land(DAY)
-    source.publish(DAY)
+    take_in(source, DAY)
     assert [row["id"] for row in source.rows("id")] == [1, 9]
     assert source.bad() == []
 
@@ -140,8 +144,8 @@ def ops_is(source: Source, step: str) -> Any:
 def test_a_batch_that_was_rejected_whole_replaces_what_was_there_of_its_day(new_source: Any) -> None:
     source = new_source("replay_whole")
     source.put(DAY, lines("1,Ann,5,1,2020-01-05"))
-    landed = source.land(DAY)["version"]
-    source.publish(DAY)
+    take_in(source, DAY)
+    landed = tables.head(tables.next_table(f"bronze.{source.name}"))
     source.put(
         DAY,
         lines(
@@ -208,27 +212,30 @@ def test_a_day_of_a_range_is_judged_as_it_would_be_alone(new_source: Any) -> Non
 NAMED = expect("column_values_to_not_be_null", column="id", mostly=0.5)
 
 
-@pytest.mark.parametrize(
-    ("bad", "rule"),
-    [
-        ("{n},Ann,much,1,2020-01-05", "be_between(amount, 0..100)"),
-        ("{n},Ann,NaN,1,2020-01-05", "be_between(amount, 0..100)"),
-        ("{n},Ann,1,1", "not_be_null(id)"),  # a record that cannot be taken apart has no value at all
-        (",Ann,1,1,2020-01-05", "not_be_null(id)"),
-        ("one,Ann,1,1,2020-01-05", "not_be_null(id)"),
-    ],
-)
-def test_values_that_cannot_be_read_count_as_bad_ones(new_source: Any, bad: str, rule: str) -> None:
+UNREAD = {
+    "2020-01-01": ("{n},Ann,much,1,2020-01-05", "be_between(amount, 0..100)"),
+    "2020-01-02": ("{n},Ann,NaN,1,2020-01-05", "be_between(amount, 0..100)"),
+    "2020-01-03": ("{n},Ann,1,1", "not_be_null(id)"),  # a record that cannot be taken apart has no value at all
+    "2020-01-04": (",Ann,1,1,2020-01-05", "not_be_null(id)"),
+    "2020-01-05": ("one,Ann,1,1,2020-01-05", "not_be_null(id)"),
+}
+"""The bad rows of each day, and the rule that they break."""
+
+
+def test_values_that_cannot_be_read_count_as_bad_ones(new_source: Any) -> None:
     source = new_source("replay_unread")
     source.rules(BOUNDS, NAMED)
     good = [f"{n},Ann,1,1,2020-01-05" for n in range(3)]
-    source.put(DAY, lines(*good, *(bad.format(n=n) for n in range(10, 13))))
-    assert source.land(DAY)["rows_quarantined"] == 3  # the half of them is good, as the rules demand
-    source.put(DAY, lines(*good[:2], *(bad.format(n=n) for n in range(10, 13))))
-    with pytest.raises(RejectedBatchError) as error:
-        source.land(DAY)
-    assert error.value.code == "below_mostly"
-    assert f"3 of 5 rows break expect_column_values_to_{rule}, 3 of them because" in str(error.value)
+    for day, (bad, _) in UNREAD.items():
+        source.put(day, lines(*good, *(bad.format(n=n) for n in range(10, 13))))
+    source.land(f"{min(UNREAD)}/{max(UNREAD)}")  # the half of each day is good, as the rules demand
+    assert Counter(str(row["_interval"]) for row in source.bad("_interval")) == dict.fromkeys(UNREAD, 3)
+    for day, (bad, rule) in UNREAD.items():
+        source.put(day, lines(*good[:2], *(bad.format(n=n) for n in range(10, 13))))
+        with pytest.raises(RejectedBatchError) as error:
+            source.land(day)
+        assert error.value.code == "below_mostly"
+        assert f"3 of 5 rows break expect_column_values_to_{rule}, 3 of them because" in str(error.value)
 
 
 def test_five_bad_rows_are_shown_of_many(new_source: Any) -> None:
@@ -270,8 +277,7 @@ def test_uniqueness_is_judged_over_the_landed_rows_too(new_source: Any) -> None:
 def test_when_the_gate_shuts_a_replay_the_rows_are_back_in_quarantine(new_source: Any) -> None:
     source = new_source("replay_gate")
     source.put(DAY, lines("1,Ann,5,1,2020-01-05", "2,Bo,500,1,2020-01-05"))
-    source.land(DAY)
-    source.publish(DAY)
+    take_in(source, DAY)
     source.rules(WIDE, expect("table_row_count_to_be_between", max_value=1))
     assert source.replay(DAY)["rows_replayed"] == 1
     assert source.bad() == []
@@ -294,8 +300,7 @@ def test_one_command_replays_gates_and_releases_and_the_second_time_changes_noth
     source.put(
         DAY, lines("1,Ann,5,1,2020-01-05", "2,Bo,500,1,2020-01-05", "3,Cy,5000,1,2020-01-05", "4,Di,4,1,2020-01-05")
     )
-    source.land(DAY)
-    first = source.publish(DAY)
+    first = take_in(source, DAY)
 
     def command(*options: str) -> list[dict[str, Any]]:
         arguments = ["replay", source.name, "--interval", DAY, *options]
@@ -326,8 +331,7 @@ def test_one_command_replays_gates_and_releases_and_the_second_time_changes_noth
     # A shut gate has withdrawn the rows; now that the suite keeps them out, there is nothing to release.
     source.put(NEXT, lines("5,Ed,5,1,2020-01-06", "6,Flo,500,1,2020-01-06", "7,Gil,4,1,2020-01-06"))
     source.rules(UNIQUE, BOUNDS)
-    source.land(NEXT)
-    source.publish(NEXT)
+    take_in(source, NEXT)
     source.rules(UNIQUE, WIDE, expect("column_max_to_be_between", column="amount", max_value=50))
     shut = CliRunner().invoke(command_line(), ["replay", source.name, "--interval", NEXT])
     assert shut.exit_code == 1 and isinstance(shut.exception, GateFailedError)
@@ -342,8 +346,7 @@ def test_a_replay_that_was_killed_before_its_view_was_moved_is_completed_by_repe
 ) -> None:
     source = new_source("replay_hidden")
     source.put(DAY, lines("1,Ann,5,1,2020-01-05", "2,Bo,500,1,2020-01-05"))
-    source.land(DAY)
-    source.publish(DAY)
+    take_in(source, DAY)
     source.rules(UNIQUE, WIDE)
     assert source.replay(DAY)["unreleased"]
     with monkeypatch.context() as patched:
@@ -362,8 +365,7 @@ def test_a_replay_that_was_killed_half_way_is_completed(new_source: Any, monkeyp
     source.put(
         DAY, lines("1,Ann,5,1,2020-01-05", "2,Bo,500,1,2020-01-05", "3,Cy,7000,1,2020-01-05", "4,Di,4,1,2020-01-05")
     )
-    source.land(DAY)
-    source.publish(DAY)
+    take_in(source, DAY)
     source.rules(WIDE)
     write = tables.replace_interval
 
@@ -389,8 +391,7 @@ def test_rows_that_are_in_both_tables_leave_the_quarantine(new_source: Any) -> N
     source = new_source("replay_both")
     table, quarantine = f"bronze.{source.name}", f"quarantine.{source.name}"
     source.put(DAY, lines("1,Ann,5,1,2020-01-05", "2,Bo,500,1,2020-01-05"))
-    source.land(DAY)
-    source.publish(DAY)
+    take_in(source, DAY)
     before = tables.head(quarantine)
     assert before is not None
     source.rules(UNIQUE, WIDE)
@@ -475,8 +476,7 @@ def test_a_column_that_came_by_drift_keeps_its_type(new_source: Any) -> None:
 
     wider = {"id": pa.array([3, 4]), "floor": pa.array([5, 2**40]), "seen_at": pa.array(["2020-01-06", None])}
     source.put(NEXT, parquet(columns | wider | {"amount": pa.array([5.0, 5.0])}))
-    source.land(NEXT)
-    source.publish(NEXT)
+    take_in(source, NEXT)
     assert source.bad() == [
         {"_source_row": 2, "_reasons": ["floor: '1099511627776' is not of type INT"], "_codes": ["type"]}
     ]
