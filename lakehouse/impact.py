@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pyarrow.compute as pc
@@ -21,6 +22,9 @@ from lakehouse.scoring import DECISION, SCORE, ModelFailedError
 
 COLUMNS_OF = ("source", "bronze", "silver", "gold", "models", "ml")
 """What comes before the table of a column that can be asked for."""
+
+SCORES = ("score", "shadow", "what_if")
+"""Steps that write what models say."""
 
 Origin = dict[tuple[str, int], Days]
 
@@ -263,8 +267,11 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     for write in writes:
         for one in _models_of(ledger, write) if write.step == "score" else ():
             scorings.setdefault(one, []).append(write)
+    touched = {each.rpartition(".")[0] for each in inputs}
     for row in ops.read("ops.models").to_pylist():
         name, number = row["model_name"], row["model_version"]
+        if what.startswith("ml.") and not touched & set(dict(row["versions"])):
+            continue  # not even one that could not be told
         if error := wrong.get(name):
             result.unknown.append(f"Whether {_node(name, number)} was made from {what}: {error}")
             continue
@@ -308,28 +315,36 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             result.models.append(_model(name, number, [], [label.column], label=True))
             result.edges.append((f"{label.table}.{label.column}", _node(name, number)))
     of_table: dict[str, list[Write]] = {}
+    known = cache(lambda table: tables.columns(tables.next_table(table)))
     for write in writes:
-        own, scored_by = _columns_of(ledger, write, inputs), _models_of(ledger, write)
+        scored_by = _models_of(ledger, write)
+        using = [each for each in scored_by if each in used]
+        carried = _carried(write, known(write.table), what, inputs) if write.step in SCORES else []
         if write.step == "score":
-            # What a model has nothing to do with can still stand in its rows: a key, or what is carried along.
-            copied = [each for each in own if each == what or each.rpartition(".")[2] not in (SCORE, DECISION)]
-            names = ", ".join(each.rpartition(".")[2] for each in copied)
-            for one in scored_by if copied else [each for each in scored_by if each in used]:
-                because = used.get(one, f"its column{'s' if len(copied) > 1 else ''} {names}")
+            names = ", ".join(each.rpartition(".")[2] for each in carried)
+            for one in scored_by if carried else using:
+                because = used.get(one, f"its column{'s' if len(carried) > 1 else ''} {names}")
                 result.predictions.append(_predictions(ledger, write, one, ledger.written(write), because))
-                origins = [_node(*one)] if one in used else copied
+                origins = [_node(*one)] if one in used else carried
                 result.edges += [(each, _node(write.table, write.version)) for each in origins]
-        elif own or any(each in used for each in scored_by):
+        elif using or carried or any(each.rpartition(".")[0] == write.table for each in inputs):
             of_table.setdefault(write.table, []).append(write)
     result.tables = [_whole(ledger, table, writes) for table, writes in sorted(of_table.items())]
     return result
 
 
-def _columns_of(ledger: Ledger, write: Write, affected: Iterable[str]) -> list[str]:
-    """Those of some columns that the rows of a write have; of predictions that nobody reads, as of those that are."""
-    spec = ledger.specs.get(write.table)
-    table = spec.predictions_table if spec else write.table
-    return [name for name in sorted(affected) if name.rpartition(".")[0] == table]
+def _carried(write: Write, known: Container[str], what: str, affected: Iterable[str]) -> list[str]:
+    """Those of some columns that stand in the rows of a scoring, and not only by way of its model: keys, and copies.
+
+    The columns that the table has (``known``) decide, as ``model.yaml`` may carry others by now.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(affected):  # gold before ml: the table's own name is the nearer one
+        table, _, column = name.rpartition(".")
+        of_model = name != what and column in (SCORE, DECISION)
+        if column in known and (table in write.reads or (table == write.table and not of_model)):
+            found[column] = name
+    return sorted(found.values())
 
 
 def _use_without_folder(

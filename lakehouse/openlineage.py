@@ -219,8 +219,8 @@ def _inputs(
         version = dataset_version_dataset.DatasetVersionDatasetFacet(facts["sha256"])
         found.append(InputDataset(namespace, path, facets={"version": version}))
     if row["step"] == "land":
-        source = f"source.{row['dataset'].rpartition('.')[2]}"
-        found.append(InputDataset(settings().openlineage_namespace, source))
+        name = row["dataset"].rpartition(".")[2]
+        found.append(InputDataset(settings().openlineage_namespace, f"source.{name}", facets=_schema_of_source(name)))
     for table, version in row["versions_in"]:
         name = tables.reader_name(table)
         checked = [
@@ -262,7 +262,7 @@ def _outputs(row: Mapping[str, Any]) -> list[OutputDataset]:
         OutputDataset(
             settings().openlineage_namespace,
             name := tables.reader_name(table),
-            facets=_facets(name, version) | _column_lineage(name, row["step"]),
+            facets=_facets(name, version) | _schema_of_model(name, row["step"]) | _column_lineage(name, row["step"]),
             outputFacets={}
             if (rows := _rows(row, name)) is None
             else {"outputStatistics": statistics.OutputStatisticsOutputDatasetFacet(rowCount=rows)},
@@ -308,6 +308,31 @@ def _facets(table: str, version: int | None) -> dict[str, Any]:
             ]
         )
     return facets
+
+
+def _schema_of_source(name: str) -> dict[str, Any]:
+    """The columns that an upstream delivers, as the contract promises them."""
+    from openlineage.client.facet_v2 import schema_dataset as facet
+
+    from lakehouse import contracts
+
+    fields = [
+        facet.SchemaDatasetFacetFields(each.name, each.spark_type.lower(), each.description or None)
+        for each in contracts.load(name).columns
+    ]
+    return {"schema": facet.SchemaDatasetFacet(fields)}
+
+
+def _schema_of_model(name: str, step: str) -> dict[str, Any]:
+    """The inputs and the score of a version that has just been trained: a later ``model.yaml`` may name other ones."""
+    from openlineage.client.facet_v2 import schema_dataset as facet
+
+    if step != "train":
+        return {}
+    from lakehouse import column_lineage
+
+    fields = [facet.SchemaDatasetFacetFields(column) for column in column_lineage.columns()[name]]
+    return {"schema": facet.SchemaDatasetFacet(fields)}
 
 
 def _type(type_: Any) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -163,38 +163,18 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
             run.say("%s %s%s: done in %.1f s", name, dataset, where, seconds)
 
 
-def record_failed(
-    name: str, dataset: str, interval: Interval, *, seconds: float, error: str, versions_in: list[tuple[str, int]]
-) -> None:
-    """Record something that has failed without being a step of ours: another program did it, a model of dbt for one.
+def record_others(rows: Iterable[Mapping[str, Any]], parent: tuple[str, str] | None = None) -> None:
+    """Record what was done without being a step of ours: by another program, such as dbt, or by one that was killed.
 
     Args:
-        name: What was done, as the column ``step`` has it.
-        dataset: What it was done to.
-        interval: The days it was about.
-        seconds: How long it took, until now.
-        error: Why it failed.
-        versions_in: Stored tables that it read, with their versions.
+        rows: Of each, the columns of ``ops.runs`` but those that are known here: a new run, the code, Airflow's task.
+        parent: Job and run that all of it is a part of; the task of Airflow, if any, without it.
     """
-    now = dt.datetime.now(dt.UTC)
-    row = {
-        "run_id": str(uuid.uuid4()),
-        "step": name,
-        "dataset": dataset,
-        "interval_start": interval.start,
-        "interval_end": interval.end,
-        "started_at": now - dt.timedelta(seconds=seconds),
-        "ended_at": now,
-        "seconds": seconds,
-        "status": "failed",
-        "error": error,
-        "versions_in": versions_in,
-        "versions_out": [],
-        "code_version": code_version(),
-        **_airflow_context(),
-    }
-    ops.append("ops.runs", [row])
-    openlineage.send([openlineage.started(row), openlineage.ended(row, {})])
+    here = {"code_version": code_version(), **_airflow_context()}
+    whole = [{"run_id": str(uuid.uuid4()), **here, **row} for row in rows]
+    ops.append("ops.runs", whole)
+    events = [(openlineage.started(row, parent), openlineage.ended(row, {}, parent=parent)) for row in whole]
+    openlineage.send([event for pair in events for event in pair])
 
 
 def _lineage(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[Any]:

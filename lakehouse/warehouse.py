@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -247,7 +248,8 @@ def test(interval: Interval) -> dict[str, float]:
 def prepare(interval: Interval) -> list[str]:
     """Withdraw what an earlier build has made and not released, so that this one starts from released rows and views.
 
-    What that build has not recorded of it, as it was killed or a model of it has failed in Airflow, is recorded here.
+    What that build has not recorded of it, as it was killed or one of its models has failed in Airflow, is recorded
+    first: of each table the last version, by what its commit says.
 
     Args:
         interval: The days that the build is about.
@@ -263,40 +265,42 @@ def prepare(interval: Interval) -> list[str]:
         log.warning("the warehouse is built with what this contract said before: %s", problem)
     with locks.writer("gold_next") as lock:
         if stale := [table for table in dbt_project.stored_models() if pending(table)]:
+            _record_unrecorded(stale)
             with step("withdraw", ", ".join(stale), interval) as run:
                 run.lock = lock
-                run.parts += _unrecorded(stale)
                 _withdraw(run)
         # Also where no table waits: a gate that has shut has taken back the tables, and no view.
         withdraw_views()
     return stale
 
 
-def _unrecorded(stale: Sequence[str]) -> list[dict[str, Any]]:
-    """The models among some tables whose last build has left no row of them: by what its commits say of themselves."""
+def _record_unrecorded(stale: Sequence[str]) -> None:
+    """Leave the rows in ``ops.runs`` that the build of some tables has not left; they wait for their release still."""
     import pyarrow.compute as pc
 
-    from lakehouse import ops, tables
+    from lakehouse import openlineage, ops, tables
     from lakehouse.interval import Interval
+    from lakehouse.steps import record_others
 
     recorded = {
-        (stored, version)
+        written
         for row in ops.read("ops.runs", ["versions_out"], where=pc.field("step") == "build").to_pylist()
-        for stored, version in row["versions_out"] or ()
+        for written in row["versions_out"] or ()
     }
-    heads, found = _heads(), []
+    heads, found = _heads(), dict[str, list[dict[str, Any]]]()
     for table in stale:
         stored = tables.next_table(table)
         commit = tables.last_commit(stored)
         said, written = commit["userMetadata"], (stored, commit["version"])
-        if said.get("step") != "build" or written in recorded:
+        # A dbt that a person has started says of itself neither a run nor days.
+        if said.get("step") != "build" or not said.get("run_id") or written in recorded:
             continue
         at, days = dt.datetime.fromtimestamp(commit["timestamp"] / 1000, dt.UTC), Interval.parse(said["interval"])
-        reads = {tables.next_table(source): version for source, version in said["reads"].items()}
-        found.append(
+        reads = {tables.next_table(source): version for source, version in said.get("reads", {}).items()}
+        found.setdefault(said["run_id"], []).append(
             {
-                **dict.fromkeys(("seconds", "cpu_seconds", "engine_cpu_seconds", "error")),
-                **dict.fromkeys(("airflow_dag_id", "airflow_run_id", "airflow_task_id", "airflow_try_number")),
+                **dict.fromkeys(("airflow_dag_id", "airflow_task_id", "airflow_try_number")),
+                "airflow_run_id": None if _is_step(said["run_id"]) else said["run_id"],
                 "step": "build",
                 "dataset": table,
                 "interval_start": days.start,
@@ -304,6 +308,7 @@ def _unrecorded(stale: Sequence[str]) -> list[dict[str, Any]]:
                 "started_at": at,
                 "ended_at": at,
                 "status": "success",
+                "rows_out": None,
                 "versions_in": _read_by(table, reads, heads),
                 "versions_out": [written],
                 "code_version": said.get("code_version"),
@@ -311,7 +316,18 @@ def _unrecorded(stale: Sequence[str]) -> list[dict[str, Any]]:
                 "details": json.dumps({"build_run_id": said["run_id"]}),
             }
         )
-    return found
+    for run_id, rows in found.items():
+        whole = openlineage.job_name("build", "warehouse"), run_id
+        record_others(rows, whole if _is_step(run_id) else None)
+
+
+def _is_step(run_id: str) -> bool:
+    """Whether a run is one of ``ops.runs``, and not one of Airflow's DAGs."""
+    try:
+        uuid.UUID(run_id)
+    except ValueError:
+        return False
+    return True
 
 
 def record(interval: Interval) -> None:
@@ -465,20 +481,27 @@ def record_failure(event: Any) -> None:
         return
     from lakehouse import tables
     from lakehouse.interval import Interval
-    from lakehouse.steps import record_failed
+    from lakehouse.steps import record_others
 
     table = dbt_project.table_of(node.unique_id)
     days = Interval.parse(f"{os.environ['DBT_INTERVAL_START']}/{os.environ['DBT_INTERVAL_END']}")
     reads = json.loads(os.environ["DBT_SOURCE_STATE"])["reads"]
     stored = {tables.next_table(source): version for source, version in reads.items()}
-    record_failed(
-        "build",
-        table,
-        days,
-        seconds=event.data.run_result.execution_time,
-        error=_said(dbt_project.reason(event.data.run_result.message)),
-        versions_in=_read_by(table, stored, _heads()),
-    )
+    now, seconds = dt.datetime.now(dt.UTC), event.data.run_result.execution_time
+    failed = {
+        "step": "build",
+        "dataset": table,
+        "interval_start": days.start,
+        "interval_end": days.end,
+        "started_at": now - dt.timedelta(seconds=seconds),
+        "ended_at": now,
+        "seconds": seconds,
+        "status": "failed",
+        "error": _said(dbt_project.reason(event.data.run_result.message)),
+        "versions_in": _read_by(table, stored, _heads()),
+        "versions_out": [],
+    }
+    record_others([failed])
 
 
 def _heads() -> dict[str, int]:

@@ -111,7 +111,7 @@ def impact(
         typer.Argument(
             metavar="FILE|DAYS|TABLE@VERSION|COLUMN|MODEL@VERSION",
             help="weather_2013-03-01.jsonl, 2013-03-01/2013-03-03, bronze.weather@3, bronze.weather.temperature_f, "
-            "models.flight_delay.score or flight_delay@1.",
+            "models.flight_delay.score, ml.predictions_flight_delay.decision or flight_delay@1.",
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,

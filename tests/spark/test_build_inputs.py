@@ -20,6 +20,7 @@ from lakehouse.override import override
 from lakehouse.provenance import Ledger
 from lakehouse.rollback import rollback
 from lakehouse.steps import Run, job
+from tests.openlineage_receiver import receiving
 from tests.projects import project_of_its_own
 
 land = job("land")
@@ -96,24 +97,44 @@ def test_a_release_in_the_middle_of_a_build_is_left_to_the_next_one(monkeypatch:
     assert str(DAYS[2]) in days_of_snapshots()
 
 
+def runs_that_wrote(written: tuple[str, int | None]) -> list[dict[str, Any]]:
+    """The rows of runs that have written a version."""
+    return [row for row in ops.read("ops.runs").to_pylist() if written in row["versions_out"]]
+
+
 def test_what_a_build_has_written_and_not_recorded_is_recorded_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warehouse, "unchanged", lambda *_: [])
+    stored = tables.next_table(GOLD)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(warehouse, "_describe", Mock(side_effect=KeyboardInterrupt))  # killed when dbt had ended
         warehouse.build(DAYS[2], "+dim_planes")
-    stored = tables.next_table(GOLD)
-    written = stored, tables.head(stored)
-
-    def recorded() -> list[dict[str, Any]]:
-        return [row for row in ops.read("ops.runs").to_pylist() if written in row["versions_out"]]
-
-    assert recorded() == []
-    assert warehouse.prepare(DAYS[3]) == [GOLD] and warehouse.prepare(DAYS[3]) == []
-    [row] = recorded()
+    written, commit = (stored, tables.head(stored)), tables.last_commit(stored)["userMetadata"]
+    assert runs_that_wrote(written) == []
+    with receiving() as server:
+        assert warehouse.prepare(DAYS[3]) == [GOLD] and warehouse.prepare(DAYS[3]) == []
+    [row] = runs_that_wrote(written)
     assert (row["step"], row["dataset"], row["status"]) == ("build", GOLD, "success")
     assert Interval(row["interval_start"], row["interval_end"]) == DAYS[2]
     assert row["versions_in"] == [(tables.next_table(SOURCE), release.released()[SOURCE].version)]
     assert row["code_version"] and row["lock_token"]
+    events = [event for event in server.events if event["run"]["runId"] == row["run_id"]]
+    assert [event["eventType"] for event in events] == ["START", "COMPLETE"]
+    for event in events:
+        parent = event["run"]["facets"]["parent"]
+        assert (parent["job"]["name"], parent["run"]["runId"]) == ("build.warehouse", commit["run_id"])
+
+
+@pytest.mark.parametrize("run_id", ["scheduled__2013-01-18", None])
+def test_of_what_another_dbt_has_written_it_is_recorded_which_run_of_airflow_it_was(
+    monkeypatch: pytest.MonkeyPatch, run_id: str | None
+) -> None:
+    monkeypatch.setattr(warehouse, "unchanged", lambda *_: [])
+    stored = tables.next_table(GOLD)
+    by_airflow = {"run_id": run_id, "step": "build", "interval": str(DAYS[2])}
+    warehouse.run_dbt(DAYS[2], ["dim_planes"], commit=by_airflow if run_id else None)
+    written = stored, tables.head(stored)
+    assert warehouse.prepare(DAYS[3]) == [GOLD]
+    assert [row["airflow_run_id"] for row in runs_that_wrote(written)] == ([run_id] if run_id else [])
 
 
 def test_a_view_gets_its_new_query_when_what_was_built_from_it_is_released(

@@ -117,6 +117,8 @@ def test_a_backend_is_told_of_a_landing_and_a_build_what_went_in_and_what_came_o
     names = [column.name for column in planes.columns]
     assert made_from(bronze) == {(name, "source.planes", name, "direct", "IDENTITY") for name in names}
     assert [field["name"] for field in bronze["facets"]["schema"]["fields"]] == [*names, *TECHNICAL_COLUMNS]
+    [delivered] = [each for each in landed["inputs"] if each["name"] == "source.planes"]
+    assert [field["name"] for field in delivered["facets"]["schema"]["fields"]] == names
     written = sum(each["outputFacets"]["outputStatistics"]["rowCount"] for each in landed["outputs"])
     assert written == len(file.read_text().splitlines()) - 1
     [checked] = gated["inputs"]

@@ -132,6 +132,7 @@ def test_a_backend_is_told_of_a_training_and_a_scoring_what_went_in_and_what_cam
     assert {field["name"] for field in features["facets"]["schema"]["fields"]} == set(kinds.index)
     [model], [predictions] = trained["outputs"], scored["outputs"]
     inputs = SPEC.features.inputs
+    assert [field["name"] for field in model["facets"]["schema"]["fields"]] == [*inputs, "score"]
     assert made_from(model) == {
         *((name, FEATURES, name, "direct", "IDENTITY") for name in inputs),
         *(("score", f"models.{MODEL}", name, "direct", "TRANSFORMATION") for name in inputs),

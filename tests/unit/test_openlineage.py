@@ -99,8 +99,11 @@ def test_each_step_that_makes_columns_says_what_they_are_made_from(
         Edge("ml.predictions_late", "score", "models.late", "score", "direct", "IDENTITY"),
     ]
     monkeypatch.setattr("lakehouse.column_lineage.edges", lambda: known)
+    monkeypatch.setattr("lakehouse.column_lineage.columns", lambda: {"models.late": ("mean", "score")})
     facts = row(step=step, dataset=tables.reader_name(stored), versions_out=[(stored, 3)])
     [table] = sent(openlineage.ended(facts, {}))["outputs"]
+    if step == "train":
+        assert [each["name"] for each in table["facets"]["schema"]["fields"]] == ["mean", "score"]
     assert (table["namespace"], table["name"]) == ("lake", tables.reader_name(stored))
     if column is None:
         assert "columnLineage" not in table["facets"]

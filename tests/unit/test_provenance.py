@@ -53,7 +53,7 @@ class Made:
         self.commits: dict[str, list[dict[str, Any]]] = {}
 
     def write(self, table: str, interval: str, reads: dict[str, int] | None = None, **details: Any) -> int:
-        step = {"bronze": "land", "gold": "build", "ml": "score"}[table.partition(".")[0]]
+        step = {"bronze": "land", "gold": "build", "ml": "score", "ml_shadow": "shadow"}[table.partition(".")[0]]
         number = len(self.runs)
         version = self._commit(table, {"step": step, "interval": interval, "run_id": f"run{number}"})
         span = Interval.parse(interval)
@@ -554,28 +554,39 @@ def test_a_column_of_a_model_finds_the_versions_that_have_it(
 
 
 @pytest.mark.parametrize(
-    ("column", "because"),
+    ("column", "because", "in_the_shadow"),
     [
-        ("gold.flight_delay_features.flight_number", "its column flight_number"),
-        ("gold.flight_delay_features.flight_id", "its columns flight_id, prediction_id"),
-        ("ml.predictions_flight_delay.carrier", "its column carrier"),
-        ("ml.predictions_flight_delay.score", "its column score"),
+        ("gold.flight_delay_features.flight_number", "its column flight_number", True),
+        ("gold.flight_delay_features.flight_id", "its columns flight_id, prediction_id", True),
+        ("gold.flight_delay_features.carried_once", "its column carried_once", True),
+        ("gold.flight_delay_features.never_carried", None, False),
+        ("ml.predictions_flight_delay.carrier", "its column carrier", False),
+        ("ml.predictions_flight_delay.score", "its column score", False),
+        ("models.flight_delay.score", None, False),
     ],
 )
 def test_a_column_that_no_model_has_seen_finds_the_predictions_that_it_stands_in(
-    made: Made, monkeypatch: pytest.MonkeyPatch, column: str, because: str
+    made: Made, monkeypatch: pytest.MonkeyPatch, column: str, because: str | None, in_the_shadow: bool
 ) -> None:
-    table = "ml.predictions_flight_delay"
-    for name in (table, "ml_shadow.predictions_flight_delay"):
+    table, features, shadow = (
+        "ml.predictions_flight_delay",
+        "gold.flight_delay_features",
+        "ml_shadow.predictions_flight_delay",
+    )
+    for name in (table, shadow):
         monkeypatch.setitem(SHAPES, name, Shape((0, 0)))
-    made.write(table, "2013-03-02", {}, model_version=1)
+    made.write(table, "2013-03-02", {features: 1}, model_version=1)
+    made.write(shadow, "2013-03-02", {features: 1}, model_version=2)
     monkeypatch.setattr(Ledger, "read", made.ledger)
+    has = frozenset({"prediction_id", "flight_id", "flight_number", "carrier", "carried_once", "score", "decision"})
+    monkeypatch.setattr("lakehouse.tables.columns", lambda _stored: has)
     monkeypatch.setattr("lakehouse.ops.read", lambda _table, **_: SimpleNamespace(to_pylist=list))
     identity = "direct", "IDENTITY"
     edges = [
-        Edge(table, "flight_number", "gold.flight_delay_features", "flight_number", *identity),
-        Edge(table, "flight_id", "gold.flight_delay_features", "flight_id", *identity),
-        Edge(table, "prediction_id", "gold.flight_delay_features", "flight_id", *identity),
+        Edge(table, "flight_number", features, "flight_number", *identity),
+        Edge(table, "flight_id", features, "flight_id", *identity),
+        Edge(table, "prediction_id", features, "flight_id", *identity),
+        Edge(table, "score", "models.flight_delay", "score", *identity),
         Edge(table, "decision", table, "score", *identity),
     ]
     monkeypatch.setattr(
@@ -583,9 +594,10 @@ def test_a_column_that_no_model_has_seen_finds_the_predictions_that_it_stands_in
         lambda name, **_: [each for each in edges if name == f"{each.source_table}.{each.source_column}"],
     )
     found = impact(column)
-    [scoring] = found.predictions
-    assert (scoring["model_version"], scoring["days"], scoring["because"]) == (1, "2013-03-02", because)
-    assert {to for _, to in found.edges} == {*found.columns, f"{table}@1"}
+    scorings = [(each["model_version"], each["days"], each["because"]) for each in found.predictions]
+    assert scorings == ([(1, "2013-03-02", because)] if because else [])
+    assert [each["table"] for each in found.tables] == ([shadow] if in_the_shadow else [])
+    assert {to for _, to in found.edges} == {*found.columns, *([f"{table}@1"] if because else [])}
 
 
 def test_days_without_rows_are_not_visible(made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -225,6 +225,19 @@ def test_a_file_that_cannot_be_read_is_a_fault_beside_the_others(lake: Path) -> 
     assert found[first].startswith("cannot be read: [Errno 21]")
 
 
+def test_a_page_that_was_damaged_before_its_release_is_named(lake: Path) -> None:
+    version = put(99)
+    [path] = fingerprints.data_files(STORED, version) - fingerprints.data_files(STORED, version - 1)
+    rows = pa.table({"day": pa.array([99] * 500), "value": pa.array(range(500))})
+    pq.write_table(rows, lake / STORED / path, write_page_checksum=True, use_dictionary=False, compression="none")
+    content = bytearray((lake / STORED / path).read_bytes())
+    content[content.index((123).to_bytes(8, "little"))] ^= 1
+    (lake / STORED / path).write_bytes(content)
+    released(version)
+    [fault] = faults(version)
+    assert fault.file == path and fault.what.startswith("was released with a page that is not what its checksum says")
+
+
 def test_a_table_that_is_not_released_is_refused(lake: Path) -> None:
     with pytest.raises(release.NotReleasedError, match=r"gold\.unknown: not released"):
         verify(["gold.unknown"])

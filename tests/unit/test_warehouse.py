@@ -11,7 +11,7 @@ from lakehouse.steps import Run
 def test_the_output_of_a_build_is_what_it_has_built_whatever_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warehouse, "_heads", lambda: {"gold_next.dim_planes": 3, "gold_next.fct_flights": 7})
     monkeypatch.setattr(warehouse, "_built", lambda _run: {"gold.dim_planes": {}})
-    monkeypatch.setattr(warehouse, "_read_by", lambda _table, read: sorted(read.items()))
+    monkeypatch.setattr(warehouse, "_read_by", lambda _table, read, _heads: sorted(read.items()))
     monkeypatch.setattr(dbt_project, "views", lambda: ["silver.stg_planes", "silver.stg_weather"])
     run = Run("build", "warehouse", None)
     warehouse._describe(run, {"stg_planes": 0.5, "dim_planes": 2.0}, {"bronze.planes": 2})
