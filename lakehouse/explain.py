@@ -13,7 +13,7 @@ import lakehouse
 from lakehouse import attribution, contracts, ops, registry, roles, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec
+from lakehouse.model_spec import PREDICTIONS, ModelSpec
 from lakehouse.prediction_id import prediction_id
 from lakehouse.provenance import Days, Files, Ledger, Write, features_of, landed, ranges
 from lakehouse.registry import ModelVersion
@@ -56,19 +56,28 @@ def find(
     """
     row, looked = _search(wanted, [registry.load(model)] if model else registry.readable(), day, release_id)
     if row is None:
+        then = f" by release {release_id}" if release_id else ""
         raise PredictionNotFoundError(
             f"No prediction has the id {wanted}"
             + (f" ({model} on {day})" if model and day else "")
             + (f" in release {release_id}" if release_id else "")
-            + f". Looked through {', '.join(looked) or 'nothing: no predictions have been released'}. "
-            + "".join(f"Not looked through: those of {name}, as {error} " for name, error in _unreadable(model))
+            + f". Looked through {', '.join(looked) or f'nothing: no predictions had been released{then}'}. "
+            + "".join(f"Not looked through: {those}. " for those in ([] if model else _unreadable(release_id)))
             + "The ids are in the column prediction_id; --model, --key and --date name one by what it is about."
         )
     return row
 
 
-def _unreadable(model: str | None) -> list[tuple[str, LakeError]]:
-    return [] if model else sorted(registry.problems().items(), key=lambda each: each[0])
+def _unreadable(release_id: int | None) -> list[str]:
+    """The predictions of models whose folder is wrong or gone, in words: without it they cannot be explained."""
+    wrong = registry.problems()
+    known = {f"ml.{PREDICTIONS}{name}" for name in wrong} | {spec.predictions_table for spec in registry.readable()}
+    gone = sorted(
+        table for table in released(release_id) if table.startswith(f"ml.{PREDICTIONS}") and table not in known
+    )
+    return [f"those of {name}, as {str(error).rstrip('.')}" for name, error in sorted(wrong.items())] + [
+        f"{table}, as models/{table.partition(f'.{PREDICTIONS}')[2]} is gone" for table in gone
+    ]
 
 
 def find_about(model: str, key: Sequence[str], day: dt.date, release_id: int | None = None) -> dict[str, Any]:

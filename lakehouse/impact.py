@@ -163,6 +163,18 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
                     origin[key] = (origin.get(key) or frozenset()) | {day}
                     result.edges.append((name, _node(*key)))
     if not result.landings:
+        if what in (known := {write.table for write in ledger.writes()}):
+            raise UnknownOriginError(
+                f"{what} is a table: ask for one of its versions, such as {what}@1, or for one of its columns, as "
+                f"{what}.COLUMN. `lake lineage {what} --down` needs neither."
+            )
+        table, at, version = what.partition("@")
+        if at and table in known:
+            raise UnknownOriginError(f"{version!r} is no version of {table}: versions are numbers, as in {table}@1.")
+        if re.fullmatch(r"[0-9a-f]{32}", what):
+            raise UnknownOriginError(
+                f"{what} looks like the id of a prediction: `lake explain {what}` says more of it."
+            )
         close = difflib.get_close_matches(what, sorted(seen | {name.rpartition("/")[2] for name in seen}), n=3)
         spelled = (
             " A model version is written flight_delay@1, a version of a table bronze.weather@3, a column "
@@ -284,10 +296,12 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
                 result.models.append(_model(name, number, [], named, label="label" in reason))
                 result.edges += [(each, _node(name, number)) for each in seen]
             elif gone := sorted(set(read) - set(column_lineage.columns())):
-                result.unknown.append(
-                    f"Whether {_node(name, number)} was made from {what}: models/{name} is gone, and so is "
-                    f"{', '.join(gone)}, which it was trained on."
-                )
+                # That such a table was made from nothing of what is affected is known from what was read for it.
+                if not {write.table for write in writes} >= set(gone) or touched & _read_for(writes, gone):
+                    result.unknown.append(
+                        f"Whether {_node(name, number)} was made from {what}: models/{name} is gone, and so "
+                        f"{'are' if len(gone) > 1 else 'is'} {', '.join(gone)}, which it was trained on."
+                    )
             elif (name, number) not in scorings and any(each.rpartition(".")[0] in read for each in inputs):
                 result.unknown.append(
                     f"Whether {what} is the label of {_node(name, number)}: models/{name} is gone, and it has never "
@@ -345,6 +359,15 @@ def _carried(write: Write, known: Container[str], what: str, affected: Iterable[
         if column in known and (table in write.reads or (table == write.table and not of_model)):
             found[column] = name
     return sorted(found.values())
+
+
+def _read_for(writes: Iterable[Write], made: Iterable[str]) -> set[str]:
+    """The tables that some tables were made from, directly or not, by what was read for them; and themselves."""
+    found, before = set(made), set[str]()
+    while found != before:
+        before = set(found)
+        found |= {table for write in writes if write.table in before for table in write.reads}
+    return found
 
 
 def _use_without_folder(

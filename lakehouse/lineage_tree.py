@@ -63,7 +63,9 @@ def tree(name: str, *, up: bool, down: bool) -> Tree:
             column_lineage.upstream(name, with_conditions=not of_columns), _made, _source, of_columns
         )
         if not neighbours.get(name):
-            branch.add("[dim]no column: it counts rows, is a constant, or is made by the platform[/dim]")
+            delivered = "nothing here: it is what the upstream delivers"
+            made = "no column: it counts rows, is a constant, or is made by the platform"
+            branch.add(f"[dim]{delivered if name.startswith('source.') else made}[/dim]")
         _grow(branch, name, neighbours, set())
         rows = _conditions(start[0][0])
         if rows:

@@ -265,7 +265,7 @@ def checkpoint(names: Iterable[str], run_id: str, versions: Mapping[str, int] | 
 
 
 def upcoming(today: dt.date | None = None) -> list[Work]:
-    """What rows would be deleted, and what files be put together, now; nothing is changed.
+    """What rows would be deleted, and what files be put together, now, and what is left alone; nothing is changed.
 
     Args:
         today: The day that retention is counted from; that of the clock without it.
@@ -275,6 +275,7 @@ def upcoming(today: dt.date | None = None) -> list[Work]:
     for table in [*sorted({row["table_name"] for row in releases.history()}), *beside]:
         layer, name = tables.split(table)
         if table not in beside and _waits(table, "maintain"):
+            found.append(Work(table, "nothing, as it has rows that have not been released", "none", 0, 0))
             continue
         if layer == "bronze" and name in contracts.sources():
             for stored, old in retention.planned(name, day).items():

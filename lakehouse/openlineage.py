@@ -107,14 +107,16 @@ def ended(
 
 
 def job_name(step: str, dataset: str) -> str:
-    """The name of a step as a job: that of its table, or of their layer when it is about several.
+    """The name of a step as a job: that of its table, of their layer when it is about several, or of the lake.
 
     Args:
         step: Such as ``gate``.
         dataset: The tables, joined by commas, or the source or model.
     """
     several = dataset.split(", ")
-    return f"{step}.{dataset}" if len(several) == 1 else f"{step}.{several[0].partition('.')[0]}"
+    layers = {table.partition(".")[0] for table in several}
+    about = dataset if len(several) == 1 else layers.pop() if len(layers) == 1 else "the lake"
+    return f"{step}.{about}"
 
 
 def prepare() -> None:

@@ -18,6 +18,7 @@ from pyarrow.fs import FileSystem, FileType, LocalFileSystem, SubTreeFileSystem
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
+from lakehouse.wording import first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,6 +102,9 @@ def delta(stored: str, version: int | None = None) -> DeltaTable | None:
         return DeltaTable(location(stored), version=version)
     except TableNotFoundError:
         return None
+    except DeltaError as error:
+        error.add_note(stored if version is None else f"{stored} version {version}")
+        raise
 
 
 def filesystem(log: DeltaTable) -> FileSystem | None:
@@ -234,7 +238,10 @@ def check_kept(stored: str, version: int) -> None:
     try:
         log = delta(stored, version)
     except DeltaError as error:
-        raise VersionGoneError(f"Version {version} of {stored} is no longer in the table's log: {error}") from error
+        raise VersionGoneError(
+            f"Version {version} of {stored} is not in the table's log: retention has removed it, or it is damaged, "
+            f"which `lake verify` says. {first_line(error)}"
+        ) from error
     if log is None:
         raise VersionGoneError(f"The table {stored} does not exist.")
     dataset = log.to_pyarrow_dataset(filesystem=filesystem(log))

@@ -219,4 +219,6 @@ def _releases(ids: list[int]) -> str:
         return "no release"
     if len(ids) == 1:
         return f"release {ids[0]}"
-    return f"{len(ids)} releases, {ids[0]} to {ids[-1]}"
+    if len(ids) == 2:
+        return f"releases {ids[0]} and {ids[1]}"
+    return f"{len(ids)} releases between {ids[0]} and {ids[-1]}"

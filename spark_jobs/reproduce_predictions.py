@@ -85,9 +85,10 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
             # Every column: one that model.yaml has gained or lost since is a difference, too.
             was, now = reproduction.content_sha256(stored_rows), reproduction.content_sha256(again)
             if was != now:
-                found.append(
-                    Difference(f"content of run {facts['run_id']} ({facts['role']}, {days[0]} to {days[-1]})", was, now)
-                )
+                of = f"of run {facts['run_id']} ({facts['role']}, {days[0]} to {days[-1]})"
+                found.append(Difference(f"content {of}", was, now))
+                if lost := sorted(set(stored_rows.columns) - set(again.columns)):
+                    found.append(Difference(f"columns {of}", ", ".join(lost), "none of them"))
             rows = stored_rows.count()
             outcomes.append(
                 {

@@ -6,13 +6,19 @@ import re
 import sys
 
 from lakehouse.errors import LakeError
+from lakehouse.wording import first_line
 
 
 def expected() -> tuple[type[Exception], ...]:
-    """Errors whose message is enough: the platform's own, and those of the engine and of MLflow."""
+    """Errors whose message is enough: the platform's own, and those of Delta's logs, of the engine and of MLflow."""
     engine, mlflow = sys.modules.get("pyspark.errors"), sys.modules.get("mlflow.exceptions")
-    own: tuple[type[Exception], ...] = (LakeError,)
+    own: tuple[type[Exception], ...] = (LakeError, *_of_delta())
     return own + ((engine.PySparkException,) if engine else ()) + ((mlflow.MlflowException,) if mlflow else ())
+
+
+def _of_delta() -> tuple[type[Exception], ...]:
+    delta = sys.modules.get("deltalake.exceptions")
+    return (delta.DeltaError,) if delta else ()
 
 
 def first_lines(error: BaseException) -> str:
@@ -23,6 +29,11 @@ def first_lines(error: BaseException) -> str:
         if lost(error):
             spark.cache_clear()  # whoever asks again gets a session of the new engine
             return f"{GONE} Ask again; `lake status` shows whether it is back."
+    if isinstance(error, _of_delta()):
+        of = ", ".join(getattr(error, "__notes__", ())) or "a table"
+        return (
+            f"The Delta log of {of} cannot be read: {first_line(error)} `lake verify` names what is damaged or missing."
+        )
     text = str(error).split("\n\nJVM stacktrace")[0]
     if text.startswith("[FAILED_READ_FILE"):
         text = f"{text.rstrip()} `lake verify` names what is damaged or missing."

@@ -356,7 +356,9 @@ def test_a_run_checks_the_locks_of_all_tables_that_nobody_may_write_meanwhile() 
 def test_a_table_with_rows_that_wait_is_left_as_it_is(two: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     put(2, TABLE)
     monkeypatch.setattr(compaction, "planned", lambda _: SimpleNamespace(days="some days", files=[], parts=1, bytes=0))
-    assert [each.table for each in maintain.upcoming()] == [ANOTHER]
+    put_together, waits = maintain.upcoming()
+    assert (put_together.table, put_together.what) == (ANOTHER, "put files together, 0 → 1")
+    assert (waits.table, waits.files) == (TABLE, 0) and "have not been released" in waits.what
     monkeypatch.setattr(maintain, "CHECKPOINT_COMMITS", 1)
     assert maintain.maintain(30)["compacted"] == {ANOTHER: "some days"}
     assert fingerprints.newest_checkpoint(tables.next_table(TABLE)) is None

@@ -702,6 +702,27 @@ def test_of_a_model_whose_file_is_wrong_it_is_said_that_it_is_not_known(
     assert not found.models and found.unknown == [f"Whether retired@1 was made from bronze.readings.wind: {said}"]
     with pytest.raises(PredictionNotFoundError, match=f"Not looked through: those of retired, as {said}"):
         find("no id")
+    monkeypatch.setattr("lakehouse.explain.released", lambda _release_id=None: {"ml.predictions_gone": None})
+    with pytest.raises(
+        PredictionNotFoundError,
+        match=r"nothing: no predictions had been released by release 3\. .*"
+        r"Not looked through: ml\.predictions_gone, as models/gone is gone\.",
+    ):
+        find("no id", release_id=3)
+
+
+def test_of_tables_that_are_gone_it_is_known_what_they_have_read(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.write("gold.names", "2013-03-01", {"bronze.names": 1})
+    made.write("gold.features", "2013-03-02", {"gold.names": 1})
+    asked = made, monkeypatch, "gold.older.wind", ["gold.features"], ["gold.older"]
+    assert of_column(*asked).unknown == []
+    made.write("gold.names", "2013-03-03", {"gold.older": 1})
+    [unknown] = of_column(*asked).unknown
+    assert "and so is gold.features" in unknown
+
+
+def test_days_of_a_source_without_a_contract_are_days() -> None:
+    assert shape("bronze.nobody_knows_it_any_more").writes == (0, 0)
 
 
 def test_what_cannot_be_asked_says_how_it_is_written(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -710,12 +731,18 @@ def test_what_cannot_be_asked_says_how_it_is_written(made: Made, monkeypatch: py
         UnknownOriginError, match=r"A model version is written flight_delay@1, .* silver, gold, models, ml"
     ):
         impact("mlflow.flight_delay.1")
+    with pytest.raises(UnknownOriginError, match=f"the id of a prediction: `lake explain {'0a' * 16}`"):
+        impact("0a" * 16)
     with pytest.raises(UnknownOriginError, match=r"^ops.model_metrics is a record of the platform's own\. Ask for"):
         impact("ops.model_metrics@3")
     made.write("bronze.readings", "2013-03-01")
     made.write("bronze.readings", "2013-03-02")
     with pytest.raises(UnknownOriginError, match=r"^No step has written a .* bronze.reading. Did you mean bronze.rea"):
         impact("bronze.reading@1")
+    with pytest.raises(UnknownOriginError, match=r"^bronze.readings is a table: .* such as bronze.readings@1"):
+        impact("bronze.readings")
+    with pytest.raises(UnknownOriginError, match=r"^'x' is no version of bronze.readings"):
+        impact("bronze.readings@x")
     with pytest.raises(UnknownOriginError, match=r"^silver.stg_weather is a view and has no versions"):
         impact("silver.stg_weather@1")
     with pytest.raises(UnknownOriginError, match=r"^bronze.readings has had no version 9"):

@@ -14,7 +14,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lakehouse import fingerprints, maintain, ops, release, tables
+from lakehouse.cli.errors import expected, first_lines
 from lakehouse.fingerprints import Fault
+from lakehouse.tables import VersionGoneError
 from lakehouse.verify import DamagedError, verify
 
 TABLE = "gold.made_up"
@@ -236,6 +238,16 @@ def test_a_page_that_was_damaged_before_its_release_is_named(lake: Path) -> None
     released(version)
     [fault] = faults(version)
     assert fault.file == path and fault.what.startswith("was released with a page that is not what its checksum says")
+
+
+def test_a_log_with_a_gap_is_told_in_a_line_with_the_name_of_its_table(lake: Path) -> None:
+    (lake / STORED / "_delta_log" / f"{1:020}.json").unlink()
+    with pytest.raises(expected()) as error:
+        tables.delta(STORED, 5)
+    said = first_lines(error.value)
+    assert re.fullmatch(rf"The Delta log of {STORED} version 5 cannot be read: .*`lake verify` names what is .*", said)
+    with pytest.raises(VersionGoneError, match=f"Version 5 of {STORED} is not in the table's log: .*`lake verify`"):
+        tables.check_kept(STORED, 5)
 
 
 def test_a_table_that_is_not_released_is_refused(lake: Path) -> None:
