@@ -56,13 +56,15 @@ def find(
     """
     row, looked = _search(wanted, [registry.load(model)] if model else registry.readable(), day, release_id)
     if row is None:
-        then = f" by release {release_id}" if release_id else ""
+        skipped = [] if model else _unreadable(release_id)
+        then = f"had been released by release {release_id}" if release_id else "have been released"
+        nothing = "nothing" if skipped else f"nothing: no predictions {then}"
         raise PredictionNotFoundError(
             f"No prediction has the id {wanted}"
             + (f" ({model} on {day})" if model and day else "")
             + (f" in release {release_id}" if release_id else "")
-            + f". Looked through {', '.join(looked) or f'nothing: no predictions had been released{then}'}. "
-            + "".join(f"Not looked through: {those}. " for those in ([] if model else _unreadable(release_id)))
+            + f". Looked through {', '.join(looked) or nothing}. "
+            + "".join(f"Not looked through: {those}. " for those in skipped)
             + "The ids are in the column prediction_id; --model, --key and --date name one by what it is about."
         )
     return row

@@ -241,7 +241,7 @@ def check(table: str, version: int, rows: Iterable[dict[str, Any]]) -> Iterator[
         where = "in the log, but not recorded" if path in named else "recorded, but the log does not name it"
         yield Fault(table, version, path, where)
     for path, broken in _broken_pages(tables.location(stored), facts.data):
-        yield Fault(table, version, path, f"was released with a page that is not what its checksum says: {broken}")
+        yield Fault(table, version, path, f"cannot be read though it is as it was released: {broken}")
 
 
 def _broken_pages(root: str, paths: Iterable[str]) -> Iterator[tuple[str, Exception]]:

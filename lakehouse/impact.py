@@ -18,7 +18,7 @@ from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.model_spec import PREDICTIONS
 from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
-from lakehouse.scoring import DECISION, SCORE, ModelFailedError
+from lakehouse.scoring import DECISION, LINEAGE, SCORE, ModelFailedError
 
 COLUMNS_OF = ("source", "bronze", "silver", "gold", "models", "ml")
 """What comes before the table of a column that can be asked for."""
@@ -164,9 +164,10 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
                     result.edges.append((name, _node(*key)))
     if not result.landings:
         if what in (known := {write.table for write in ledger.writes()}):
+            columns = f", or for one of its columns, as {what}.COLUMN. `lake lineage {what} --down` needs neither"
             raise UnknownOriginError(
-                f"{what} is a table: ask for one of its versions, such as {what}@1, or for one of its columns, as "
-                f"{what}.COLUMN. `lake lineage {what} --down` needs neither."
+                f"{what} is a table: ask for one of its versions, such as {what}@1"
+                f"{columns if what.partition('.')[0] in COLUMNS_OF else ''}."
             )
         table, at, version = what.partition("@")
         if at and table in known:
@@ -295,13 +296,11 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
                 named = [each.rpartition(".")[2] for each in seen]
                 result.models.append(_model(name, number, [], named, label="label" in reason))
                 result.edges += [(each, _node(name, number)) for each in seen]
-            elif gone := sorted(set(read) - set(column_lineage.columns())):
-                # That such a table was made from nothing of what is affected is known from what was read for it.
-                if not {write.table for write in writes} >= set(gone) or touched & _read_for(writes, gone):
-                    result.unknown.append(
-                        f"Whether {_node(name, number)} was made from {what}: models/{name} is gone, and so "
-                        f"{'are' if len(gone) > 1 else 'is'} {', '.join(gone)}, which it was trained on."
-                    )
+            elif (gone := sorted(set(read) - set(column_lineage.columns()))) and _may_come_from(touched, gone, writes):
+                result.unknown.append(
+                    f"Whether {_node(name, number)} was made from {what}: models/{name} is gone, and so "
+                    f"{'are' if len(gone) > 1 else 'is'} {', '.join(gone)}, which it was trained on."
+                )
             elif (name, number) not in scorings and any(each.rpartition(".")[0] in read for each in inputs):
                 result.unknown.append(
                     f"Whether {what} is the label of {_node(name, number)}: models/{name} is gone, and it has never "
@@ -350,24 +349,31 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
 def _carried(write: Write, known: Container[str], what: str, affected: Iterable[str]) -> list[str]:
     """Those of some columns that stand in the rows of a scoring, and not only by way of its model: keys, and copies.
 
-    The columns that the table has (``known``) decide, as ``model.yaml`` may carry others by now.
+    The columns that the table has today (``known``) decide, as ``model.yaml`` may no longer carry all of them. One that
+    it carries since a later scoring has no value in the rows of an earlier one, which counts all the same.
     """
     found: dict[str, str] = {}
     for name in sorted(affected):  # gold before ml: the table's own name is the nearer one
         table, _, column = name.rpartition(".")
-        of_model = name != what and column in (SCORE, DECISION)
-        if column in known and (table in write.reads or (table == write.table and not of_model)):
+        own = table == write.table and (name == what or column not in (SCORE, DECISION))
+        copied = table in write.reads and column not in (SCORE, DECISION, *LINEAGE)
+        if column in known and (own or copied):
             found[column] = name
     return sorted(found.values())
 
 
-def _read_for(writes: Iterable[Write], made: Iterable[str]) -> set[str]:
-    """The tables that some tables were made from, directly or not, by what was read for them; and themselves."""
+def _may_come_from(touched: set[str], made: Iterable[str], writes: Sequence[Write]) -> bool:
+    """Whether tables that the project no longer has can have been made from one of some others, at any remove.
+
+    What was read for them tells; views, which have no versions, and what nobody has recorded are not in it.
+    """
     found, before = set(made), set[str]()
+    if not {write.table for write in writes} >= found or any(table.startswith("silver.") for table in touched):
+        return True
     while found != before:
         before = set(found)
         found |= {table for write in writes if write.table in before for table in write.reads}
-    return found
+    return bool(touched & found)
 
 
 def _use_without_folder(

@@ -333,8 +333,8 @@ def _schema_of_model(name: str, step: str) -> dict[str, Any]:
         return {}
     from lakehouse import column_lineage
 
-    fields = [facet.SchemaDatasetFacetFields(column) for column in column_lineage.columns()[name]]
-    return {"schema": facet.SchemaDatasetFacet(fields)}
+    fields = [facet.SchemaDatasetFacetFields(column) for column in column_lineage.columns().get(name, ())]
+    return {"schema": facet.SchemaDatasetFacet(fields)} if fields else {}
 
 
 def _type(type_: Any) -> str:

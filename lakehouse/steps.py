@@ -173,15 +173,17 @@ def record_others(rows: Iterable[Mapping[str, Any]], parent: tuple[str, str] | N
     here = {"code_version": code_version(), **_airflow_context()}
     whole = [{"run_id": str(uuid.uuid4()), **here, **row} for row in rows]
     ops.append("ops.runs", whole)
-    events = [(openlineage.started(row, parent), openlineage.ended(row, {}, parent=parent)) for row in whole]
-    openlineage.send([event for pair in events for event in pair])
+    openlineage.send(_told(whole, parent))
+
+
+def _told(rows: Iterable[Mapping[str, Any]], parent: tuple[str, str] | None) -> Iterator[Any]:
+    for row in rows:
+        yield openlineage.started(row, parent)
+        yield openlineage.ended(row, {}, parent=parent)
 
 
 def _lineage(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[Any]:
-    whole = openlineage.job_name(run.step, run.dataset), run.run_id
-    for part in parts:
-        yield openlineage.started(part, whole)
-        yield openlineage.ended(part, {}, parent=whole)
+    yield from _told(parts, (openlineage.job_name(run.step, run.dataset), run.run_id))
     yield openlineage.ended(row, run.details, run.assertions)
 
 

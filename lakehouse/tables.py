@@ -233,7 +233,7 @@ def check_kept(stored: str, version: int) -> None:
         version: A version that it has had.
 
     Raises:
-        VersionGoneError: Retention has taken it away.
+        VersionGoneError: Retention has taken it away, or the log or a file of it is damaged or missing.
     """
     try:
         log = delta(stored, version)

@@ -30,10 +30,11 @@ def first_lines(error: BaseException) -> str:
             spark.cache_clear()  # whoever asks again gets a session of the new engine
             return f"{GONE} Ask again; `lake status` shows whether it is back."
     if isinstance(error, _of_delta()):
-        of = ", ".join(getattr(error, "__notes__", ())) or "a table"
-        return (
-            f"The Delta log of {of} cannot be read: {first_line(error)} `lake verify` names what is damaged or missing."
-        )
+        notes: list[str] = getattr(error, "__notes__", [])
+        if not notes:  # of a write
+            return first_line(error)
+        said = f"The Delta log of {', '.join(notes)} cannot be read: {first_line(error)}"
+        return said if notes[0].startswith("ops.") else f"{said} `lake verify` names what is damaged or missing."
     text = str(error).split("\n\nJVM stacktrace")[0]
     if text.startswith("[FAILED_READ_FILE"):
         text = f"{text.rstrip()} `lake verify` names what is damaged or missing."

@@ -112,6 +112,14 @@ def test_each_step_that_makes_columns_says_what_they_are_made_from(
     assert (field["name"], field["field"]) == source
 
 
+@pytest.mark.parametrize(
+    ("tables_of_it", "name"),
+    [("gold.a", "verify.gold.a"), ("gold.a, gold.b", "verify.gold"), ("bronze.a, gold.b", "verify.the lake")],
+)
+def test_a_job_is_named_after_what_it_is_about(tables_of_it: str, name: str) -> None:
+    assert openlineage.job_name("verify", tables_of_it) == name
+
+
 def test_a_view_has_columns_and_where_they_come_from_but_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     known = [Edge("silver.stg_late", "late", "bronze.late", "delay", "direct", "TRANSFORMATION")]
     monkeypatch.setattr("lakehouse.column_lineage.edges", lambda: known)

@@ -705,9 +705,13 @@ def test_of_a_model_whose_file_is_wrong_it_is_said_that_it_is_not_known(
     monkeypatch.setattr("lakehouse.explain.released", lambda _release_id=None: {"ml.predictions_gone": None})
     with pytest.raises(
         PredictionNotFoundError,
-        match=r"nothing: no predictions had been released by release 3\. .*"
+        match=r"Looked through nothing\. Not .* "
         r"Not looked through: ml\.predictions_gone, as models/gone is gone\.",
     ):
+        find("no id", release_id=3)
+    monkeypatch.setattr("lakehouse.registry.problems", dict)
+    monkeypatch.setattr("lakehouse.explain.released", lambda _release_id=None: {})
+    with pytest.raises(PredictionNotFoundError, match="nothing: no predictions had been released by release 3"):
         find("no id", release_id=3)
 
 
