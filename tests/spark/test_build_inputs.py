@@ -100,7 +100,7 @@ def test_a_release_in_the_middle_of_a_build_is_left_to_the_next_one(monkeypatch:
 
 def runs_that_wrote(written: tuple[str, int | None]) -> list[dict[str, Any]]:
     """The rows of runs that have written a version."""
-    return [row for row in ops.read("ops.runs").to_pylist() if written in row["versions_out"]]
+    return [row for row in ops.read("ops.runs").to_pylist() if written in (row["versions_out"] or ())]
 
 
 def test_what_a_build_has_written_and_not_recorded_is_recorded_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
