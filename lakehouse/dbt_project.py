@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -34,10 +34,69 @@ SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
 PROFILE, TARGET = "lakehouse", "lake"
 FAILED = ("error", "fail", "runtime error")
+ASKED = ("pass", "warn", "fail")
+"""States of a data test that was run to its end."""
 # What a model is made from does not depend on the day, but its SQL names one.
 ANY_DAY = "2000-01-01"
 
 log = logging.getLogger("lakehouse")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one dbt has done.
+
+    Attributes:
+        models: The models that were run, with their seconds.
+        tests: The data tests that were run, with their seconds.
+        failed: The tables and views that could not be built, by the name that readers use, each with the reason.
+        refuted: Whether a data test has found rows.
+        assertions: What the data tests have said of each table or view, in the words of ``ops.gate_results``:
+            ``expectation``, ``success``, ``column_name``, ``severity``. Those that could not be run have said nothing.
+    """
+
+    models: dict[str, float] = field(default_factory=dict)
+    tests: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    refuted: bool = False
+    assertions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, results: Iterable[Any]) -> Outcome:
+        """What dbt has done, by its results of models and tests."""
+        run = [each for each in results if each.status != "skipped"]
+        models, tests = ([each for each in run if each.node.resource_type.value == kind] for kind in ("model", "test"))
+        assertions: dict[str, list[dict[str, Any]]] = {}
+        for each in tests:
+            for table in _asked(each.node) if each.status in ASKED else ():
+                assertions.setdefault(table, []).append(_assertion(each))
+        return cls(
+            models={each.node.name: round(each.execution_time, 3) for each in models},
+            tests={each.node.name: round(each.execution_time, 3) for each in tests},
+            failed={
+                table_of(each.node.unique_id): reason(each.message or str(each.status))
+                for each in models
+                if each.status in FAILED
+            },
+            refuted=any(each.status == "fail" for each in tests),
+            assertions=assertions,
+        )
+
+
+def _asked(test: Any) -> list[str]:
+    """The tables and views that a data test asks: the one that it stands at, else all that its query names."""
+    models = [test.attached_node] if getattr(test, "attached_node", None) else test.depends_on.nodes
+    return [table_of(each) for each in models if each.startswith("model.")]
+
+
+def _assertion(result: Any) -> dict[str, Any]:
+    warns = result.status == "warn" or result.node.config.severity.lower() == "warn"
+    return {
+        "expectation": result.node.name,
+        "success": result.status == "pass",
+        "column_name": getattr(result.node, "column_name", None),
+        "severity": "warning" if warns else "critical",
+    }
 
 
 class BuildFailedError(LakeError):
@@ -48,24 +107,12 @@ class BuildFailedError(LakeError):
         results: What dbt says of all models and tests.
 
     Attributes:
-        seconds: The models that were run, with their seconds.
-        failed: The tables and views that could not be built, by the name that readers use, each with the reason.
-        refuted: Whether a data test has found rows.
+        outcome: What it has done nevertheless.
     """
 
     def __init__(self, message: str, results: Iterable[Any] = ()) -> None:
         super().__init__(message)
-        results = list(results)
-        models = [result for result in results if result.node.resource_type.value == "model"]
-        self.refuted = any(each.status == "fail" for each in results)
-        self.seconds = {
-            each.node.name: round(each.execution_time, 3) for each in models if each.status in ("success", *FAILED)
-        }
-        self.failed = {
-            table_of(each.node.unique_id): reason(each.message or str(each.status))
-            for each in models
-            if each.status in FAILED
-        }
+        self.outcome = Outcome.of(results)
 
 
 class DataTestFailedError(BuildFailedError):

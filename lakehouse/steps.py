@@ -43,8 +43,9 @@ class Run:
         details: Anything else worth keeping, JSON-serialisable.
         parts: What the step consists of, each with a row of its own beside that of the step: values of the columns of
             ``ops.runs`` that differ from the step's.
-        views: What it has made that has no versions, and so no row: OpenLineage alone is told of it, as of a part.
-        assertions: Of a gate: table to the rows of ``ops.gate_results``.
+        views: What has no versions of its own, and so no row, views and data tests of dbt: OpenLineage alone is told of
+            it, as of a part.
+        assertions: Of a gate: table to the rows of ``ops.gate_results``. Of dbt's data tests: to what stands for them.
         lock: That of the table that it writes.
         beside: Those of other tables, which nobody may write meanwhile either.
     """
@@ -176,14 +177,19 @@ def record_others(rows: Iterable[Mapping[str, Any]], parent: tuple[str, str] | N
     openlineage.send(_told(whole, parent))
 
 
-def _told(rows: Iterable[Mapping[str, Any]], parent: tuple[str, str] | None) -> Iterator[Any]:
+def _told(
+    rows: Iterable[Mapping[str, Any]],
+    parent: tuple[str, str] | None,
+    assertions: Mapping[str, list[dict[str, Any]]] | None = None,
+) -> Iterator[Any]:
     for row in rows:
         yield openlineage.started(row, parent)
-        yield openlineage.ended(row, {}, parent=parent)
+        # A model only reads what a test asks.
+        yield openlineage.ended(row, {}, assertions if row["step"] == "test" else None, parent=parent)
 
 
 def _lineage(run: Run, row: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[Any]:
-    yield from _told(parts, (openlineage.job_name(run.step, run.dataset), run.run_id))
+    yield from _told(parts, (openlineage.job_name(run.step, run.dataset), run.run_id), run.assertions)
     yield openlineage.ended(row, run.details, run.assertions)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import dbt_project, locks
-from lakehouse.dbt_project import BuildFailedError, DataTestFailedError
+from lakehouse.dbt_project import BuildFailedError, DataTestFailedError, Outcome
 
 if TYPE_CHECKING:
     from lakehouse.interval import Interval
@@ -95,7 +95,7 @@ def run_dbt(
     reads: Mapping[str, int] | None = None,
     commit: dict[str, Any] | None = None,
     full_refresh: bool = False,
-) -> dict[str, float]:
+) -> Outcome:
     """Build and test the models for an interval.
 
     Args:
@@ -107,7 +107,7 @@ def run_dbt(
             the whole history then.
 
     Returns:
-        Model to seconds.
+        What was built, and what the data tests have said of it.
 
     Raises:
         BuildFailedError: A model or a test of one failed.
@@ -126,21 +126,17 @@ def run_dbt(
     if not results:
         raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
     _refuse_failures(results)
-    return {
-        result.node.name: round(result.execution_time, 3)
-        for result in results
-        if result.node.resource_type.value == "model"
-    }
+    return Outcome.of(results)
 
 
-def run_data_tests(interval: Interval) -> dict[str, float]:
+def run_data_tests(interval: Interval) -> Outcome:
     """Ask the data tests of the dbt project about what was built; ``run_dbt`` does so after each model.
 
     Args:
         interval: The days that the build was about.
 
     Returns:
-        Test to seconds.
+        What they have said.
 
     Raises:
         DataTestFailedError: A test has found rows.
@@ -150,7 +146,7 @@ def run_data_tests(interval: Interval) -> dict[str, float]:
     command = ["--no-write-json", "test", "--exclude-resource-type", "unit_test", "--no-populate-cache"]
     results = list(dbt_project.invoke(command, dbt_project.build_environment(interval)))
     _refuse_failures(results)
-    return {result.node.name: round(result.execution_time, 3) for result in results}
+    return Outcome.of(results)
 
 
 def _refuse_failures(results: Sequence[Any]) -> None:
@@ -183,16 +179,16 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
     prepare(interval)
     with step("build", "warehouse", interval, writes="gold_next") as run:
         selected, reads = select.split() if select else None, sources()
-        seconds = _run_dbt_of(run, interval, selected, reads, full_refresh=full_refresh)
-        run.details["models"] = seconds
-        _describe(run, seconds, reads)
+        outcome = _run_dbt_of(run, interval, selected, reads, full_refresh=full_refresh)
+        run.details["models"] = outcome.models
+        _describe(run, outcome, reads)
         column_lineage.record()
-        return seconds
+        return outcome.models
 
 
 def _run_dbt_of(
     run: Run, interval: Interval, select: Sequence[str] | None, reads: Mapping[str, int], *, full_refresh: bool = False
-) -> dict[str, float]:
+) -> Outcome:
     """Run dbt for a step, which says of each model whether it was built, when one of them was not, too.
 
     What breaks a data test is withdrawn: a gate does not know of it.
@@ -200,9 +196,9 @@ def _run_dbt_of(
     try:
         return run_dbt(interval, select, reads=reads, commit=run.commit(), full_refresh=full_refresh)
     except BuildFailedError as error:
-        if error.seconds or error.failed:
-            _describe(run, error.seconds, reads, error.failed)
-        if error.refuted:
+        if error.outcome.models or error.outcome.failed:
+            _describe(run, error.outcome, reads)
+        if error.outcome.refuted:
             _withdraw(run)
         raise
 
@@ -237,12 +233,14 @@ def test(interval: Interval) -> dict[str, float]:
     with step("test", "warehouse", interval, writes="gold_next") as run:
         run.versions_in = _heads()
         try:
-            run.details["tests"] = seconds = run_data_tests(interval)
+            outcome = run_data_tests(interval)
         except BuildFailedError as error:
-            if error.refuted:
+            run.assertions = error.outcome.assertions
+            if error.outcome.refuted:
                 _withdraw(run)
             raise
-        return seconds
+        run.details["tests"], run.assertions = outcome.tests, outcome.assertions
+        return outcome.tests
 
 
 def prepare(interval: Interval) -> list[str]:
@@ -340,7 +338,7 @@ def record(interval: Interval) -> None:
     from lakehouse.steps import step
 
     with step("build", "warehouse", interval, writes="gold_next") as run:
-        _describe(run, {}, _settle(interval, run))
+        _describe(run, Outcome(), _settle(interval, run))
         column_lineage.record()
 
 
@@ -389,16 +387,13 @@ def _built(run: Run) -> dict[str, dict[str, Any]]:
     return {table: said for table, said in found.items() if said.get("run_id") in ours}
 
 
-def _describe(
-    run: Run, seconds: dict[str, float], reads: Mapping[str, int], failed: Mapping[str, str] | None = None
-) -> None:
-    """Say what a build has read and written: as a whole, and each of its models.
+def _describe(run: Run, outcome: Outcome, reads: Mapping[str, int]) -> None:
+    """Say what a build has read and written: as a whole, and each of its models; and what was asked of them.
 
     Args:
         run: The build.
-        seconds: Model to seconds.
+        outcome: What dbt has done; nothing where that is not known.
         reads: Source to the version that was read.
-        failed: Of a build that failed, the models that could not be built, with the reasons.
     """
     from lakehouse import tables
 
@@ -413,13 +408,13 @@ def _describe(
     for view in dbt_project.views():
         name = view.partition(".")[2]
         # Airflow, which has no seconds, runs the whole project.
-        if view in (failed or {}) or (seconds and name not in seconds):
+        if view in outcome.failed or (outcome.models and name not in outcome.models):
             continue
         run.views.append(
             {
                 **facts,
                 "dataset": view,
-                "seconds": seconds.get(name),
+                "seconds": outcome.models.get(name),
                 "status": "success",
                 "error": None,
                 "versions_in": _read_by(view, run.versions_in, heads),
@@ -432,25 +427,45 @@ def _describe(
             {
                 **facts,
                 "dataset": table,
-                "seconds": seconds.get(table.partition(".")[2]),
+                "seconds": outcome.models.get(table.partition(".")[2]),
                 "status": "success",
                 "error": None,
                 "versions_in": _read_by(table, run.versions_in, heads),
                 "versions_out": [(stored, heads[stored])],
             }
         )
-    for table, reason in (failed or {}).items():
+    for table, reason in outcome.failed.items():
         run.parts.append(
             {
                 **facts,
                 "dataset": table,
-                "seconds": seconds.get(table.partition(".")[2]),
+                "seconds": outcome.models.get(table.partition(".")[2]),
                 "status": "failed",
                 "error": _said(reason),
                 "versions_in": _read_by(table, run.versions_in, heads),
                 "versions_out": [],
             }
         )
+    if outcome.tests:
+        run.assertions = outcome.assertions
+        run.views.append(
+            {
+                **facts,
+                "step": "test",
+                "dataset": "warehouse",
+                "seconds": sum(outcome.tests.values()),
+                "status": "failed" if outcome.refuted else "success",
+                "error": _refutation(outcome) if outcome.refuted else None,
+                "versions_in": sorted(heads.items()),
+                "versions_out": [],
+            }
+        )
+
+
+def _refutation(outcome: Outcome) -> str:
+    said = [each for rows in outcome.assertions.values() for each in rows]
+    names = sorted({each["expectation"] for each in said if not each["success"] and each["severity"] == "critical"})
+    return f"{DataTestFailedError.__name__}: {', '.join(names)}"
 
 
 def _read_by(table: str, sources_read: Mapping[str, int], heads: Mapping[str, int]) -> list[tuple[str, int]]:

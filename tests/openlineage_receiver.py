@@ -66,17 +66,18 @@ def receiving() -> Iterator[Receiver]:
     server.server_close()
 
 
-def told(events: list[dict[str, Any]], job: str) -> dict[str, Any]:
-    """The last event of a job, which ended well and had begun before.
+def told(events: list[dict[str, Any]], job: str, end: str = "COMPLETE") -> dict[str, Any]:
+    """The last event of a job, which ended well, or as is said, and had begun before.
 
     Args:
         events: All that have arrived.
         job: Name of the job.
+        end: Type of that event.
     """
     *_, last = (event for event in events if event["job"]["name"] == job)
-    assert last["eventType"] == "COMPLETE", last
+    assert last["eventType"] == end, last
     kinds = [event["eventType"] for event in events if event["run"]["runId"] == last["run"]["runId"]]
-    assert kinds == ["START", "COMPLETE"], kinds
+    assert kinds == ["START", end], kinds
     return last
 
 

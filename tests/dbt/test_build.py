@@ -226,7 +226,7 @@ def test_a_table_that_would_be_made_again_as_it_is_is_left_alone(
     log = DeltaTable(folder("gold_next.dim_planes"))
     assert log.history(1)[0]["userMetadata"] == '{"run_id": "the run", "reads": {}, "made_from": "these"}'
     same.append("dim_planes")
-    assert warehouse.run_dbt(DAYS, ["dim_planes"]).keys() == {"dim_planes"}
+    assert warehouse.run_dbt(DAYS, ["dim_planes"]).models.keys() == {"dim_planes"}
     assert DeltaTable(folder("gold_next.dim_planes")).version() == log.version()
 
 
@@ -349,15 +349,26 @@ def test_outcomes_that_arrive_late_reach_the_features_of_later_days(
 
 
 def test_data_tests_stop_what_does_not_add_up(built: dict[str, pd.DataFrame]) -> None:
-    assert set(warehouse.run_data_tests(DAYS)) == {
+    outcome = warehouse.run_data_tests(DAYS)
+    assert outcome.tests.keys() == {
         "every_scheduled_flight_has_features",
         "outcomes_are_conserved",
         "periods_of_a_plane_do_not_overlap",
     }
+    assert said_of(outcome, "gold.fct_flights") == {
+        ("outcomes_are_conserved", True),
+        ("every_scheduled_flight_has_features", True),
+    }
     with put_back():
         DeltaTable(folder("gold_next.daily_delays_by_route")).delete("flight_date = '2013-01-05' and origin = 'JFK'")
-        with pytest.raises(dbt_project.DataTestFailedError, match="outcomes_are_conserved: Got 1 result"):
+        with pytest.raises(dbt_project.DataTestFailedError, match="outcomes_are_conserved: Got 1 result") as failure:
             warehouse.run_data_tests(DAYS)
+    assert said_of(failure.value.outcome, "gold.daily_delays_by_route") == {("outcomes_are_conserved", False)}
+    assert said_of(failure.value.outcome, "gold.dim_planes") == {("periods_of_a_plane_do_not_overlap", True)}
+
+
+def said_of(outcome: dbt_project.Outcome, table: str) -> set[tuple[str, bool]]:
+    return {(each["expectation"], each["success"]) for each in outcome.assertions[table]}
 
 
 def test_the_days_of_a_model_are_in_the_column_that_it_names(

@@ -21,7 +21,7 @@ from lakehouse.provenance import Ledger
 from lakehouse.rollback import rollback
 from lakehouse.sql_lineage import LineageError
 from lakehouse.steps import Run, job
-from tests.openlineage_receiver import receiving
+from tests.openlineage_receiver import receiving, told
 from tests.projects import project_of_its_own
 
 land = job("land")
@@ -259,8 +259,13 @@ def test_what_breaks_a_data_test_is_withdrawn(tmp_path: Path, monkeypatch: pytes
         file.unlink()  # the tests of tables that are not built here
     (project / "tests" / "nothing_is_right.sql").write_text("select * from {{ ref('dim_planes') }} limit 1")
     before = tables.head(tables.next_table(GOLD))
-    with pytest.raises(dbt_project.DataTestFailedError, match="nothing_is_right: Got 1 result"):
+    with receiving() as server, pytest.raises(dbt_project.DataTestFailedError, match="nothing_is_right: Got 1 result"):
         warehouse.build(DAYS[2], "+dim_planes")
+    asked = told(server.events, "test.warehouse", "FAIL")
+    assert server.faults == [] and asked["run"]["facets"]["errorMessage"]["message"].endswith(": nothing_is_right")
+    whole = told(server.events, "build.warehouse", "FAIL")
+    assert asked["run"]["facets"]["parent"]["run"]["runId"] == whole["run"]["runId"]
+    assert assertions(asked) == {GOLD: [("nothing_is_right", False, "critical")]}
     assert not release.pending(GOLD) and tables.head(tables.next_table(GOLD)) != before
     with pytest.raises(release.WithdrawnError, match="withdrawn by the step build"):
         gate([GOLD], DAYS[2])
@@ -271,11 +276,24 @@ def test_what_breaks_a_data_test_is_withdrawn(tmp_path: Path, monkeypatch: pytes
     build(DAYS[2])
     gate([GOLD], DAYS[2])
     (tmp_path / "aside.sql").rename(project / "tests" / "nothing_is_right.sql")
-    with pytest.raises(dbt_project.DataTestFailedError, match="nothing_is_right"):
+    with receiving() as server, pytest.raises(dbt_project.DataTestFailedError, match="nothing_is_right"):
         warehouse.test(DAYS[2])
+    assert assertions(told(server.events, "test.warehouse", "FAIL")) == {
+        GOLD: [("nothing_is_right", False, "critical")]
+    }
     assert not release.pending(GOLD)
     with pytest.raises(release.WithdrawnError, match="withdrawn by the step test"):
         release.release([GOLD], DAYS[2])
+
+
+def assertions(event: dict[str, Any]) -> dict[str, list[tuple[str, bool, str]]]:
+    """What an event tells of the quality of its inputs."""
+    facets = {each["name"]: each.get("inputFacets", {}).get("dataQualityAssertions") for each in event["inputs"]}
+    return {
+        name: [(each["assertion"], each["success"], each["severity"]) for each in facet["assertions"]]
+        for name, facet in facets.items()
+        if facet
+    }
 
 
 def test_days_whose_build_was_taken_back_are_built_again_from_the_same(
@@ -345,7 +363,12 @@ def test_models_that_have_read_several_states_are_built_again_from_one(
     }
     builds: list[dict[str, int]] = []
     monkeypatch.setattr(warehouse, "_built", lambda _run: built)
-    monkeypatch.setattr(warehouse, "run_dbt", lambda *_arguments, **named: builds.append(named["reads"]))
+
+    def run_dbt(*_arguments: Any, **named: Any) -> dbt_project.Outcome:
+        builds.append(named["reads"])
+        return dbt_project.Outcome()
+
+    monkeypatch.setattr(warehouse, "run_dbt", run_dbt)
     caplog.set_level("INFO", "lakehouse")
     run = Run("build", "warehouse", DAYS[3])
     assert warehouse._settle(DAYS[3], run) == warehouse.sources()

@@ -75,7 +75,8 @@ rates as (
         {%- for dimension in members %}
         {%- for days in windows %}
         max(flights_{{ days }}d) filter (where dimension = '{{ dimension }}') as {{ dimension }}_flights_{{ days }}d,
-        max(late_{{ days }}d / nullif(flights_{{ days }}d, 0)) filter (where dimension = '{{ dimension }}') as {{ dimension }}_late_rate_{{ days }}d{{ ',' if not loop.last }}
+        max(case when flights_{{ days }}d > 0 then late_{{ days }}d / flights_{{ days }}d end)
+            filter (where dimension = '{{ dimension }}') as {{ dimension }}_late_rate_{{ days }}d{{ ',' if not loop.last }}
         {%- endfor %}{{ ',' if not loop.last }}
         {%- endfor %}
     from trailing
