@@ -28,7 +28,15 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.update({"LAKE_HOME": str(_HOME / "lake"), **free_ports()})
 # Where Spark tells what it has done: see tests/spark/counters.py.
 os.environ["TEST_SPARK_UI"] = free_ports(("ui",))["LAKE_PORTS__UI"]
-os.environ["LAKE_SPARK_CONF"] = json.dumps({"spark.ui.enabled": "true", "spark.ui.port": os.environ["TEST_SPARK_UI"]})
+os.environ["LAKE_SPARK_CONF"] = json.dumps(
+    {
+        "spark.ui.enabled": "true",
+        "spark.ui.port": os.environ["TEST_SPARK_UI"],
+        # Generating and compiling code costs more than it saves on a few rows. The tests of the platform have it.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    }
+)
 
 
 @pytest.fixture(scope="session")

@@ -304,6 +304,7 @@ def test_the_command_prints_a_tree_of_columns_or_of_tables() -> None:
     assert shown.count("gold.flight_delay_features") == 2
     assert shown.count("gold.flight_delay_features (as above)") == 1
     assert "no column: it counts rows" in _lake("lineage", "gold.daily_delays_by_carrier.flights", "--up")
+    assert "nothing here: it is what the upstream delivers" in _lake("lineage", "source.planes", "--up")
 
 
 def test_a_column_that_only_decides_about_rows_is_not_said_to_go_nowhere() -> None:

@@ -64,6 +64,20 @@ def test_a_write_that_readers_see_without_rows_is_not_called_gone() -> None:
     assert line.format("visible: 2013-03-01") in of_table(without_rows=False, visible_days="2013-03-01")
 
 
+@pytest.mark.parametrize(
+    ("releases", "told"),
+    [
+        ([], "no release"),
+        ([4], "release 4"),
+        ([4, 9], "releases 4 and 9"),
+        ([4, 6, 9], "3 releases between 4 and 9"),
+    ],
+)
+def test_a_few_releases_are_named_and_many_counted(releases: list[int], told: str) -> None:
+    [line] = [line for line in of_table(releases=releases) if line.startswith("gold.a")]
+    assert line.endswith(f"; shown by {told}")
+
+
 def test_a_label_is_not_called_an_input() -> None:
     model = {"name": "late", "version": 1, "roles_now": [], "trained_on": []}
     found = shown(Impact("gold.a.late", "column", models=[model | {"label": ["late"]}, model | {"inputs": ["wind"]}]))
