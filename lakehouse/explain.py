@@ -178,7 +178,7 @@ class Explainer:
 
         Returns:
             ``prediction``, ``reasons``, ``scored``, ``inputs``, ``model``: see docs/explanation/lineage.md. Of
-            ``reasons``, ``gone`` says what of them cannot be told any more, since it is no longer kept.
+            ``reasons``, ``gone`` says what of them cannot be told any more, since it is no longer kept or is damaged.
 
         Raises:
             ExplanationError: The features or the model give another score than that of the row.
@@ -210,8 +210,8 @@ class Explainer:
         source = self._source(spec, row, write)
         try:
             features, scores = self._features(spec, served, source, int(row["release_id"]), day)
-        except tables.VersionGoneError as error:
-            gone = f"The features that it was made from are no longer kept, so they cannot be shown. {error}"
+        except (tables.VersionGoneError, tables.UnreadableError) as error:
+            gone = f"The features that it was made from {_why(error)}, so they cannot be shown. {error}"
             return {**told, "contributions": [], "gone": gone}
         key = tuple(str(row[name]) for name in spec.features.entity_key)
         if key not in features.index:
@@ -229,9 +229,9 @@ class Explainer:
         values = features.iloc[place].to_dict()
         try:
             found = self._attribution(spec, served, source, int(row["release_id"]), day, features)
-        except tables.VersionGoneError as error:
+        except (tables.VersionGoneError, tables.UnreadableError) as error:
             gone = (
-                f"The rows that version {served.version} of {served.name} was fitted on are no longer kept, so it "
+                f"The rows that version {served.version} of {served.name} was fitted on {_why(error)}, so it "
                 f"cannot be told how much each value has moved the score. {error}"
             )
             listed = [{"feature": name, "value": _plain(values[name]), "contribution": None} for name in served.inputs]
@@ -497,6 +497,10 @@ def _release(row: dict[str, Any] | None) -> dict[str, Any] | None:
     if row is None:
         return None
     return {name: row[name] for name in ("release_id", "released_at", "reason", "released_by", "override_of")}
+
+
+def _why(error: tables.VersionGoneError | tables.UnreadableError) -> str:
+    return "are no longer kept" if isinstance(error, tables.VersionGoneError) else "cannot be read"
 
 
 def _run(run: dict[str, Any] | None) -> dict[str, Any] | None:

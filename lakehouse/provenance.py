@@ -406,7 +406,9 @@ class Ledger:
         return ranges(frozenset(day for day in days if any(span.start <= day <= span.end for span in spans)))
 
     def verdict(self, table: str, version: int) -> dict[str, Any] | None:
-        """What the gate said of a version at last: its run, verdict, time and page, number of rules, broken rules.
+        """What the gate said of a version at last: its run, verdict, time and page, rules, those that did not hold.
+
+        Of these, ``not_judged`` are those that compare with a history that is still too short.
 
         Args:
             table: Name that readers use.
@@ -419,11 +421,8 @@ class Ledger:
         return {
             **{name: last[0][name] for name in ("run_id", "verdict", "checked_at", "page")},
             "rules": len(last),
-            "broken": [
-                f"{row['expectation']}{' on ' + row['column_name'] if row['column_name'] else ''} ({row['severity']})"
-                for row in last
-                if row["success"] is False
-            ],
+            "broken": [_rule(row) for row in last if row["success"] is False],
+            "not_judged": [_rule(row) for row in last if row["success"] is None],
         }
 
     def _judged(self, table: str, version: int) -> int:
@@ -647,3 +646,8 @@ def _holds_rows(entry: Mapping[str, Any]) -> bool:
 
 def _interval(run: Mapping[str, Any]) -> Interval | None:
     return Interval(run["interval_start"], run["interval_end"]) if run["interval_start"] else None
+
+
+def _rule(row: Mapping[str, Any]) -> str:
+    column = f" on {row['column_name']}" if row["column_name"] else ""
+    return f"{row['expectation']}{column} ({row['severity']})"

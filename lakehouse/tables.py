@@ -148,7 +148,8 @@ def read(
     except OSError as error:
         raise UnreadableError(
             f"Version {log.version()} of the table at {log.table_uri} cannot be read as it was written: {error}. "
-            "`lake verify` names the file that is damaged or missing."
+            "`lake verify` names the file that is damaged or missing; of a version that readers no longer see, with "
+            "--release and the number of a release that has shown it."
         ) from error
 
 

@@ -129,7 +129,9 @@ def _gate(verdict: dict[str, Any] | None) -> str:
     if verdict is None:
         return "no gate verdict"
     rules = counted(verdict["rules"], "rule holds", "rules hold")
-    return f"gate {verdict['verdict']}: {verdict['rules'] - len(verdict['broken'])} of {rules}"
+    held = verdict["rules"] - len(verdict["broken"]) - len(verdict["not_judged"])
+    young = f", {len(verdict['not_judged'])} not judged: too little history" if verdict["not_judged"] else ""
+    return f"gate {verdict['verdict']}: {held} of {rules}{young}"
 
 
 def _released(release: dict[str, Any] | None, by: str = "") -> str:

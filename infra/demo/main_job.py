@@ -263,9 +263,10 @@ def farewell(say: Say) -> None:
         say: Prints a line.
     """
     lake = settings()
+    secrets = lake.home / "secrets.json"
     say(f"Airflow   {lake.airflow_base_url}   user admin, password {lake.secret('airflow_admin_password')}")
-    say(f"MLflow    {lake.mlflow_uri}   user {MLFLOW_USER}, password: see mlflow_password")
+    say(f"MLflow    {lake.mlflow_uri}   user {MLFLOW_USER}, password: see mlflow_password in {secrets}")
     say("Why?      ./lake explain PREDICTION_ID   ./lake impact weather_2013-03-01.jsonl   (--html FILE draws a graph)")
     say(f'SQL       ./lake sql "select * from gold.on_time_league"   or jdbc:hive2://127.0.0.1:{lake.ports.thrift}')
-    say("          user lake, password: see sql_password in " + str(lake.home / "secrets.json"))
+    say(f"          user lake, password: see sql_password in {secrets}")
     say("Stop      ./lake down        Start again   ./lake up        Delete everything   ./lake reset")

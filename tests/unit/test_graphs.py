@@ -16,7 +16,7 @@ from lakehouse.impact import Impact
 
 NOW = dt.datetime(2013, 3, 2, 6, tzinfo=dt.UTC)
 RELEASE = {"release_id": 4, "released_at": NOW, "reason": "audited", "released_by": None, "override_of": None}
-GATE = {"verdict": "passed", "rules": 2, "broken": []}
+GATE = {"verdict": "passed", "rules": 2, "broken": [], "not_judged": []}
 RUN = {
     "run_id": "4f0c", "step": "land", "dataset": "bronze.weather", "started_at": NOW, "ended_at": NOW,
     "code_version": "0123abc", "airflow_dag_id": None, "airflow_run_id": None,

@@ -10,7 +10,7 @@ from rich.tree import Tree
 
 from lakehouse import graphs, trees
 
-GATE = {"verdict": "failed", "rules": 2, "broken": ["expect_table_row_count_to_be_between"]}
+GATE = {"verdict": "failed", "rules": 2, "broken": ["expect_table_row_count_to_be_between"], "not_judged": []}
 PASSED = {"verdict": "passed", "broken": []}
 WRITE = {"table": "bronze.weather", "version": 7, "days": "2013-03-01", "step": "land", "interval": "2013-03-01",
          "gate": GATE, "run": None, "inputs": []}  # fmt: skip
