@@ -34,7 +34,7 @@ SOURCES = PROJECT / "models" / "sources.yml"
 FOLDERS = ("models", "macros", "tests")
 PROFILE, TARGET = "lakehouse", "lake"
 FAILED = ("error", "fail", "runtime error")
-ASKED = ("pass", "warn", "fail")
+CONCLUDED = ("pass", "warn", "fail")
 """States of a data test that was run to its end."""
 # What a model is made from does not depend on the day, but its SQL names one.
 ANY_DAY = "2000-01-01"
@@ -51,6 +51,7 @@ class Outcome:
         tests: The data tests that were run, with their seconds.
         failed: The tables and views that could not be built, by the name that readers use, each with the reason.
         refuted: Whether a data test has found rows.
+        failed_tests: The data tests that have found rows, or that could not be run.
         assertions: What the data tests have said of each table or view, in the words of ``ops.gate_results``:
             ``expectation``, ``success``, ``column_name``, ``severity``. Those that could not be run have said nothing.
     """
@@ -59,6 +60,7 @@ class Outcome:
     tests: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     refuted: bool = False
+    failed_tests: list[str] = field(default_factory=list)
     assertions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
@@ -68,7 +70,7 @@ class Outcome:
         models, tests = ([each for each in run if each.node.resource_type.value == kind] for kind in ("model", "test"))
         assertions: dict[str, list[dict[str, Any]]] = {}
         for each in tests:
-            for table in _asked(each.node) if each.status in ASKED else ():
+            for table in _tested_by(each.node) if each.status in CONCLUDED else ():
                 assertions.setdefault(table, []).append(_assertion(each))
         return cls(
             models={each.node.name: round(each.execution_time, 3) for each in models},
@@ -79,14 +81,15 @@ class Outcome:
                 if each.status in FAILED
             },
             refuted=any(each.status == "fail" for each in tests),
+            failed_tests=sorted(each.node.name for each in tests if each.status in FAILED),
             assertions=assertions,
         )
 
 
-def _asked(test: Any) -> list[str]:
+def _tested_by(test: Any) -> list[str]:
     """The tables and views that a data test asks: the one that it stands at, else all that its query names."""
-    models = [test.attached_node] if getattr(test, "attached_node", None) else test.depends_on.nodes
-    return [table_of(each) for each in models if each.startswith("model.")]
+    attached = getattr(test, "attached_node", None)
+    return [table_of(each) for each in ([attached] if attached else test.depends_on.nodes) if each.startswith("model.")]
 
 
 def _assertion(result: Any) -> dict[str, Any]:

@@ -172,8 +172,10 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
         table, at, version = what.partition("@")
         if at and table in known:
             raise UnknownOriginError(f"{version!r} is no version of {table}: versions are numbers, as in {table}@1.")
-        if what in {spec.name for spec in registry.readable()} | registry.problems().keys():
-            raise UnknownOriginError(f"{what} is a model: ask for one of its versions, such as {what}@1.")
+        model = what.removeprefix("models.")
+        models = {spec.name for spec in registry.readable()} | registry.problems().keys()
+        if model in models or f"ml.{PREDICTIONS}{model}" in known:
+            raise UnknownOriginError(f"{model} is a model: ask for one of its versions, such as {model}@1.")
         if re.fullmatch(r"[0-9a-f]{32}", what):
             raise UnknownOriginError(
                 f"{what} looks like the id of a prediction: `lake explain {what}` says more of it."

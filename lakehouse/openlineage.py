@@ -89,7 +89,7 @@ def ended(
     Args:
         row: Its row in ``ops.runs``.
         details: What else it has recorded; of a landing, its files.
-        assertions: Of a gate: table to the rows of ``ops.gate_results``.
+        assertions: Of a gate and of dbt's data tests: table to rows as ``ops.gate_results`` has them.
         parent: Job and run that it is a part of; the task of Airflow, if any, without it.
     """
     from openlineage.client.event_v2 import Run, RunEvent, RunState
@@ -223,8 +223,10 @@ def _inputs(
     if row["step"] == "land":
         name = row["dataset"].rpartition(".")[2]
         found.append(InputDataset(settings().openlineage_namespace, f"source.{name}", facets=_schema_of_source(name)))
-    for table, version in row["versions_in"]:
-        name = tables.reader_name(table)
+    read = [(tables.reader_name(table), version) for table, version in row["versions_in"]]
+    # What a data test asks without a version is a view.
+    asked = [(name, None) for name in assertions if row["step"] == "test" and name not in dict(read)]
+    for name, version in [*read, *asked]:
         checked = [
             quality.Assertion(
                 result["expectation"], bool(result["success"]), result["column_name"], severity=result["severity"]

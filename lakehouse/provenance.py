@@ -406,9 +406,9 @@ class Ledger:
         return ranges(frozenset(day for day in days if any(span.start <= day <= span.end for span in spans)))
 
     def verdict(self, table: str, version: int) -> dict[str, Any] | None:
-        """What the gate said of a version at last: its run, verdict, time and page, rules, those that did not hold.
+        """What the gate said of a version at last: its run, verdict, time and page, and the number of its rules.
 
-        Of these, ``not_judged`` are those that compare with a history that is still too short.
+        ``broken`` are those that do not hold, ``not_judged`` those that compare with a history that is still too short.
 
         Args:
             table: Name that readers use.

@@ -43,9 +43,9 @@ class Run:
         details: Anything else worth keeping, JSON-serialisable.
         parts: What the step consists of, each with a row of its own beside that of the step: values of the columns of
             ``ops.runs`` that differ from the step's.
-        views: What has no versions of its own, and so no row, views and data tests of dbt: OpenLineage alone is told of
-            it, as of a part.
-        assertions: Of a gate: table to the rows of ``ops.gate_results``. Of dbt's data tests: to what stands for them.
+        told_only: What it consists of beside these and has no row, as it makes no version, views and data tests of dbt:
+            OpenLineage alone is told of it.
+        assertions: Of a gate and of dbt's data tests: table to rows as ``ops.gate_results`` has them.
         lock: That of the table that it writes.
         beside: Those of other tables, which nobody may write meanwhile either.
     """
@@ -63,7 +63,7 @@ class Run:
     committed: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     parts: list[dict[str, Any]] = field(default_factory=list)
-    views: list[dict[str, Any]] = field(default_factory=list)
+    told_only: list[dict[str, Any]] = field(default_factory=list)
     assertions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     lock: locks.WriterLock | None = None
     beside: Collection[locks.WriterLock] = ()
@@ -155,11 +155,11 @@ def step(name: str, dataset: str, interval: Interval | None, *, writes: str | No
             "lock_token": run.lock.token if run.lock else None,
             **_airflow_context(),
         }
-        views, parts = (
-            [{**row, "run_id": str(uuid.uuid4()), **part} for part in each] for each in (run.views, run.parts)
+        told_only, parts = (
+            [{**row, "run_id": str(uuid.uuid4()), **part} for part in each] for each in (run.told_only, run.parts)
         )
         ops.append("ops.runs", [row, *parts])
-        openlineage.send(_lineage(run, row, views + parts))
+        openlineage.send(_lineage(run, row, told_only + parts))
         if error is None:
             run.say("%s %s%s: done in %.1f s", name, dataset, where, seconds)
 
@@ -184,7 +184,7 @@ def _told(
 ) -> Iterator[Any]:
     for row in rows:
         yield openlineage.started(row, parent)
-        # A model only reads what a test asks.
+        # What the data tests of a build say is theirs to tell, not that of each model that reads the same table.
         yield openlineage.ended(row, {}, assertions if row["step"] == "test" else None, parent=parent)
 
 

@@ -138,14 +138,16 @@ def read(
     Raises:
         UnreadableError: A page has other bytes than were written, or a file cannot be read at all.
     """
-    from pyarrow import dataset, parquet  # a fifth of a second, which DAG files do not have
+    from pyarrow import ArrowInvalid, dataset, parquet  # a fifth of a second, which DAG files do not have
 
     rows = log.to_pyarrow_dataset(filesystem=filesystem(log))
     checked = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
     condition = parquet.filters_to_expression(where) if where else None
+    # A column that is not there is refused here, before a file is opened.
+    scanner = rows.scanner(columns, filter=condition, fragment_scan_options=checked)
     try:
-        return rows.to_table(columns, filter=condition, fragment_scan_options=checked)
-    except OSError as error:
+        return scanner.to_table()
+    except (OSError, ArrowInvalid) as error:
         raise UnreadableError(
             f"Version {log.version()} of the table at {log.table_uri} cannot be read as it was written: {error}. "
             "`lake verify` names the file that is damaged or missing; of a version that readers no longer see, with "

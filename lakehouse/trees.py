@@ -130,8 +130,8 @@ def _gate(verdict: dict[str, Any] | None) -> str:
         return "no gate verdict"
     rules = counted(verdict["rules"], "rule holds", "rules hold")
     held = verdict["rules"] - len(verdict["broken"]) - len(verdict["not_judged"])
-    young = f", {len(verdict['not_judged'])} not judged: too little history" if verdict["not_judged"] else ""
-    return f"gate {verdict['verdict']}: {held} of {rules}{young}"
+    others = f", {len(verdict['not_judged'])} not judged: too little history" if verdict["not_judged"] else ""
+    return f"gate {verdict['verdict']}: {held} of {rules}{others}"
 
 
 def _released(release: dict[str, Any] | None, by: str = "") -> str:

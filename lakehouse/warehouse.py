@@ -196,7 +196,7 @@ def _run_dbt_of(
     try:
         return run_dbt(interval, select, reads=reads, commit=run.commit(), full_refresh=full_refresh)
     except BuildFailedError as error:
-        if error.outcome.models or error.outcome.failed:
+        if error.outcome.models or error.outcome.tests:
             _describe(run, error.outcome, reads)
         if error.outcome.refuted:
             _withdraw(run)
@@ -338,7 +338,7 @@ def record(interval: Interval) -> None:
     from lakehouse.steps import step
 
     with step("build", "warehouse", interval, writes="gold_next") as run:
-        _describe(run, Outcome(), _settle(interval, run))
+        _describe(run, None, _settle(interval, run))
         column_lineage.record()
 
 
@@ -387,12 +387,12 @@ def _built(run: Run) -> dict[str, dict[str, Any]]:
     return {table: said for table, said in found.items() if said.get("run_id") in ours}
 
 
-def _describe(run: Run, outcome: Outcome, reads: Mapping[str, int]) -> None:
+def _describe(run: Run, outcome: Outcome | None, reads: Mapping[str, int]) -> None:
     """Say what a build has read and written: as a whole, and each of its models; and what was asked of them.
 
     Args:
         run: The build.
-        outcome: What dbt has done; nothing where that is not known.
+        outcome: What dbt has done; None where Airflow's tasks have built the whole project.
         reads: Source to the version that was read.
     """
     from lakehouse import tables
@@ -400,72 +400,53 @@ def _describe(run: Run, outcome: Outcome, reads: Mapping[str, int]) -> None:
     run.versions_in = {tables.next_table(table): version for table, version in reads.items()}
     heads, built = _heads(), [tables.next_table(table) for table in _built(run)]
     run.versions_out = {stored: heads[stored] for stored in built}
-    facts = {
-        "cpu_seconds": None,
-        "engine_cpu_seconds": None,
-        "details": json.dumps({"build_run_id": run.run_id}),
-    }
+    seconds, failed = (outcome.models, outcome.failed) if outcome else ({}, {})
+
+    def part(table: str, made: list[tuple[str, int | None]], reason: str | None = None) -> dict[str, Any]:
+        return {
+            **_part_of(run),
+            "dataset": table,
+            "seconds": seconds.get(table.partition(".")[2]),
+            "status": "failed" if reason else "success",
+            "error": _said(reason) if reason else None,
+            "versions_in": _read_by(table, run.versions_in, heads),
+            "versions_out": made,
+        }
+
     for view in dbt_project.views():
-        name = view.partition(".")[2]
-        # Airflow, which has no seconds, runs the whole project.
-        if view in outcome.failed or (outcome.models and name not in outcome.models):
-            continue
-        run.views.append(
-            {
-                **facts,
-                "dataset": view,
-                "seconds": outcome.models.get(name),
-                "status": "success",
-                "error": None,
-                "versions_in": _read_by(view, run.versions_in, heads),
-                "versions_out": [(view, None)],
-            }
-        )
+        if view not in failed and (outcome is None or view.partition(".")[2] in seconds):
+            run.told_only.append(part(view, [(view, None)]))
     for stored in built:
-        table = tables.reader_name(stored)
-        run.parts.append(
-            {
-                **facts,
-                "dataset": table,
-                "seconds": outcome.models.get(table.partition(".")[2]),
-                "status": "success",
-                "error": None,
-                "versions_in": _read_by(table, run.versions_in, heads),
-                "versions_out": [(stored, heads[stored])],
-            }
-        )
-    for table, reason in outcome.failed.items():
-        run.parts.append(
-            {
-                **facts,
-                "dataset": table,
-                "seconds": outcome.models.get(table.partition(".")[2]),
-                "status": "failed",
-                "error": _said(reason),
-                "versions_in": _read_by(table, run.versions_in, heads),
-                "versions_out": [],
-            }
-        )
-    if outcome.tests:
-        run.assertions = outcome.assertions
-        run.views.append(
-            {
-                **facts,
-                "step": "test",
-                "dataset": "warehouse",
-                "seconds": sum(outcome.tests.values()),
-                "status": "failed" if outcome.refuted else "success",
-                "error": _refutation(outcome) if outcome.refuted else None,
-                "versions_in": sorted(heads.items()),
-                "versions_out": [],
-            }
-        )
+        run.parts.append(part(tables.reader_name(stored), [(stored, heads[stored])]))
+    for table, reason in failed.items():
+        run.parts.append(part(table, [], reason))
+    if outcome and outcome.tests:
+        _describe_tests(run, outcome, heads)
 
 
-def _refutation(outcome: Outcome) -> str:
-    said = [each for rows in outcome.assertions.values() for each in rows]
-    names = sorted({each["expectation"] for each in said if not each["success"] and each["severity"] == "critical"})
-    return f"{DataTestFailedError.__name__}: {', '.join(names)}"
+def _describe_tests(run: Run, outcome: Outcome, heads: Mapping[str, int]) -> None:
+    """Say what the data tests of a build have said of the tables and views that they ask."""
+    from lakehouse import tables
+
+    kind = DataTestFailedError if outcome.refuted else BuildFailedError
+    wrong = f"{kind.__name__}: {', '.join(outcome.failed_tests)}" if outcome.failed_tests else None
+    asked = sorted((stored, heads[stored]) for stored in map(tables.next_table, outcome.assertions) if stored in heads)
+    run.assertions = outcome.assertions
+    run.told_only.append(
+        {
+            **_part_of(run),
+            "step": "test",
+            "dataset": "warehouse",
+            "status": "failed" if wrong else "success",
+            "error": wrong,
+            "versions_in": asked,
+            "versions_out": [],
+        }
+    )
+
+
+def _part_of(run: Run) -> dict[str, Any]:
+    return {"cpu_seconds": None, "engine_cpu_seconds": None, "details": json.dumps({"build_run_id": run.run_id})}
 
 
 def _read_by(table: str, sources_read: Mapping[str, int], heads: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ import pytest
 from openlineage.client import OpenLineageClient
 from openlineage.client.serde import Serde
 
-from lakehouse import openlineage, tables
+from lakehouse import dbt_project, openlineage, tables
 from lakehouse.platform.airflow import airflow_environment
 from lakehouse.settings import settings
 from lakehouse.sql_lineage import Edge, LineageError
@@ -169,6 +169,18 @@ def test_a_failure_has_its_message_and_a_gate_what_it_has_checked() -> None:
             "params": {},
         }
     ]  # fmt: skip
+
+
+def test_a_view_that_a_data_test_asks_is_an_input_without_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dbt_project, "declared_columns", lambda _view: [])
+    said = {"expectation": "not_null_stg_weather_origin", "success": True, "column_name": "origin"}
+    verdicts = {"silver.stg_weather": [{**said, "severity": "critical"}]}
+    facts = row(step="test", dataset="warehouse", versions_in=[("gold_next.fct_flights", 7)], versions_out=[])
+    table, view = sent(openlineage.ended(facts, {}, verdicts))["inputs"]
+    assert (table["name"], table.get("inputFacets", {})) == ("gold.fct_flights", {})
+    assert view["name"] == "silver.stg_weather" and "version" not in view["facets"]
+    [told] = view["inputFacets"]["dataQualityAssertions"]["assertions"]
+    assert (told["assertion"], told["success"], told["column"]) == (said["expectation"], True, "origin")
 
 
 def test_a_step_hangs_below_the_task_of_airflow_and_a_part_below_its_step(monkeypatch: pytest.MonkeyPatch) -> None:

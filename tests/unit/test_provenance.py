@@ -744,7 +744,7 @@ def test_what_cannot_be_asked_says_how_it_is_written(made: Made, monkeypatch: py
     with pytest.raises(UnknownOriginError, match=r"^No step has written a .* bronze.reading. Did you mean bronze.rea"):
         impact("bronze.reading@1")
     with pytest.raises(UnknownOriginError, match=r"^flight_delay is a model: .* such as flight_delay@1"):
-        impact("flight_delay")
+        impact("models.flight_delay")
     with pytest.raises(UnknownOriginError, match=r"^bronze.readings is a table: .* such as bronze.readings@1"):
         impact("bronze.readings")
     with pytest.raises(UnknownOriginError, match=r"^'x' is no version of bronze.readings"):
