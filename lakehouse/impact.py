@@ -50,6 +50,8 @@ class Impact:
             columns that are among its ``inputs``, or its ``label``.
         predictions: Per scoring: ``table``, ``version``, ``run_id``, ``model_version``, ``days``, ``because``,
             ``rows_written``, ``rows_visible``, ``query``, ``releases``.
+        overrides: Those of the ``releases`` above that somebody has published against a gate: ``table``,
+            ``release_id``, ``released_by``, ``reason``.
         unknown: What cannot be told, in words.
     """
 
@@ -61,6 +63,7 @@ class Impact:
     models: list[dict[str, Any]] = field(default_factory=list)
     predictions: list[dict[str, Any]] = field(default_factory=list)
     edges: list[tuple[str, str]] = field(default_factory=list)
+    overrides: list[dict[str, Any]] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
     @property
@@ -83,6 +86,17 @@ def impact(what: str) -> Impact:
         lakehouse.interval.InvalidIntervalError: It is made of digits like days, and they are none.
     """
     ledger = Ledger.read()
+    found = _made_from(ledger, what)
+    shown = {(each["table"], number) for each in found.tables + found.predictions for number in each["releases"]}
+    found.overrides = [
+        {"table": row["table_name"], **{name: row[name] for name in ("release_id", "released_by", "reason")}}
+        for row in ledger.releases
+        if row["override_of"] and (row["table_name"], row["release_id"]) in shown
+    ]
+    return found
+
+
+def _made_from(ledger: Ledger, what: str) -> Impact:
     name, at, version = what.partition("@")
     if at and version.isdigit() and "." not in name.removeprefix("models."):
         return _of_model(ledger, what, name.removeprefix("models."), int(version))

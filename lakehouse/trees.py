@@ -196,6 +196,12 @@ def of_impact(found: Impact) -> Tree:
             f"{each['rows_visible']} visible; shown by {_releases(each['releases'])}"
         )
         below.add(escape(each["query"]))
+    if found.overrides:
+        branch = tree.add("published against a gate")
+        for each in found.overrides:
+            branch.add(
+                escape(f"release {each['release_id']} of {each['table']} by {each['released_by']}: {each['reason']}")
+            )
     if found.unknown:
         branch = tree.add("not known")
         for words in found.unknown:

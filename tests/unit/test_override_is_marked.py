@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.tree import Tree
 
 from lakehouse import graphs, trees
+from tests.unit.test_graphs import impact
 
 GATE = {"verdict": "failed", "rules": 2, "broken": ["expect_table_row_count_to_be_between"], "not_judged": []}
 PASSED = {"verdict": "passed", "broken": []}
@@ -51,3 +52,20 @@ def test_also_where_a_later_version_holds_the_rows() -> None:
     assert "release 4, an OVERRIDE of gate 5d0c by ada: counted by hand; gate failed" in shown
     assert on_the_page(released("5d0c", later=True)) == "land 2013-03-01, failed, OVERRIDE"
     assert "OVERRIDE" not in on_the_terminal(released(None, later=True))
+
+
+def test_an_impact_names_the_releases_that_were_published_against_a_gate() -> None:
+    override = {"table": "bronze.weather", "release_id": 4, "released_by": "ada", "reason": "counted <b>hand"}
+    console = Console(width=200)
+
+    def shown(overrides: list[dict[str, Any]]) -> tuple[str, str]:
+        found = impact()
+        found.overrides = overrides
+        with console.capture() as capture:
+            console.print(trees.of_impact(found))
+        return capture.get(), graphs.page_of_impact(found)
+
+    tree, page = shown([override])
+    assert "release 4 of bronze.weather by ada: counted <b>hand" in tree
+    assert "Release 4 of bronze.weather</span> by ada: counted &lt;b&gt;hand" in page
+    assert not any("against a gate" in each for each in map(str.lower, shown([])))

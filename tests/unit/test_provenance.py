@@ -414,6 +414,20 @@ def test_files_of_the_past_are_those_that_were_recorded_whatever_the_contract_sa
     ]
 
 
+def test_of_the_releases_that_have_shown_something_those_against_a_gate_are_named(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "read", made.ledger)
+    for day_, override_of in (("2013-03-01", None), ("2013-03-02", "5d0c")):
+        made.release("bronze.weather", made.write("bronze.weather", day_))
+        made.releases[-1] |= {"override_of": override_of, "released_by": "ada", "reason": "counted by hand"}
+    assert impact("2013-03-02").overrides == [
+        {"table": "bronze.weather", "release_id": 2, "released_by": "ada", "reason": "counted by hand"}
+    ]
+    made.releases[-1]["override_of"] = None
+    assert impact("2013-03-02").overrides == []
+
+
 def test_a_file_whose_day_is_not_known_can_be_that_of_each_day_of_its_landing(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
