@@ -407,8 +407,8 @@ def _describe(run: Run, outcome: Outcome | None, reads: Mapping[str, int]) -> No
             **_part_of(run),
             "dataset": table,
             "seconds": seconds.get(table.partition(".")[2]),
-            "status": "failed" if reason else "success",
-            "error": _said(reason) if reason else None,
+            "status": "success" if reason is None else "failed",
+            "error": None if reason is None else _said(reason),
             "versions_in": _read_by(table, run.versions_in, heads),
             "versions_out": made,
         }

@@ -180,9 +180,9 @@ def test_the_tree_and_the_page_of_a_prediction_say_what_json_says(
     for each in inputs:
         assert each["gate"]["verdict"] == "passed"
         assert f"{each['table']} version {each['version']}, days {each['days']}, release" in tree
-        rules, young = each["gate"]["rules"], len(each["gate"]["not_judged"])
-        told = f", {young} not judged: too little history" if young else ""
-        assert f"; gate passed: {rules - young} of {rules} rules hold{told}" in tree
+        rules, not_judged = each["gate"]["rules"], len(each["gate"]["not_judged"])
+        told = f", {not_judged} not judged: too little history" if not_judged else ""
+        assert f"; gate passed: {rules - not_judged} of {rules} rules hold{told}" in tree
         assert f"{each['gate']['rules']} rules</span>" in page
     assert page.count('<span class="passed">passed</span>') == 1 + len(inputs)
     for file in files:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.tree import Tree
 
 from lakehouse import graphs, trees
-from tests.unit.test_graphs import impact
+from tests.unit.test_graphs import explanation, impact
 
 GATE = {"verdict": "failed", "rules": 2, "broken": ["expect_table_row_count_to_be_between"], "not_judged": []}
 PASSED = {"verdict": "passed", "broken": []}
@@ -69,3 +69,11 @@ def test_an_impact_names_the_releases_that_were_published_against_a_gate() -> No
     assert "release 4 of bronze.weather by ada: counted <b>hand" in tree
     assert "Release 4 of bronze.weather</span> by ada: counted &lt;b&gt;hand" in page
     assert not any("against a gate" in each for each in map(str.lower, shown([])))
+
+
+def test_the_page_names_the_rules_that_were_not_judged() -> None:
+    told = explanation()
+    rule = "expect_table_row_count_to_be_between (warning)"
+    assert rule not in graphs.page_of_explanation(told)
+    told["scored"]["gate"] = told["scored"]["gate"] | {"not_judged": [rule]}
+    assert f"not judged, too little history: {rule}" in graphs.page_of_explanation(told)

@@ -320,6 +320,19 @@ def test_maintenance_leaves_the_past_of_the_rows_as_it_was(made: Made) -> None:
     assert ledger.verdict("bronze.readings", 1) is None
 
 
+def test_a_rule_without_a_verdict_is_neither_broken_nor_said_to_hold(made: Made) -> None:
+    made.write("bronze.readings", "2013-03-01")
+    gated = {"table_name": "bronze.readings", "version": 1, "run_id": "g", "verdict": "passed", "checked_at": 0}
+    made.verdicts = [
+        {**gated, "page": None, "expectation": name, "column_name": "seats", "severity": "warning", "success": success}
+        for name, success in (("holds", True), ("broken", False), ("too_young", None))
+    ]
+    verdict = made.ledger().verdict("bronze.readings", 1)
+    assert verdict is not None and verdict["rules"] == 3
+    assert verdict["broken"] == ["broken on seats (warning)"]
+    assert verdict["not_judged"] == ["too_young on seats (warning)"]
+
+
 def test_days_that_were_deleted_come_from_nowhere_until_they_are_written_again(made: Made) -> None:
     made.write("bronze.readings", "2013-03-01/2013-03-03")
     made._commit("bronze.readings", {"step": "maintain", "expired": 1, "interval": "2013-03-01/2013-03-02"})
