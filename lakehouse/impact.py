@@ -42,6 +42,7 @@ class Impact:
         kind: file, days, version, column or model.
         landings: The runs that have landed it, the failed ones too.
         columns: For a column: the columns made from it, as ``layer.table.column``.
+        columns_by_condition: And the others, of whose rows it decides alone: by filters, joins and groups.
         tables: Per write: ``table``, ``version``, ``days``, ``step``, ``run_id``, ``visible_days``, ``releases``, and
             whether it is ``without_rows``: what readers see of these days is by it, and has no rows. What a model has
             said in the shadow, or when it was asked what if, is among them: readers never see it. For a column: per
@@ -59,6 +60,7 @@ class Impact:
     kind: str
     landings: list[dict[str, Any]] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
+    columns_by_condition: list[str] = field(default_factory=list)
     tables: list[dict[str, Any]] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=list)
     predictions: list[dict[str, Any]] = field(default_factory=list)
@@ -289,8 +291,9 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     result = Impact(what, "column")
     for edge in column_lineage.downstream(what, with_conditions=True):
         result.edges.append((f"{edge.source_table}.{edge.source_column}", f"{edge.table}.{edge.column}"))
-    result.columns = sorted({to for _, to in result.edges})
-    inputs = {what, *result.columns}
+    result.columns = sorted({f"{edge.table}.{edge.column}" for edge in column_lineage.downstream(what)})
+    result.columns_by_condition = sorted({to for _, to in result.edges} - set(result.columns))
+    inputs = {what, *result.columns, *result.columns_by_condition}
     used: dict[tuple[str, int], str] = {}
     models, wrong = {spec.name: spec for spec in registry.readable()}, registry.problems()
     writes = ledger.writes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,7 +23,11 @@ def day(text: str) -> dt.date:
     Raises:
         ValueError: It is written in another way, also in one that ISO 8601 knows; or there is no such day.
     """
-    found = dt.date.fromisoformat(text)
+    try:
+        found = dt.date.fromisoformat(text)
+    except ValueError as error:
+        written_well = re.fullmatch(r"\d{4}-\d\d-\d\d", text)
+        raise ValueError(f"there is no {text}: {error}" if written_well else f"{text!r} is no day") from error
     if found.isoformat() != text:
         raise ValueError(f"{text} is another way to write {found}")
     return found

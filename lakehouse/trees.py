@@ -162,10 +162,14 @@ def of_impact(found: Impact) -> Tree:
         )
         if each["error"]:
             branch.add(escape(str(each["error"]).splitlines()[0]))
-    if found.columns:
-        branch = tree.add(counted(len(found.columns), "column"))
-        for column in found.columns:
-            branch.add(column)
+    for columns, how in (
+        (found.columns, "made from it"),
+        (found.columns_by_condition, "of whose rows alone it decides"),
+    ):
+        if columns:
+            branch = tree.add(f"{counted(len(columns), 'column')} {how}")
+            for column in columns:
+                branch.add(column)
     if found.tables:
         branch = tree.add(
             counted(len(found.tables), "table")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lakehouse.interval import Interval, InvalidIntervalError
+from lakehouse.interval import Interval, InvalidIntervalError, day
 
 
 def parse_interval(text: str) -> Interval:
@@ -16,6 +18,22 @@ def parse_interval(text: str) -> Interval:
         return Interval.parse(text)
     except InvalidIntervalError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def parse_day(text: str) -> dt.date:
+    """Read a day, or refuse it as a wrong argument."""
+    try:
+        return day(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"Give one day, such as 2013-03-01: {error}.") from error
+
+
+def check_page(path: Path | None) -> Path | None:
+    """Refuse a file that no page can be written to, before there is one."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        reason = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder"
+        raise typer.BadParameter(f"{path} {reason}: name the file to write.")
+    return path
 
 
 def parse_version(what: str) -> tuple[str, int | None]:
@@ -68,6 +86,10 @@ def days_option(meaning: str) -> Any:
 
 
 IntervalOption = Annotated[Interval, days_option("Day, or range of days.")]
+PageOption = Annotated[
+    Path | None,
+    typer.Option("--html", callback=check_page, metavar="FILE", help="Write a page with a drawn graph."),
+]
 TableNames = Annotated[
     list[str],
     typer.Argument(metavar="TABLE", help="Such as gold.fct_flights.", autocompletion=_tables),

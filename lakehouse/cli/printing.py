@@ -67,9 +67,6 @@ def show(
 ) -> None:
     """Print facts as a tree or as JSON, or write a page of them and print where it is."""
     if html is not None:
-        if html.is_dir() or not html.parent.is_dir():
-            reason = "is a folder" if html.is_dir() else f"lies in {html.parent}, which is no folder"
-            raise typer.BadParameter(f"{html} {reason}: name the file to write.")
         from lakehouse import pages
 
         try:

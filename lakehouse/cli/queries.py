@@ -5,15 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from lakehouse.cli.arguments import days_option, parse_interval, parse_version
+from lakehouse.cli.arguments import PageOption, days_option, parse_day, parse_version
 from lakehouse.cli.printing import console, print_rows, print_table, show
 from lakehouse.cli.prompt import prompt
-from lakehouse.interval import Interval
+from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.settings import settings
 
 PANEL = "Looking at data"
@@ -79,28 +78,27 @@ def explain(
     key: Annotated[
         list[str] | None, typer.Option(help="What it is about: a value for each column of the entity key, in order.")
     ] = None,
-    date: Annotated[str | None, typer.Option(metavar="DAY", help="Its day, such as 2013-03-01.")] = None,
+    date: Annotated[
+        dt.date | None, typer.Option(parser=parse_day, metavar="DAY", help="Its day, such as 2013-03-01.")
+    ] = None,
     release: Annotated[
         int | None, typer.Option(metavar="RELEASE", help="As readers saw it right after this release.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a drawn graph.")] = None,
+    html: PageOption = None,
 ) -> None:
     """Explain a prediction: its reasons, its model and training, its inputs, their gates, and the source files."""
     from lakehouse import explain as explanations
     from lakehouse import graphs, trees
 
-    day = parse_interval(date) if date else None
-    if day and not day.is_day:
-        raise typer.BadParameter("--date takes one day.")
     if prediction is None:
-        if not (model and key and day):
+        if not (model and key and date):
             raise typer.BadParameter("Give a PREDICTION_ID, or --model, --key and --date.")
-        row = explanations.find_about(model, key, day.start, release)
+        row = explanations.find_about(model, key, date, release)
     elif key:
         raise typer.BadParameter("Give a PREDICTION_ID or a --key, not both.")
     else:
-        row = explanations.find(prediction, model, day.start if day else None, release)
+        row = explanations.find(prediction, model, date, release)
     found = explanations.explain(row)
     show(found, trees.of_explanation(found), graphs.page_of_explanation, as_json, html)
 
@@ -115,13 +113,16 @@ def impact(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a drawn graph.")] = None,
+    html: PageOption = None,
 ) -> None:
     """Find everything that was made from something: tables, models and predictions, and whether they are visible."""
     from lakehouse import graphs, trees
     from lakehouse.impact import impact as run
 
-    found = run(what)
+    try:
+        found = run(what)
+    except InvalidIntervalError as error:
+        raise typer.BadParameter(str(error)) from error
     facts = {**asdict(found), "visible": found.visible}
     show(facts, trees.of_impact(found), lambda _: graphs.page_of_impact(found), as_json, html)
 

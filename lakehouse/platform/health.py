@@ -117,17 +117,23 @@ def main() -> None:
     supervisor = Supervisor()
     watchman = Watchman()
     known: list[str] = []
-    while True:
-        listener.ready()
-        header = sys.stdin.readline()
-        if not header:
-            break
-        sys.stdin.read(int(header.rsplit("len:", 1)[1]))
-        watchman.look()
-        known = [name for name, info in supervisor.states().items() if info["pid"]]
-        listener.ok()
-    # An orderly supervisor ends its listeners by a signal: this one is gone. Whoever is left starts it anew.
-    names = [name for name in known if name != HEALTH]
+    try:
+        while True:
+            listener.ready()
+            header = sys.stdin.readline()
+            if not header:
+                break
+            sys.stdin.read(int(header.rsplit("len:", 1)[1]))
+            # A supervisor that answers names at least this process.
+            known = [name for name, info in supervisor.states().items() if info["pid"]] or known
+            watchman.look()
+            listener.ok()
+    finally:
+        # An orderly supervisor ends its listeners by a signal. This one is gone, and be it in the middle of an answer.
+        _start_anew([name for name in known if name != HEALTH])
+
+
+def _start_anew(names: list[str]) -> None:
     with (settings().home / "logs" / "recovery.log").open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "lakehouse.platform", "up", *names],

@@ -265,7 +265,13 @@ class _Start:
             return "\n".join(file.read().decode(errors="replace").splitlines()[-LINES_OF_LOG:])
 
     def _info(self, part: Part) -> dict[str, Any]:
-        info: dict[str, Any] = self._supervisor.call("getProcessInfo", part.name)
+        try:
+            info: dict[str, Any] = self._supervisor.call("getProcessInfo", part.name)
+        except OSError as error:
+            raise PlatformError(
+                f"The supervisor has ended while {part.name} was starting: `lake up` starts it anew. "
+                f"Its log is {supervisor.folder() / 'supervisor.log'}."
+            ) from error
         return info
 
     def _line(self, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import subprocess
@@ -68,6 +69,8 @@ class Supervisor:
             return getattr(proxy.supervisor, method)(*arguments)
         except xmlrpc.client.ProtocolError as error:
             raise PlatformError(f"The supervisor refuses us ({error.errmsg}): was secrets.json changed?") from error
+        except http.client.HTTPException as error:
+            raise ConnectionError("The supervisor has ended in the middle of an answer.") from error
         finally:
             transport.close()
 

@@ -99,5 +99,7 @@ def test_a_supervisor_that_is_killed_is_started_anew_with_the_parts_that_ran(
 
     deadline = time.monotonic() + 120
     while not works_again():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, [path.read_text() for path in platform.home.glob("logs/recovery.log")]
         time.sleep(1)
+    platform.lake("up", "postgres")  # waits for the one that recovers
+    assert platform.pids().keys() == {"health", "postgres"}

@@ -359,11 +359,40 @@ def test_a_page_is_written_to_a_file_in_a_folder_that_is_there(
     shown(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text("utf-8") == "<p>1 ä</p>"
     assert capsys.readouterr().out == f"{tmp_path / 'page.html'}\n"
-    with pytest.raises(typer.BadParameter, match="is a folder: name the file to write"):
+    with pytest.raises(typer.BadParameter, match="cannot be written: "):
         shown(tmp_path)
-    with pytest.raises(typer.BadParameter, match=f"lies in {tmp_path / 'none'}, which is no folder"):
-        shown(tmp_path / "none" / "page.html")
-    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("command", ["explain 0a", "impact 2013-03-01"])
+@pytest.mark.parametrize(
+    ("file", "said"), [(".", ". is a folder: name the file"), ("none/page.html", "lies in none, which is no folder")]
+)
+def test_a_page_that_cannot_be_written_is_refused_before_it_is_made(
+    command: str, file: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.command_line(), [*command.split(), "--html", file])
+    assert result.exit_code == 2 and said in " ".join(result.output.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["impact", "2013-13-01"], "there is no 2013-13-01: month must be in 1..12"),
+        (["impact", "2013-03-02/2013-03-01"], "ends before it starts"),
+        (
+            ["explain", "--model", "m", "--key", "k", "--date", "03/03/2013"],
+            "Give one day, such as 2013-03-01: '03/03/2013' is no day",
+        ),
+    ],
+)
+def test_days_that_are_none_are_a_wrong_argument(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.provenance.Ledger.read", lambda: None)
+    result = CliRunner().invoke(cli.command_line(), arguments)
+    assert result.exit_code == 2 and said in " ".join(result.output.replace("│", " ").split())
 
 
 def test_a_list_of_alerts_says_when_nobody_is_told(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import io
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import pytest
+from supervisor.childutils import EventListenerProtocol
 
 from lakehouse.platform import health
 from lakehouse.platform.parts import Part
@@ -29,6 +36,52 @@ class Kept:
     def call(self, method: str, *arguments: Any) -> None:
         self.signals.append((method, *arguments))
         self.pid += 1
+
+
+class Dying(Kept):
+    """A supervisor that ends while it is asked something."""
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        raise http.client.IncompleteRead(b"")
+
+
+class Broken(io.StringIO):
+    """What nobody reads any more."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(text)
+
+
+TICK = "ver:3.0 server:supervisor serial:1 pool:health poolserial:1 eventname:TICK_5 len:15\nwhen:1201063880"
+"""An event of the supervisor's clock: https://supervisord.org/events.html."""
+
+
+@pytest.mark.parametrize(
+    ("supervisor", "heard", "output", "names"),
+    [
+        (Kept(), TICK, io.StringIO(), ["mlflow"]),
+        (Dying(), TICK, io.StringIO(), []),
+        (Kept(), TICK, Broken(), []),
+    ],
+    ids=["waiting", "asking", "answering"],
+)
+def test_a_supervisor_that_is_gone_is_started_anew_whatever_was_going_on(
+    supervisor: Kept, heard: str, output: io.StringIO, names: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "logs").mkdir()
+    started = Mock()
+    monkeypatch.setattr(health, "Supervisor", lambda: supervisor)
+    monkeypatch.setattr(health, "Watchman", lambda: Mock())
+    monkeypatch.setattr(health, "settings", lambda: SimpleNamespace(home=tmp_path))
+    monkeypatch.setattr(health, "listener", EventListenerProtocol())
+    monkeypatch.setattr("lakehouse.platform.health.subprocess.Popen", started)
+    monkeypatch.setattr("sys.stdin", io.StringIO(heard))
+    for name in ("ready", "ok"):
+        monkeypatch.setattr(health.listener, name, partial(getattr(health.listener, name), output))
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        health.main()
+    [(command,), _] = started.call_args
+    assert command[1:] == ["-m", "lakehouse.platform", "up", *names]
 
 
 def run() -> NoReturn:

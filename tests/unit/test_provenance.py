@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from lakehouse import contracts, dbt_project
+from lakehouse import contracts, dbt_project, trees
 from lakehouse.explain import RUN, Explainer, PredictionNotFoundError, find
 from lakehouse.impact import Impact, UnknownOriginError, impact
 from lakehouse.interval import Interval, InvalidIntervalError
@@ -625,6 +625,21 @@ def test_a_column_that_no_model_has_seen_finds_the_predictions_that_it_stands_in
     assert scorings == ([(1, "2013-03-02", because)] if because else [])
     assert [each["table"] for each in found.tables] == ([shadow] if in_the_shadow else [])
     assert {to for _, to in found.edges} == {*found.columns, *([f"{table}@1"] if because else [])}
+
+
+def test_columns_made_from_one_are_told_from_those_of_whose_rows_it_decides(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "read", made.ledger)
+    monkeypatch.setattr("lakehouse.ops.read", lambda _table, **_: SimpleNamespace(to_pylist=list))
+    found = impact("gold.fct_flights.flight_date")
+    table = "gold.daily_delays_by_carrier"
+    assert f"{table}.flight_date" in found.columns and f"{table}.late_rate" in found.columns_by_condition
+    assert not {*found.columns} & {*found.columns_by_condition}
+    assert {to for _, to in found.edges} == {*found.columns, *found.columns_by_condition}
+    said = [str(branch.label) for branch in trees.of_impact(found).children]
+    assert f"{len(found.columns)} columns made from it" in said
+    assert f"{len(found.columns_by_condition)} columns of whose rows alone it decides" in said
 
 
 def test_days_without_rows_are_not_visible(made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
