@@ -8,6 +8,17 @@ import sys
 from lakehouse.errors import LakeError
 from lakehouse.wording import first_line
 
+DAMAGE = (
+    "[FAILED_READ_FILE",
+    "[DELTA_VERSIONS_NOT_CONTIGUOUS",
+    "[DELTA_LOG_FILE_NOT_FOUND",
+    "[DELTA_TRUNCATED_TRANSACTION_LOG",
+    "[DELTA_STATE_RECOVER_ERROR",
+    "[DELTA_TXN_LOG_FAILED_INTEGRITY",
+    "[DELTA_FILE_NOT_FOUND",
+)
+"""How the engine's errors begin that tell of a file which is damaged or missing."""
+
 
 def expected() -> tuple[type[Exception], ...]:
     """Errors whose message is enough: the platform's own, and those of Delta's logs, of the engine and of MLflow."""
@@ -36,6 +47,6 @@ def first_lines(error: BaseException) -> str:
         said = f"The Delta log of {', '.join(notes)} cannot be read: {first_line(error)}"
         return said if notes[0].startswith("ops.") else f"{said} `lake verify` names what is damaged or missing."
     text = str(error).split("\n\nJVM stacktrace")[0]
-    if text.startswith("[FAILED_READ_FILE"):
+    if text.startswith(DAMAGE):
         text = f"{text.rstrip()} `lake verify` names what is damaged or missing."
     return re.sub(r"(; line \d+ pos \d+);\n.*", r"\1", text, flags=re.DOTALL).strip()

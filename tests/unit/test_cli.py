@@ -311,9 +311,12 @@ def test_an_error_of_a_query_is_shown_without_plan_and_stack() -> None:
         "+- 'UnresolvedRelation [gold, nope]\n\n\nJVM stacktrace:\norg.apache.spark.sql.Error\n\tat x.y(Z.scala:1)"
     )
     assert first_lines(error) == ("[TABLE_OR_VIEW_NOT_FOUND] There is no `gold`.`nope`. SQLSTATE: 42P01; line 1 pos 14")
-    damaged = ValueError("[FAILED_READ_FILE.NO_HINT] Failed to read /x.json. SQLSTATE: KD001\n\nJVM stacktrace:\nat x")
-    said = "[FAILED_READ_FILE.NO_HINT] Failed to read /x.json. SQLSTATE: KD001"
-    assert first_lines(damaged) == f"{said} `lake verify` names what is damaged or missing."
+    for said in (
+        "[FAILED_READ_FILE.NO_HINT] Failed to read /x.json. SQLSTATE: KD001",
+        "[DELTA_VERSIONS_NOT_CONTIGUOUS] Versions (Vector(0, 2)) are not contiguous. SQLSTATE: KD00C",
+    ):
+        damaged = ValueError(f"{said}\n\nJVM stacktrace:\nat x")
+        assert first_lines(damaged) == f"{said} `lake verify` names what is damaged or missing."
 
 
 def test_a_command_that_needs_the_engine_says_at_once_that_there_is_none(
