@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import psutil
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
 
 from lakehouse import ops, tables
 from lakehouse.engine import spark
 from lakehouse.platform import engine
+from lakehouse.settings import settings
 
 PATIENCE = 30
 
@@ -71,6 +76,35 @@ def appending() -> Iterator[dict[str, int]]:
         yield found
     now = {table: tables.head(table) or 0 for table in ops.SCHEMAS}
     found |= {table: now[table] - before[table] for table in ops.SCHEMAS if now[table] != before[table]}
+
+
+@contextmanager
+def opening_logs() -> Iterator[list[str]]:
+    """Entries of Delta's logs that are opened in the block, ``TABLE/FILE``, each as often as it is opened."""
+    found: list[str] = []
+    warehouse = Path(settings().warehouse_url)
+    mark, marked = warehouse / f".mark-{uuid.uuid4().hex}", threading.Event()
+
+    class Entries(FileSystemEventHandler):
+        def on_opened(self, event: FileSystemEvent) -> None:
+            path = Path(str(event.src_path))
+            if path.parent.name == "_delta_log":
+                found.append(f"{path.parent.parent.name}/{path.name}")
+            if path == mark:
+                marked.set()
+
+    observer = Observer()
+    observer.schedule(Entries(), str(warehouse), recursive=True)
+    observer.start()
+    try:
+        yield found
+        mark.touch()
+        if not marked.wait(PATIENCE):
+            raise TimeoutError("Nobody tells which files are opened.")
+    finally:
+        observer.stop()
+        observer.join()
+        mark.unlink(missing_ok=True)
 
 
 @contextmanager
