@@ -223,8 +223,8 @@ class Explainer:
         if scores[place] != row[SCORE]:
             raise ExplanationError(
                 f"The features of release {row['release_id']} and version {served.version} of {served.name} give "
-                f"{scores[place]!r}, and not {row[SCORE]!r}. `lake reproduce {served.name} --predictions "
-                f"--interval {day}` says more."
+                f"{scores[place]}, and not {row[SCORE]}. `lake verify` says whether their files are whole, "
+                f"`lake reproduce {served.name} --predictions --interval {day}` what else has changed."
             )
         values = features.iloc[place].to_dict()
         try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lakehouse import tables
 from lakehouse.errors import LakeError
+from lakehouse.wording import first_line
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -136,6 +139,30 @@ def conclude(what: str, found: list[Difference], reasons: list[Difference], deta
         "with `lake verify`."
     )
     raise NotReproducedError(f"{what} comes out otherwise:\n" + "\n".join(map(str, found)) + f"\n{why}")
+
+
+@contextmanager
+def named_if_damaged(what: str, release_id: int) -> Iterator[None]:
+    """Name what the engine reads in the block, should it find a file of it damaged or missing.
+
+    Args:
+        what: That, in words.
+        release_id: The release that has shown it.
+
+    Raises:
+        lakehouse.tables.UnreadableError: It has.
+    """
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PySparkException as error:
+        if "[FAILED_READ_FILE" not in str(error):
+            raise
+        raise tables.UnreadableError(
+            f"{what} cannot be read as it was written: {first_line(error)} "
+            f"`lake verify` or `lake verify --release {release_id}` names what is damaged or missing."
+        ) from error
 
 
 def content_sha256(df: DataFrame) -> str:

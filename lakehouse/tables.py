@@ -146,6 +146,12 @@ def read(
     # A column that is not there is refused here, before a file is opened.
     scanner = rows.scanner(columns, filter=condition, fragment_scan_options=checked)
     try:
+        for file in rows.get_fragments(filter=condition):
+            # A footer has no checksum, and a column that is missing in a file is read as nulls.
+            if strange := set(file.physical_schema.names) - set(rows.schema.names):
+                raise ArrowInvalid(
+                    f"{file.path} has a column {' and '.join(map(repr, strange))}, which the table has not"
+                )
         return scanner.to_table()
     except (OSError, ArrowInvalid) as error:
         raise UnreadableError(

@@ -62,7 +62,11 @@ def verify(names: list[str] | None = None, release_id: int | None = None) -> dic
             lines = "\n".join(map(str, faults[:SHOWN])) + more
             raise DamagedError(
                 f"{counted(len(faults), 'fault')} in the files of released tables:\n{lines}\n"
-                + ("Maintenance removes what is older than `keep_days` and not needed. " if release_id else "")
+                + (
+                    "Maintenance removes what is older than `keep_days` and not needed. "
+                    if release_id and any(fault.what.endswith("missing") for fault in faults)
+                    else ""
+                )
                 + "Restore the files from a backup, or land and release the days again; `lake rollback` goes back to a "
                 "release whose files are whole (`lake verify --release N`)."
             )

@@ -41,13 +41,15 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
         NoPredictionsError: Nothing was scored for the interval.
         lakehouse.reproduction.NotReproducedError: Rows came out otherwise.
         lakehouse.tables.VersionGoneError: The features or the predictions are no longer kept.
+        lakehouse.tables.UnreadableError: A file of them is damaged or missing.
     """
     spec = registry.load(model)
     table, day = spec.predictions_table, spec.features.interval_column
     with step("reproduce", table, interval) as this:
         seen = released(release_id).get(table)
         if seen is None:
-            raise NotReleasedError(f"{table} has no released version.")
+            by_then = "" if release_id is None else f" as of release {release_id}"
+            raise NotReleasedError(f"{table} has no released version{by_then}.")
         stored = tables.next_table(table)
         tables.check_kept(stored, seen.version)
         made = f"The predictions of {interval} are in version {seen.version}"
@@ -83,7 +85,8 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
                 features = features.join(stored_rows.select(*key), key, "left_semi")
             again = predictions(features, served, spec, kept, facts)
             # Every column: one that model.yaml has gained or lost since is a difference, too.
-            was, now = reproduction.content_sha256(stored_rows), reproduction.content_sha256(again)
+            with reproduction.named_if_damaged(f"{made}. That or {table}", facts["release_id"]):
+                was, now = reproduction.content_sha256(stored_rows), reproduction.content_sha256(again)
             if was != now:
                 of = f"of run {facts['run_id']} ({facts['role']}, {days[0]} to {days[-1]})"
                 found.append(Difference(f"content {of}", was, now))

@@ -133,9 +133,11 @@ def releases(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
     """List what became visible, when, and why; a release is one set of tables."""
-    from lakehouse.release import sets
+    from lakehouse.release import NotReleasedError, sets
 
     found = sets(table)[:limit]
+    if table and not found:
+        raise NotReleasedError(f"No release has changed {table}. `lake releases` lists them all.")
     if as_json:
         print(json.dumps(found, default=str, indent=2))
         return

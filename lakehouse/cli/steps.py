@@ -268,7 +268,10 @@ def reproduce(
         return
     differ: list[int] = []
     lost: list[int] = []
-    for each in registry.versions(registry.load(model).name):
+    versions = registry.versions(registry.load(model).name)
+    if not versions:
+        raise registry.UnknownVersionError(f"{model} has no version yet: `lake train {model}` makes the first.")
+    for each in versions:
         try:
             outcome = job("reproduce_training")(model, each.version)
         except NotReproducedError as error:

@@ -232,6 +232,11 @@ def test_a_flipped_bit_in_the_input_is_told_and_its_file_is_found(monkeypatch: p
         file.write_bytes(whole[: place + 6] + bytes([whole[place + 6] ^ 1]) + whole[place + 7 :])
         with pytest.raises(UnreadableError, match=r"(?s)pinned_features.*checksum.*`lake verify`"):
             train_again(MODEL, 1)
+        with pytest.raises(
+            UnreadableError,
+            match=rf"(?s)release (\d+)\. That or {TABLE} .*FAILED_READ_FILE.*`lake verify --release \1`",
+        ):
+            score_again(MODEL, SCORED[0])
         told = explain(find(prediction(SCORED[0])["prediction_id"], MODEL, SCORED[0].start))
         assert "cannot be read, so they cannot be shown" in told["reasons"]["gone"] and told["inputs"]
         with (

@@ -315,7 +315,7 @@ def test_an_error_of_a_query_is_shown_without_plan_and_stack() -> None:
         "[FAILED_READ_FILE.NO_HINT] Failed to read /x.json. SQLSTATE: KD001",
         "[DELTA_VERSIONS_NOT_CONTIGUOUS] Versions (Vector(0, 2)) are not contiguous. SQLSTATE: KD00C",
     ):
-        damaged = ValueError(f"{said}\n\nJVM stacktrace:\nat x")
+        damaged = ValueError(f"(org.apache.spark.sql.delta.DeltaIllegalStateException) {said}\n\nJVM stacktrace:\nat x")
         assert first_lines(damaged) == f"{said} `lake verify` names what is damaged or missing."
 
 

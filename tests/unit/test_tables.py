@@ -54,6 +54,22 @@ def test_a_page_with_a_flipped_bit_is_refused_and_not_read_as_another_value(tmp_
         tables.read(log)
 
 
+def test_a_column_whose_name_was_damaged_in_a_file_is_not_read_as_nulls(tmp_path: Path) -> None:
+    write_deltalake(tmp_path, pa.table({"seats": [1, 2], "late_rate": [0.5, 0.25]}))
+    log = DeltaTable(tmp_path)
+    [file] = tmp_path.glob("*.parquet")
+    # A later column that the file does not have is none, and is null in it.
+    write_deltalake(
+        tmp_path, pa.table({"seats": [3], "late_rate": [1.0], "new": [1]}), mode="append", schema_mode="merge"
+    )
+    newer = DeltaTable(tmp_path)
+    assert sorted(tables.read(newer).to_pydict()["new"], key=str) == [1, None, None]
+    file.write_bytes(file.read_bytes().replace(b"late_rate", b"l`te_rate"))
+    with pytest.raises(tables.UnreadableError, match=f"(?s){file.name} has a column 'l`te_rate'.*`lake verify`"):
+        tables.read(log, ["late_rate"])
+    assert tables.read(newer, None, [("seats", ">", 2)]).num_rows == 1
+
+
 def test_nothing_reads_a_table_through_deltalakes_file_system() -> None:
     """It aborts the process now and then, when it ends: see ``tables.filesystem``."""
     calls = re.compile(r"\.(?:to_pyarrow_table|to_pyarrow_dataset|to_pandas)\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
