@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.markup import escape
 from rich.tree import Tree
 
-from lakehouse import column_lineage
+from lakehouse import column_lineage, registry
 from lakehouse.column_lineage import Edge
 
 _Neighbours = dict[str, dict[str, set[str]]]
@@ -32,13 +32,17 @@ def facts(name: str, *, up: bool, down: bool) -> dict[str, Any]:
     table = start[0][0]
     found: dict[str, Any] = {"name": name}
     if up:
-        found["upstream"] = [asdict(edge) for edge in column_lineage.upstream(name)]
+        edges = column_lineage.upstream(name)
+        found["upstream"] = [asdict(edge) for edge in edges]
         found["conditions"] = [asdict(each) for each in column_lineage.conditions() if each.table == table]
+        found["labels"] = [asdict(each) for each in _labels_of(start, edges)]
     if down:
-        found["downstream"] = [asdict(edge) for edge in column_lineage.downstream(name)]
+        edges = column_lineage.downstream(name)
+        found["downstream"] = [asdict(edge) for edge in edges]
         found["decides_about"] = [
             asdict(each) for each in column_lineage.conditions() if (each.source_table, each.source_column) in start
         ]
+        found["label_of"] = [asdict(each) for each in _taught_by(start, edges)]
     return found
 
 
@@ -72,6 +76,10 @@ def tree(name: str, *, up: bool, down: bool) -> Tree:
             branch = root.add("its rows decided by")
             for (transformation, source), names in rows.items():
                 branch.add(f"{escape(source)}: {escape(', '.join(names))} [dim]{transformation}[/dim]")
+        if labels := _labels_of(start, column_lineage.upstream(name)):
+            branch = root.add("learnt from")
+            for label in labels:
+                branch.add(f"{escape(f'{label.table}.{label.column}')} [dim]label of {label.model}[/dim]")
     if down:
         branch = root.add("goes into")
         neighbours = _neighbours(
@@ -85,7 +93,42 @@ def tree(name: str, *, up: bool, down: bool) -> Tree:
             branch = root.add("decides about the rows of")
             for table, ways in decided.items():
                 branch.add(f"{escape(table)} [dim]{', '.join(ways)}[/dim]")
+        if labels := _taught_by(start, column_lineage.downstream(name)):
+            branch = root.add("teaches")
+            for label in labels:
+                branch.add(f"{label.model} [dim]by its label {escape(f'{label.table}.{label.column}')}[/dim]")
     return root
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a model learns to say: no score is computed from it, but none would be without it.
+
+    Attributes:
+        model: As ``models.NAME``.
+        table: Of its label.
+        column: Of its label.
+    """
+
+    model: str
+    table: str
+    column: str
+
+
+def _labels() -> list[Label]:
+    return [Label(f"models.{spec.name}", spec.label.table, spec.label.column) for spec in registry.readable()]
+
+
+def _labels_of(start: list[tuple[str, str]], edges: list[Edge]) -> list[Label]:
+    """The labels of the models that some columns are, or that they are made by."""
+    models = {table for table, _ in start} | {edge.source_table for edge in edges}
+    return [label for label in _labels() if label.model in models]
+
+
+def _taught_by(start: list[tuple[str, str]], edges: list[Edge]) -> list[Label]:
+    """The labels that some columns are, or that are made from them."""
+    columns = {*start, *((edge.table, edge.column) for edge in edges)}
+    return [label for label in _labels() if (label.table, label.column) in columns]
 
 
 def _made(edge: Edge) -> tuple[str, str]:

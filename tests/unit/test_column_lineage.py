@@ -303,6 +303,7 @@ def test_the_command_prints_a_tree_of_columns_or_of_tables() -> None:
     shown = _lake("lineage", "ml.predictions_flight_delay", "--up")
     assert shown.count("gold.flight_delay_features") == 2
     assert shown.count("gold.flight_delay_features (as above)") == 1
+    assert shown.rstrip().endswith("gold.fct_flights.is_late label of models.flight_delay")
     assert "no column: it counts rows" in _lake("lineage", "gold.daily_delays_by_carrier.flights", "--up")
     assert "nothing here: it is what the upstream delivers" in _lake("lineage", "source.planes", "--up")
 
@@ -314,6 +315,20 @@ def test_a_column_that_only_decides_about_rows_is_not_said_to_go_nowhere() -> No
     found = json.loads(_lake("lineage", "gold.fct_flights.is_reported", "--down", "--json"))
     assert {each["table"] for each in found["decides_about"]} >= {"gold.daily_delays_by_carrier"}
     assert "decides about" not in _lake("lineage", "bronze.weather.temperature_f", "--down")
+
+
+def test_the_label_of_a_model_is_named_on_both_sides() -> None:
+    minutes = "source.flight_actuals.arrival_delay_minutes"
+    lines = [line.strip("│├└─ ") for line in _lake("lineage", minutes, "--down").splitlines()]
+    assert lines[lines.index("teaches") + 1 :] == [
+        "models.flight_delay by its label gold.fct_flights.is_late",
+        "models.flight_delay_minutes by its label gold.fct_flights.arrival_delay_minutes",
+    ]
+    [label] = json.loads(_lake("lineage", "gold.fct_flights.is_late", "--down", "--json"))["label_of"]
+    assert label == {"model": "models.flight_delay", "table": "gold.fct_flights", "column": "is_late"}
+    assert json.loads(_lake("lineage", "ml.predictions_flight_delay.score", "--up", "--json"))["labels"] == [label]
+    for name, direction in (("source.planes", "--down"), ("gold.fct_flights", "--up")):
+        assert "label" not in _lake("lineage", name, direction)
 
 
 def test_the_command_prints_json() -> None:
