@@ -17,6 +17,7 @@ from lakehouse.contracts.parts import Column as Declared
 from lakehouse.errors import LakeError
 from lakehouse.rules import NOT_NULL, applies, broken_rules, domain, is_about_values
 from lakehouse.rules import label as reason_of
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row
@@ -358,10 +359,9 @@ def _verdict(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:
         broken = counts["broken"].get(label, 0) + lost
         if broken and (considered - broken) / considered < rule.mostly:
             unread = f", {lost} of them because there is no value that can be read" if lost else ""
-            return (
-                "below_mostly",
-                f"{broken} of {considered} rows break {label}{unread}; at least {rule.mostly:.4%} must keep it.",
-            )
+            others = f" It is not about {counted(rows - considered, 'other row')}." if rows > considered else ""
+            why = f"{broken} of {considered} rows break {label}{unread}; at least {rule.mostly:.4%} must keep it."
+            return "below_mostly", why + others
     return None
 
 

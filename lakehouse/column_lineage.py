@@ -155,6 +155,8 @@ def resolve(name: str) -> list[tuple[str, str]]:
     layer, _, rest = name.partition(".")
     table, dot, column = rest.partition(".")
     table = f"{layer}.{table}"
+    if layer in ("ops", "quarantine"):
+        raise UnknownColumnError(f"{name} is a record of the platform's own, and no step on the way of the data.")
     if table not in known:
         named = [each for each in known if each.endswith(f".{name}")]
         close = named or difflib.get_close_matches(table, known, n=3)

@@ -123,9 +123,13 @@ def _origin_of_version(ledger: Ledger, table: str, version: int) -> Origin:
     if table not in (known := {write.table for write in ledger.writes()}):
         if table.startswith("silver."):
             raise UnknownOriginError(f"{table} is a view and has no versions: ask for one of what it reads.")
-        close = difflib.get_close_matches(table, known, n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise UnknownOriginError(f"No step has written a table {table}.{hint}")
+        if table.startswith("quarantine."):
+            raise UnknownOriginError(
+                f"{table} is read by replays alone. Ask for the days, or the source files, of its rows."
+            )
+        close = difflib.get_close_matches(table.lower(), known, n=3)
+        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(known))}."
+        raise UnknownOriginError(f"No step has written a table {table}. {hint}")
     chain = [each for each in ledger.chain(table, version) if each.holds_rows]
     if not chain or version > (tables.head(tables.next_table(table)) or 0):
         raise UnknownOriginError(f"{table} has had no version {version}. `lake releases {table}` lists what was seen.")

@@ -155,7 +155,8 @@ def read(
         return scanner.to_table()
     except (OSError, ArrowInvalid) as error:
         raise UnreadableError(
-            f"Version {log.version()} of the table at {log.table_uri} cannot be read as it was written: {error}. "
+            f"Version {log.version()} of the table at {log.table_uri} cannot be read as it was written: "
+            f"{str(error).rstrip('.')}. "
             "`lake verify` names the file that is damaged or missing; of a version that readers no longer see, with "
             "--release and the number of a release that has shown it."
         ) from error

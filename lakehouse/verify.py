@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from lakehouse import fingerprints, ops
+from lakehouse import fingerprints, ops, tables
 from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, released
 from lakehouse.steps import step
@@ -36,8 +36,14 @@ def verify(names: list[str] | None = None, release_id: int | None = None) -> dic
     """
     state = released(release_id)
     if missing := sorted(set(names or ()) - state.keys()):
+        by_then = "" if release_id is None else f" as of release {release_id}"
+        views = (
+            f" {tables.VIEW_LAYER} has views, which hold no files."
+            if any(each.startswith(f"{tables.VIEW_LAYER}.") for each in missing)
+            else ""
+        )
         raise NotReleasedError(
-            f"{', '.join(missing)}: not released. Released: {', '.join(sorted(state)) or 'nothing'}."
+            f"{', '.join(missing)}: not released{by_then}.{views} Released: {', '.join(sorted(state)) or 'nothing'}."
         )
     wanted = {table: state[table].version for table in sorted(names or state)}
     with step("verify", ", ".join(wanted) or "nothing", None) as run:

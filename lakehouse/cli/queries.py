@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -30,6 +31,8 @@ def sql(
     ] = None,
 ) -> None:
     """Query the released tables."""
+    if as_csv and as_json:
+        raise typer.BadParameter("Give --csv or --json.")
     if query is None:
         prompt(limit, release)
         return
@@ -91,6 +94,7 @@ def explain(
     from lakehouse import explain as explanations
     from lakehouse import graphs, trees
 
+    _one_of(as_json, html)
     if prediction is None:
         if not (model and key and date):
             raise typer.BadParameter("Give a PREDICTION_ID, or --model, --key and --date.")
@@ -119,12 +123,18 @@ def impact(
     from lakehouse import graphs, trees
     from lakehouse.impact import impact as run
 
+    _one_of(as_json, html)
     try:
         found = run(what)
     except InvalidIntervalError as error:
         raise typer.BadParameter(str(error)) from error
     facts = {**asdict(found), "visible": found.visible}
     show(facts, trees.of_impact(found), lambda _: graphs.page_of_impact(found), as_json, html)
+
+
+def _one_of(as_json: bool, html: Path | None) -> None:
+    if as_json and html:
+        raise typer.BadParameter("--html writes a page, --json prints: give one of them.")
 
 
 def releases(
