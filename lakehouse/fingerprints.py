@@ -34,6 +34,9 @@ _POINTER = "_delta_log/_last_checkpoint"
 _CHUNK = 1 << 20
 
 
+MISSING = "is missing"
+
+
 @dataclass(frozen=True)
 class Fault:
     """A file that is not what it was when its version was released.
@@ -283,7 +286,7 @@ def _with_pointer(root: str, names: list[str]) -> list[str]:
 
 def _difference(found: tuple[int, str] | None, size: int, digest: str) -> str | None:
     if found is None:
-        return "is missing"
+        return MISSING
     if found[0] != size:
         return f"has {found[0]} bytes instead of {size}: {'truncated' if found[0] < size else 'something was added'}"
     if found[1] != digest:

@@ -42,7 +42,8 @@ class Impact:
         kind: file, days, version, column or model.
         landings: The runs that have landed it, the failed ones too.
         columns: For a column: the columns made from it, as ``layer.table.column``.
-        columns_by_condition: And the others, of whose rows it decides alone: by filters, joins and groups.
+        columns_by_condition: And the others: nothing of it is in their values, but as a filter, the key of a join or of
+            a group it decides which rows they have.
         tables: Per write: ``table``, ``version``, ``days``, ``step``, ``run_id``, ``visible_days``, ``releases``, and
             whether it is ``without_rows``: what readers see of these days is by it, and has no rows. What a model has
             said in the shadow, or when it was asked what if, is among them: readers never see it. For a column: per

@@ -142,12 +142,12 @@ def conclude(what: str, found: list[Difference], reasons: list[Difference], deta
 
 
 @contextmanager
-def named_if_damaged(what: str, release_id: int) -> Iterator[None]:
+def named_if_damaged(read: Mapping[str, int | None]) -> Iterator[None]:
     """Name what the engine reads in the block, should it find a file of it damaged or missing.
 
     Args:
-        what: That, in words.
-        release_id: The release that has shown it.
+        read: Tables by the names that readers use, each with the release that has shown what is read of it; None for
+            what readers see now.
 
     Raises:
         lakehouse.tables.UnreadableError: It has.
@@ -159,9 +159,11 @@ def named_if_damaged(what: str, release_id: int) -> Iterator[None]:
     except PySparkException as error:
         if "[FAILED_READ_FILE" not in str(error):
             raise
+        what = " or ".join(table + ("" if at is None else f" of release {at}") for table, at in read.items())
+        asked = [f"`lake verify {table}{'' if at is None else f' --release {at}'}`" for table, at in read.items()]
         raise tables.UnreadableError(
             f"{what} cannot be read as it was written: {first_line(error)} "
-            f"`lake verify` or `lake verify --release {release_id}` names what is damaged or missing."
+            f"{' or '.join(asked)} names what is damaged or missing."
         ) from error
 
 

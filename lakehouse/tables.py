@@ -138,7 +138,7 @@ def read(
     Raises:
         UnreadableError: A page has other bytes than were written, or a file cannot be read at all.
     """
-    from pyarrow import ArrowInvalid, dataset, parquet  # a fifth of a second, which DAG files do not have
+    from pyarrow import ArrowException, dataset, parquet  # a fifth of a second, which DAG files do not have
 
     rows = log.to_pyarrow_dataset(filesystem=filesystem(log))
     checked = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
@@ -146,20 +146,24 @@ def read(
     # A column that is not there is refused here, before a file is opened.
     scanner = rows.scanner(columns, filter=condition, fragment_scan_options=checked)
     try:
+        found = scanner.to_table()
         for file in rows.get_fragments(filter=condition):
-            # A footer has no checksum, and a column that is missing in a file is read as nulls.
-            if strange := set(file.physical_schema.names) - set(rows.schema.names):
-                raise ArrowInvalid(
-                    f"{file.path} has a column {' and '.join(map(repr, strange))}, which the table has not"
-                )
-        return scanner.to_table()
-    except (OSError, ArrowInvalid) as error:
+            _check_columns(file.path, file.physical_schema.names, rows.schema.names)
+    except (OSError, ArrowException, UnicodeDecodeError) as error:
         raise UnreadableError(
             f"Version {log.version()} of the table at {log.table_uri} cannot be read as it was written: "
             f"{str(error).rstrip('.')}. "
             "`lake verify` names the file that is damaged or missing; of a version that readers no longer see, with "
             "--release and the number of a release that has shown it."
         ) from error
+    return found
+
+
+def _check_columns(file: str, names: list[str], known: list[str]) -> None:
+    # A footer has no checksum, and a column that is missing in a file is read as nulls.
+    strange = set(names) - set(known) or {name for name in names if names.count(name) > 1}
+    if strange:
+        raise OSError(f"{file} has columns that the table has not: {', '.join(sorted(strange))}")
 
 
 def _existing(stored: str, version: int | None = None) -> DeltaTable:

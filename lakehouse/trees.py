@@ -164,7 +164,7 @@ def of_impact(found: Impact) -> Tree:
             branch.add(escape(str(each["error"]).splitlines()[0]))
     for columns, how in (
         (found.columns, "made from it"),
-        (found.columns_by_condition, "of whose rows alone it decides"),
+        (found.columns_by_condition, "of which it only decides the rows"),
     ):
         if columns:
             branch = tree.add(f"{counted(len(columns), 'column')} {how}")

@@ -70,7 +70,7 @@ def verify(names: list[str] | None = None, release_id: int | None = None) -> dic
                 f"{counted(len(faults), 'fault')} in the files of released tables:\n{lines}\n"
                 + (
                     "Maintenance removes what is older than `keep_days` and not needed. "
-                    if release_id and any(fault.what.endswith("missing") for fault in faults)
+                    if release_id and any(fault.what == fingerprints.MISSING for fault in faults)
                     else ""
                 )
                 + "Restore the files from a backup, or land and release the days again; `lake rollback` goes back to a "

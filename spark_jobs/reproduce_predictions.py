@@ -85,7 +85,7 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
                 features = features.join(stored_rows.select(*key), key, "left_semi")
             again = predictions(features, served, spec, kept, facts)
             # Every column: one that model.yaml has gained or lost since is a difference, too.
-            with reproduction.named_if_damaged(f"{made}. That or {table}", facts["release_id"]):
+            with reproduction.named_if_damaged({source.table: facts["release_id"], table: release_id}):
                 was, now = reproduction.content_sha256(stored_rows), reproduction.content_sha256(again)
             if was != now:
                 of = f"of run {facts['run_id']} ({facts['role']}, {days[0]} to {days[-1]})"

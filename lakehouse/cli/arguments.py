@@ -29,10 +29,13 @@ def parse_day(text: str) -> dt.date:
 
 
 def check_page(path: Path | None) -> Path | None:
-    """Refuse a file that no page can be written to, before there is one."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        reason = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder"
-        raise typer.BadParameter(f"{path} {reason}: name the file to write.")
+    """Refuse a file that no page can be written to, before the page is made."""
+    try:
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            reason = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder"
+            raise typer.BadParameter(f"{path} {reason}: name the file to write.")
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}.") from error
     return path
 
 

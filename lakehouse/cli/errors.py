@@ -9,8 +9,9 @@ from lakehouse.errors import LakeError
 from lakehouse.wording import first_line
 
 DAMAGE = re.compile(
-    r"\[(FAILED_READ_FILE|DELTA_(VERSIONS_NOT_CONTIGUOUS|VERSION_NOT_FOUND|LOG_FILE_NOT_FOUND|TRUNCATED_TRANSACTION_LOG"
-    r"|STATE_RECOVER_ERROR|TXN_LOG_FAILED_INTEGRITY|FILE_NOT_FOUND))\b"
+    r"\[(FAILED_READ_FILE|DELTA_(VERSIONS_NOT_CONTIGUOUS|LOG_FILE_NOT_FOUND|TRUNCATED_TRANSACTION_LOG|FILE_NOT_FOUND"
+    r"|STATE_RECOVER_ERROR|TXN_LOG_FAILED_INTEGRITY|CHECKPOINT_SNAPSHOT_MISMATCH|MISSING_PART_FILES"
+    r"|FAILED_READ_FILE_FOOTER))\b"
 )
 """How the engine's errors begin that tell of a file which is damaged or missing."""
 
@@ -39,13 +40,13 @@ def first_lines(error: BaseException) -> str:
         notes: list[str] = getattr(error, "__notes__", [])
         if not notes:  # of a write
             return first_line(error)
-        said = (
-            f"The Delta log of {', '.join(notes)} cannot be read: {first_line(error).partition(': ParsedLogPath')[0]}"
-        )
-        said = f"{said.rstrip('.…')}."
+        what = first_line(Exception(str(error).partition(": ParsedLogPath")[0]))
+        said = f"The Delta log of {', '.join(notes)} cannot be read: {what}"
         return said if notes[0].startswith("ops.") else f"{said} `lake verify` names what is damaged or missing."
     text = str(error).split("\n\nJVM stacktrace")[0]
     text = re.sub(r"^\([\w.$]+\) (?=\[)", "", text)  # the class of an error that has a name of its own
     if DAMAGE.match(text):
         text = f"{text.rstrip()} `lake verify` names what is damaged or missing."
+    if text.startswith("[DELTA_VERSION_NOT_FOUND]"):
+        text = f"{text.rstrip()} If it has been there, `lake verify` names what is missing."
     return re.sub(r"(; line \d+ pos \d+);\n.*", r"\1", text, flags=re.DOTALL).strip()

@@ -139,15 +139,16 @@ def _one_of(as_json: bool, html: Path | None) -> None:
 
 def releases(
     table: Annotated[str | None, typer.Argument(help="Only the releases of this table.")] = None,
-    limit: Annotated[int, typer.Option(help="How many of the newest; 20 without it.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many of the newest; 20 without it.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
     """List what became visible, when, and why; a release is one set of tables."""
     from lakehouse.release import NotReleasedError, sets
 
-    found = sets(table)[:limit]
+    found = sets(table)
     if table and not found:
-        raise NotReleasedError(f"No release has changed {table}. `lake releases` lists them all.")
+        raise NotReleasedError(f"No release has changed {table}. `lake releases` lists the newest of all tables.")
+    found = found[:limit]
     if as_json:
         print(json.dumps(found, default=str, indent=2))
         return

@@ -6,10 +6,12 @@ the part that lives and does not answer, and for the death of the supervisor its
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+import xmlrpc.client
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ SECONDS_BETWEEN_CHECKS = 15
 SECONDS_FOR_AN_ANSWER = 15
 # A busy part may be slow, and a restart loses its work: it is given more than a minute.
 FAILURES_BEFORE_RESTART = 4
+SECONDS_TO_END = 2
 
 
 @dataclass
@@ -99,7 +102,8 @@ class Watchman:
         if watch.failures >= FAILURES_BEFORE_RESTART:
             self._say(f"{part.name} is restarted")
             # It does not listen to what is polite any more.
-            self._supervisor.call("signalProcess", part.name, "KILL")
+            with contextlib.suppress(xmlrpc.client.Fault):  # it has ended by itself
+                self._supervisor.call("signalProcess", part.name, "KILL")
             watch.failures = 0
 
     def _warm_up(self, part: Part) -> None:
@@ -116,6 +120,7 @@ def main() -> None:
     """Listen to the supervisor's clock until it ends."""
     supervisor = Supervisor()
     watchman = Watchman()
+    parent = os.getppid()
     known: list[str] = []
     try:
         while True:
@@ -124,13 +129,24 @@ def main() -> None:
             if not header:
                 break
             sys.stdin.read(int(header.rsplit("len:", 1)[1]))
-            # A supervisor that answers names at least this process.
-            known = [name for name, info in supervisor.states().items() if info["pid"]] or known
+            if states := supervisor.states():  # one that has ended meanwhile says nothing
+                known = [name for name, info in states.items() if info["pid"] and name != HEALTH]
             watchman.look()
             listener.ok()
     finally:
-        # An orderly supervisor ends its listeners by a signal. This one is gone, and be it in the middle of an answer.
-        _start_anew([name for name in known if name != HEALTH])
+        # An orderly supervisor ends its listeners by a signal. One that was killed is started anew by whoever is left.
+        if known and _has_lost(parent):
+            _start_anew(known)
+
+
+def _has_lost(parent: int) -> bool:
+    """Whether the parent of this process has ended; its pipes close a moment before it has."""
+    end = time.monotonic() + SECONDS_TO_END
+    while os.getppid() == parent:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _start_anew(names: list[str]) -> None:

@@ -222,7 +222,7 @@ class _Start:
         part.prepare()
         if info["statename"] not in ("RUNNING", "STARTING"):
             try:
-                self._supervisor.call("startProcess", part.name, False)
+                self._ask(part, "startProcess", False)
             except xmlrpc.client.Fault as fault:
                 # The supervisor may have just restarted it by itself.
                 if fault.faultCode != Faults.ALREADY_STARTED:
@@ -251,7 +251,7 @@ class _Start:
 
     def _failure(self, part: Part, what: str) -> PlatformError:
         with contextlib.suppress(xmlrpc.client.Fault):
-            self._supervisor.call("stopProcess", part.name, False)
+            self._ask(part, "stopProcess", False)
         return PlatformError(f"{part.name} {what}. The end of {part.log}:\n{self._tail(part)}")
 
     def _tail(self, part: Part) -> str:
@@ -265,14 +265,17 @@ class _Start:
             return "\n".join(file.read().decode(errors="replace").splitlines()[-LINES_OF_LOG:])
 
     def _info(self, part: Part) -> dict[str, Any]:
+        info: dict[str, Any] = self._ask(part, "getProcessInfo")
+        return info
+
+    def _ask(self, part: Part, method: str, *arguments: Any) -> Any:
         try:
-            info: dict[str, Any] = self._supervisor.call("getProcessInfo", part.name)
+            return self._supervisor.call(method, part.name, *arguments)
         except OSError as error:
             raise PlatformError(
                 f"The supervisor has ended while {part.name} was starting: `lake up` starts it anew. "
                 f"Its log is {supervisor.folder() / 'supervisor.log'}."
             ) from error
-        return info
 
     def _line(self, text: str) -> None:
         self._say(f"{time.monotonic() - self._began:6.1f} s  {text}")

@@ -15,6 +15,7 @@ import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 from supervisor.xmlrpc import SupervisorTransport
 
@@ -69,7 +70,7 @@ class Supervisor:
             return getattr(proxy.supervisor, method)(*arguments)
         except xmlrpc.client.ProtocolError as error:
             raise PlatformError(f"The supervisor refuses us ({error.errmsg}): was secrets.json changed?") from error
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, ExpatError) as error:
             raise ConnectionError("The supervisor has ended in the middle of an answer.") from error
         finally:
             transport.close()

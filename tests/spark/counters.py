@@ -80,7 +80,7 @@ def appending() -> Iterator[dict[str, int]]:
 
 @contextmanager
 def opening_logs() -> Iterator[list[str]]:
-    """Entries of Delta's logs that are opened in the block, ``TABLE/FILE``, each as often as it is opened."""
+    """Entries of Delta's logs that are opened in the block, ``TABLE/FILE``; opened twice at once, one counts once."""
     found: list[str] = []
     warehouse = Path(settings().warehouse_url)
     mark, marked = warehouse / f".mark-{uuid.uuid4().hex}", threading.Event()

@@ -70,8 +70,9 @@ def files(stored: str) -> set[str]:
     return set(log.file_uris())
 
 
-def test_the_steps_of_a_day(source: Any) -> None:
+def test_the_steps_of_a_day(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     day = Interval.parse("2020-01-02")
+    monkeypatch.setattr("lakehouse.ops.compact", lambda _table: None)  # which comes with every 64th commit
     before = files(STORED)
     with counting() as land, opening_logs() as for_landing:
         source.land("2020-01-02")
@@ -92,7 +93,7 @@ def test_the_steps_of_a_day(source: Any) -> None:
 
 def most(opened: list[str]) -> int:
     """How often that file was opened that was opened most often."""
-    return max(Counter(opened).values())
+    return max(Counter(opened).values(), default=0)
 
 
 def test_landing_reads_a_file_once(source: Any) -> None:

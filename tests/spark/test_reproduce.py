@@ -234,7 +234,8 @@ def test_a_flipped_bit_in_the_input_is_told_and_its_file_is_found(monkeypatch: p
             train_again(MODEL, 1)
         with pytest.raises(
             UnreadableError,
-            match=rf"(?s)release (\d+)\. That or {TABLE} .*FAILED_READ_FILE.*`lake verify --release \1`",
+            match=rf"(?s){FEATURES} of release (\d+) or {TABLE} cannot .*FAILED_READ_FILE"
+            rf".*`lake verify {FEATURES} --release \1`",
         ):
             score_again(MODEL, SCORED[0])
         told = explain(find(prediction(SCORED[0])["prediction_id"], MODEL, SCORED[0].start))

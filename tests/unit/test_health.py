@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -18,7 +20,7 @@ from unittest.mock import Mock
 import pytest
 from supervisor.childutils import EventListenerProtocol
 
-from lakehouse.platform import health
+from lakehouse.platform import health, supervisor
 from lakehouse.platform.parts import Part
 
 
@@ -39,17 +41,27 @@ class Kept:
 
 
 class Dying(Kept):
-    """A supervisor that ends while it is asked something."""
+    """A supervisor that answers once."""
 
     def states(self) -> dict[str, dict[str, Any]]:
-        raise http.client.IncompleteRead(b"")
+        self.signals.append(("states",))
+        return super().states() if len(self.signals) == 1 else {}
+
+
+class Idle(Kept):
+    """A supervisor that keeps nothing running but its watchman."""
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        return {"health": {"statename": "RUNNING", "pid": self.pid}}
 
 
 class Broken(io.StringIO):
-    """What nobody reads any more."""
+    """What nobody reads any more when a result comes."""
 
     def write(self, text: str) -> int:
-        raise BrokenPipeError(text)
+        if "RESULT" in text:
+            raise BrokenPipeError(text)
+        return super().write(text)
 
 
 TICK = "ver:3.0 server:supervisor serial:1 pool:health poolserial:1 eventname:TICK_5 len:15\nwhen:1201063880"
@@ -57,31 +69,66 @@ TICK = "ver:3.0 server:supervisor serial:1 pool:health poolserial:1 eventname:TI
 
 
 @pytest.mark.parametrize(
-    ("supervisor", "heard", "output", "names"),
+    ("kept", "output", "look", "parents", "names"),
     [
-        (Kept(), TICK, io.StringIO(), ["mlflow"]),
-        (Dying(), TICK, io.StringIO(), []),
-        (Kept(), TICK, Broken(), []),
+        (Kept(), io.StringIO(), None, [7, 7, 1], ["mlflow"]),
+        (Dying(), io.StringIO(), None, [7, 1], ["mlflow"]),
+        (Kept(), Broken(), None, [7, 1], ["mlflow"]),
+        (Kept(), io.StringIO(), http.client.HTTPException("half an answer"), [7, 1], ["mlflow"]),
+        (Kept(), io.StringIO(), RuntimeError("a mistake of the watchman"), [7], None),
+        (Idle(), io.StringIO(), None, [7, 1], None),
     ],
-    ids=["waiting", "asking", "answering"],
+    ids=["waiting", "asking", "answering", "looking", "alive", "idle"],
 )
-def test_a_supervisor_that_is_gone_is_started_anew_whatever_was_going_on(
-    supervisor: Kept, heard: str, output: io.StringIO, names: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_supervisor_that_was_killed_is_started_anew_whatever_was_going_on(
+    kept: Kept,
+    output: io.StringIO,
+    look: Exception | None,
+    parents: list[int],
+    names: list[str] | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "logs").mkdir()
     started = Mock()
-    monkeypatch.setattr(health, "Supervisor", lambda: supervisor)
-    monkeypatch.setattr(health, "Watchman", lambda: Mock())
+    monkeypatch.setattr(health, "SECONDS_TO_END", 0.2)
+    monkeypatch.setattr(health, "Supervisor", lambda: kept)
+    monkeypatch.setattr(health, "Watchman", lambda: Mock(look=Mock(side_effect=look)))
     monkeypatch.setattr(health, "settings", lambda: SimpleNamespace(home=tmp_path))
     monkeypatch.setattr(health, "listener", EventListenerProtocol())
+    monkeypatch.setattr("lakehouse.platform.health.os.getppid", chain(parents, repeat(parents[-1])).__next__)
     monkeypatch.setattr("lakehouse.platform.health.subprocess.Popen", started)
-    monkeypatch.setattr("sys.stdin", io.StringIO(heard))
+    monkeypatch.setattr("sys.stdin", io.StringIO(2 * TICK))
     for name in ("ready", "ok"):
         monkeypatch.setattr(health.listener, name, partial(getattr(health.listener, name), output))
-    with contextlib.suppress(OSError, http.client.HTTPException):
+    with contextlib.suppress(OSError, http.client.HTTPException, RuntimeError):
         health.main()
-    [(command,), _] = started.call_args
-    assert command[1:] == ["-m", "lakehouse.platform", "up", *names]
+    if names is None:
+        assert not started.called
+    else:
+        [(command,), _] = started.call_args
+        assert command[1:] == ["-m", "lakehouse.platform", "up", *names]
+
+
+def test_an_answer_that_breaks_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "socket"
+    monkeypatch.setattr(supervisor, "socket_path", lambda: path)
+    monkeypatch.setattr(supervisor, "settings", lambda: SimpleNamespace(secret=lambda _name: "x"))
+    for said in (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<?xml", b"HTTP/1.1 200 OK\r\n", b""):
+        with socketserver.UnixStreamServer(str(path), half_an_answer(said)) as server:
+            threading.Thread(target=server.handle_request).start()
+            assert supervisor.Supervisor().states() == {}, said
+        path.unlink()
+
+
+def half_an_answer(said: bytes) -> type[socketserver.StreamRequestHandler]:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(said)
+
+    return Handler
 
 
 def run() -> NoReturn:

@@ -639,7 +639,7 @@ def test_columns_made_from_one_are_told_from_those_of_whose_rows_it_decides(
     assert {to for _, to in found.edges} == {*found.columns, *found.columns_by_condition}
     said = [str(branch.label) for branch in trees.of_impact(found).children]
     assert f"{len(found.columns)} columns made from it" in said
-    assert f"{len(found.columns_by_condition)} columns of whose rows alone it decides" in said
+    assert f"{len(found.columns_by_condition)} columns of which it only decides the rows" in said
 
 
 def test_days_without_rows_are_not_visible(made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -212,7 +212,12 @@ def test_the_step_names_what_is_damaged_and_keeps_it(lake: Path) -> None:
     assert run["step"] == "verify" and path in run["details"]
     only_before = verify(release_id=10)
     assert only_before["versions"] == {TABLE: 10}
-    (lake / STORED / needed(10)[0]).unlink()
+    file = lake / STORED / needed(10)[0]
+    file.write_bytes(file.read_bytes()[::-1])
+    with pytest.raises(DamagedError, match="its content has changed") as changed:
+        verify(release_id=10)
+    assert "Maintenance removes" not in str(changed.value)
+    file.unlink()
     with pytest.raises(DamagedError, match="Maintenance removes what is older than `keep_days`"):
         verify(release_id=10)
 
