@@ -43,7 +43,7 @@ class Fault:
 
     Attributes:
         table: Name that readers use.
-        version: The released version that needs the file.
+        version: The released version that needs the file, the newest of those that were asked for.
         file: Path within the table's folder; None when the table is meant as a whole.
         what: What is wrong with it.
     """
@@ -207,44 +207,53 @@ def expected(rows: Iterable[dict[str, Any]], version: int) -> Expected | None:
     return Expected(data, log)
 
 
-def check(table: str, version: int, rows: Iterable[dict[str, Any]]) -> Iterator[Fault]:
-    """Read every byte of a released version and compare it with what was recorded, and each page with its checksum.
+def check(table: str, versions: Iterable[int], rows: Iterable[dict[str, Any]]) -> Iterator[Fault]:
+    """Read every byte of released versions and compare it with what was recorded, and each page with its checksum.
+
+    A file that several of them need is read once, and named with the newest of them.
 
     Args:
         table: Name that readers use.
-        version: Which.
+        versions: Which.
         rows: The rows of ``ops.fingerprints`` of the table.
     """
     rows = list(rows)
-    facts = expected(rows, version)
-    if facts is None:
-        yield Fault(table, version, None, "has no fingerprint, so nothing can be said of it; its next release has one")
-        return
     stored = tables.next_table(table)
-    files = facts.log | facts.data
-    sound = True
+    recorded_of: dict[int, Expected] = {}
+    for version in sorted(versions):
+        if facts := expected(rows, version):
+            recorded_of[version] = facts
+        else:
+            what = "has no fingerprint, so nothing can be said of it; its next release has one"
+            yield Fault(table, version, None, what)
+    files = {path: fact for facts in recorded_of.values() for path, fact in (facts.log | facts.data).items()}
     unreadable: dict[str, OSError] = {}
     found = _hash(tables.location(stored), files, unreadable)
+    wrong: set[str] = set()
     for path, (size, digest) in files.items():
         error = unreadable.get(path)
-        if what := f"cannot be read: {error}" if error else _difference(found.get(path), size, digest):
+        if what_is_wrong := f"cannot be read: {error}" if error else _difference(found.get(path), size, digest):
             if path == _POINTER and _points_on(stored, rows):
                 continue
-            sound = False
-            yield Fault(table, version, path, what)
-    if not sound:
-        return
+            wrong.add(path)
+            needed_by = max(each for each, facts in recorded_of.items() if path in facts.log or path in facts.data)
+            yield Fault(table, needed_by, path, what_is_wrong)
     # What the recorded entries say is right; what lies beside them, such as a forged checkpoint, must say the same.
-    try:
-        named = data_files(stored, version)
-    except DeltaError as error:
-        yield Fault(table, version, None, f"cannot be read though its entries are as recorded: {error}")
-        return
-    for path in sorted(named ^ facts.data.keys()):
-        where = "in the log, but not recorded" if path in named else "recorded, but the log does not name it"
-        yield Fault(table, version, path, where)
-    for path, broken in _broken_pages(tables.location(stored), facts.data):
-        yield Fault(table, version, path, f"cannot be read though it is as it was released: {broken}")
+    sound: dict[str, int] = {}
+    for version, facts in recorded_of.items():
+        if wrong & (facts.log.keys() | facts.data.keys()):
+            continue
+        try:
+            named = data_files(stored, version)
+        except DeltaError as error:
+            yield Fault(table, version, None, f"cannot be read though its entries are as recorded: {error}")
+            continue
+        for path in sorted(named ^ facts.data.keys()):
+            where = "in the log, but not recorded" if path in named else "recorded, but the log does not name it"
+            yield Fault(table, version, path, where)
+        sound |= dict.fromkeys(facts.data, version)
+    for path, broken in _broken_pages(tables.location(stored), sound):
+        yield Fault(table, sound[path], path, f"cannot be read though it is as it was released: {broken}")
 
 
 def _broken_pages(root: str, paths: Iterable[str]) -> Iterator[tuple[str, Exception]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from lakehouse import fingerprints, ops, tables
+from lakehouse import fingerprints, maintain, ops, tables
 from lakehouse.errors import LakeError
 from lakehouse.release import NotReleasedError, released
 from lakehouse.steps import step
@@ -20,12 +20,14 @@ class DamagedError(LakeError):
     """Files of released tables are missing, or not what they were."""
 
 
-def verify(names: list[str] | None = None, release_id: int | None = None) -> dict[str, Any]:
+def verify(names: list[str] | None = None, release_id: int | None = None, *, kept: bool = False) -> dict[str, Any]:
     """Read every byte of released versions, data and log, and compare it with what their release has recorded.
 
     Args:
         names: Tables by the name that readers use; all that are released without it.
         release_id: The state right after this release; the present one without it.
+        kept: Also the earlier versions that maintenance keeps: to go back to, and as models and predictions were made
+            from them.
 
     Returns:
         ``versions`` by table, and how many ``files`` and ``bytes`` were read.
@@ -33,6 +35,7 @@ def verify(names: list[str] | None = None, release_id: int | None = None) -> dic
     Raises:
         DamagedError: Something is not as recorded; each file is named, and all of them are in ``ops.runs``.
         lakehouse.release.NotReleasedError: A table has no released version, or there is no such release.
+        lakehouse.maintain.MaintenanceError: It is not certain what is kept.
     """
     state = released(release_id)
     if missing := sorted(set(names or ()) - state.keys()):
@@ -45,23 +48,26 @@ def verify(names: list[str] | None = None, release_id: int | None = None) -> dic
         raise NotReleasedError(
             f"{', '.join(missing)}: not released{by_then}.{views} Released: {', '.join(sorted(state)) or 'nothing'}."
         )
-    wanted = {table: state[table].version for table in sorted(names or state)}
+    wanted = {table: {state[table].version} for table in sorted(names or state)}
+    if kept:
+        for plan in maintain.plan():
+            if plan.table in wanted:  # what is never released has no fingerprints
+                wanted[plan.table] |= {each.version for each in plan.pinned}
     with step("verify", ", ".join(wanted) or "nothing", None) as run:
         files = bytes_ = 0
         faults: list[fingerprints.Fault] = []
         every = ops.read(fingerprints.LOG)
-        for table, version in wanted.items():
+        for table, versions in wanted.items():
             rows = every.filter(pc.field("table_name") == table).to_pylist()
-            found = list(fingerprints.check(table, version, rows))
-            facts = fingerprints.expected(rows, version)
-            if facts:
-                files += len(facts.data) + len(facts.log)
-                bytes_ += sum(size for size, _ in [*facts.data.values(), *facts.log.values()])
+            found = list(fingerprints.check(table, versions, rows))
+            of_versions = [facts for version in versions if (facts := fingerprints.expected(rows, version))]
+            read = {path: size for facts in of_versions for path, (size, _) in (facts.data | facts.log).items()}
+            files += len(read)
+            bytes_ += sum(read.values())
             faults += found
-            run.say(
-                "%s version %d: %s", table, version, counted(len(found), "fault") if found else "as it was released"
-            )
-        run.versions_in, run.bytes_in = wanted, bytes_
+            which = f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, sorted(versions)))}"
+            run.say("%s %s: %s", table, which, counted(len(found), "fault") if found else "as it was released")
+        run.versions_in, run.bytes_in = {table: max(versions) for table, versions in wanted.items()}, bytes_
         run.details = {"files": files, "faults": [asdict(fault) for fault in faults]}
         if faults:
             more = f"\n… and {len(faults) - SHOWN} more, in the details of this run in ops.runs" * (len(faults) > SHOWN)
@@ -76,4 +82,5 @@ def verify(names: list[str] | None = None, release_id: int | None = None) -> dic
                 + "Restore the files from a backup, or land and release the days again; `lake rollback` goes back to a "
                 "release whose files are whole (`lake verify --release N`)."
             )
-        return {"versions": wanted, "files": files, "bytes": bytes_}
+        every_version = {table: sorted(versions) for table, versions in wanted.items()}
+        return {"versions": every_version if kept else run.versions_in, "files": files, "bytes": bytes_}

@@ -225,11 +225,19 @@ def verify(
     release: Annotated[
         int | None, typer.Option(metavar="RELEASE", help="The versions that readers saw right after this release.")
     ] = None,
+    kept: Annotated[
+        bool,
+        typer.Option(
+            "--kept", help="Also earlier versions: those to go back to, and those that models and predictions need."
+        ),
+    ] = False,
 ) -> None:
     """Read every byte of the released tables, and compare it with what was recorded when they were released."""
+    if kept and release is not None:
+        raise typer.BadParameter("--kept is about all versions that are kept: give no --release beside it.")
     from lakehouse.verify import verify as run
 
-    report(run(names, release))
+    report(run(names, release, kept=kept))
 
 
 def reproduce(

@@ -27,7 +27,7 @@ def main() -> None:
         file = Path(tables.location(tables.next_table(table))) / path
         before = file.read_bytes()
         what = damage(file, chance)
-        found = [(fault.table, fault.file, fault.what) for fault in fingerprints.check(table, version, rows)]
+        found = [(fault.table, fault.file, fault.what) for fault in fingerprints.check(table, [version], rows)]
         file.write_bytes(before)
         print(json.dumps({"damaged": [table, path, what], "kind": kind(path), "found": found}), flush=True)
 

@@ -319,7 +319,7 @@ def test_what_a_maintenance_has_done_to_many_tables_is_one_release_and_one_run(
     assert json.loads(run["details"])["compacted"] == days
     for table in two:
         rows = [each for each in ops.read(fingerprints.LOG).to_pylist() if each["table_name"] == table]
-        assert not list(fingerprints.check(table, 1, rows))
+        assert not list(fingerprints.check(table, [1], rows))
         assert any("checkpoint" in entry["path"] for each in rows for entry in each["log_entries"])
 
 

@@ -64,7 +64,7 @@ def released(version: int, release_id: int | None = None) -> None:
 
 
 def faults(version: int) -> list[Fault]:
-    return list(fingerprints.check(TABLE, version, ops.read(fingerprints.LOG).to_pylist()))
+    return list(fingerprints.check(TABLE, [version], ops.read(fingerprints.LOG).to_pylist()))
 
 
 def needed(version: int) -> list[str]:
@@ -126,7 +126,7 @@ def test_each_of_many_damages_is_found_and_named(lake: Path, monkeypatch: pytest
         file = lake / STORED / path
         before = file.read_bytes()
         what = damage(file, chance)
-        found = list(fingerprints.check(TABLE, version, rows))
+        found = list(fingerprints.check(TABLE, [version], rows))
         assert [(fault.table, fault.version, fault.file) for fault in found] == [(TABLE, version, path)]
         assert what in found[0].what
         file.write_bytes(before)
@@ -220,6 +220,22 @@ def test_the_step_names_what_is_damaged_and_keeps_it(lake: Path) -> None:
     file.unlink()
     with pytest.raises(DamagedError, match="Maintenance removes what is older than `keep_days`"):
         verify(release_id=10)
+
+
+def test_what_is_kept_for_models_and_predictions_is_verified_when_asked_for(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pins = tuple(maintain.Pinned(version, ("a model",), 0) for version in (2, 6))
+    plans = [maintain.Plan(TABLE, {}, pins), maintain.Plan("ml.shadow_of_one", {}, (maintain.Pinned(4, (), 0),))]
+    monkeypatch.setattr(maintain, "plan", lambda: plans)
+    outcome = verify(kept=True)
+    assert outcome["versions"] == {TABLE: [2, 6, 13]}
+    assert outcome["files"] == len({*needed(2), *needed(6), *needed(13)})
+    of_both = (fingerprints.data_files(STORED, 2) & fingerprints.data_files(STORED, 6)).pop()
+    (lake / STORED / of_both).unlink()
+    verify()
+    with pytest.raises(DamagedError, match=f"^1 fault .*:\n{TABLE} version 6: {of_both}: is missing\n"):
+        verify(kept=True)
 
 
 def test_a_file_that_cannot_be_read_is_a_fault_beside_the_others(lake: Path) -> None:
