@@ -32,7 +32,7 @@ LANDING_ASKS, GATE_ASKS, RELEASE_ASKS = 3, 3, 3
 LANDING_OPENS, GATE_OPENS, RELEASE_OPENS = 14, 20, 20
 """How often the same steps open one entry of a Delta log at most; 9 to 11, 14 and 14.
 
-A few of these are the engine's, which reads a log again or not, as it thinks fit. A step that opens each log twice where
+A few of these are the engine's, which reads a log again or not, as it thinks fit. One that opens each log twice where
 it does once takes 18 and more.
 """
 TWENTY = [
