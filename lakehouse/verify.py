@@ -26,8 +26,8 @@ def verify(names: list[str] | None = None, release_id: int | None = None, *, kep
     Args:
         names: Tables by the name that readers use; all that are released without it.
         release_id: The state right after this release; the present one without it.
-        kept: Also the earlier versions that maintenance keeps: to go back to, and as models and predictions were made
-            from them.
+        kept: Also the earlier versions that every maintenance keeps, as models and predictions were made from them.
+            Those that can only be gone back to are not among them: how long is for each maintenance to say.
 
     Returns:
         ``versions`` by table, and how many ``files`` and ``bytes`` were read.
@@ -50,7 +50,7 @@ def verify(names: list[str] | None = None, release_id: int | None = None, *, kep
         )
     wanted = {table: {state[table].version} for table in sorted(names or state)}
     if kept:
-        for plan in maintain.plan():
+        for plan in maintain.plan(0):
             if plan.table in wanted:  # what is never released has no fingerprints
                 wanted[plan.table] |= {each.version for each in plan.pinned}
     with step("verify", ", ".join(wanted) or "nothing", None) as run:

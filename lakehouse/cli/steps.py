@@ -227,9 +227,7 @@ def verify(
     ] = None,
     kept: Annotated[
         bool,
-        typer.Option(
-            "--kept", help="Also earlier versions: those to go back to, and those that models and predictions need."
-        ),
+        typer.Option("--kept", help="Also earlier versions that models and predictions were made from."),
     ] = False,
 ) -> None:
     """Read every byte of the released tables, and compare it with what was recorded when they were released."""

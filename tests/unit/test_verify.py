@@ -227,7 +227,7 @@ def test_what_is_kept_for_models_and_predictions_is_verified_when_asked_for(
 ) -> None:
     pins = tuple(maintain.Pinned(version, ("a model",), 0) for version in (2, 6))
     plans = [maintain.Plan(TABLE, {}, pins), maintain.Plan("ml.shadow_of_one", {}, (maintain.Pinned(4, (), 0),))]
-    monkeypatch.setattr(maintain, "plan", lambda: plans)
+    monkeypatch.setattr(maintain, "plan", {0: plans}.__getitem__)
     outcome = verify(kept=True)
     assert outcome["versions"] == {TABLE: [2, 6, 13]}
     assert outcome["files"] == len({*needed(2), *needed(6), *needed(13)})
