@@ -35,6 +35,7 @@ _CHUNK = 1 << 20
 
 
 MISSING = "is missing"
+"""What is wrong with a file that is not there."""
 
 
 @dataclass(frozen=True)

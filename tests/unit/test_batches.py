@@ -49,6 +49,12 @@ def test_a_value_that_cannot_be_read_does_not_keep_a_rule() -> None:
     )
 
 
+def test_rows_that_a_rule_is_not_about_are_told_beside_those_that_break_it() -> None:
+    found = rejection(counted(of_a_day(72, 70, considered={RULE.label: 70}, bad=71)), SUITE)
+    assert found is not None and found.why.startswith(f"70 of 70 rows break {RULE.label};")
+    assert found.why.endswith(" must keep it. It is not about 2 other rows.")
+
+
 def test_only_the_days_that_are_asked_for_are_judged() -> None:
     counts = counted(of_a_day(70, 60), of_a_day(70))
     assert rejection(counts, SUITE, {dt.date(2013, 1, 2)}) is None

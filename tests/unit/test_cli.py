@@ -366,6 +366,26 @@ def test_a_page_is_written_to_a_file_in_a_folder_that_is_there(
         shown(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["explain 0a --json --html x", "impact x --json --html x", "sql x --csv --json", "verify --kept --release 1"],
+)
+def test_options_of_which_one_would_be_dropped_are_refused(command: str) -> None:
+    result = CliRunner().invoke(cli.command_line(), command.split())
+    assert result.exit_code == 2 and "give " in result.output.lower()
+
+
+def test_what_does_not_exist_is_no_success(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakehouse.release.sets", lambda _table: [])
+    code, said = lake("releases", "gold.nosuch", "--json")
+    assert code == 1 and "No release has changed gold.nosuch" in said
+    monkeypatch.setattr("lakehouse.registry.versions", lambda _model: [])
+    code, said = lake("reproduce", "flight_delay")
+    assert code == 1 and "flight_delay has no version yet: `lake train flight_delay`" in said
+    code, said = lake("lineage", "quarantine.weather")
+    assert code == 1 and "a record of the platform's own" in said
+
+
 @pytest.mark.parametrize("command", ["explain 0a", "impact 2013-03-01"])
 @pytest.mark.parametrize(
     ("file", "said"), [(".", ". is a folder: name the file"), ("none/page.html", "lies in none, which is no folder")]

@@ -8,6 +8,7 @@ import io
 import socketserver
 import threading
 import time
+import xmlrpc.client
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -108,6 +109,19 @@ def test_a_supervisor_that_was_killed_is_started_anew_whatever_was_going_on(
     else:
         [(command,), _] = started.call_args
         assert command[1:] == ["-m", "lakehouse.platform", "up", *names]
+
+
+def test_a_part_that_ends_before_it_is_killed_does_not_end_the_watchman(watched: Any) -> None:
+    kept, make = watched
+
+    def check() -> None:
+        raise OSError("no answer")
+
+    watchman = make(check)
+    kept.call = Mock(side_effect=xmlrpc.client.Fault(70, "NOT_RUNNING"))
+    for _ in range(health.FAILURES_BEFORE_RESTART):
+        watchman.look()
+    kept.call.assert_called_once_with("signalProcess", "mlflow", "KILL")
 
 
 def test_an_answer_that_breaks_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,5 +272,7 @@ def test_a_log_with_a_gap_is_told_in_a_line_with_the_name_of_its_table(lake: Pat
 
 
 def test_a_table_that_is_not_released_is_refused(lake: Path) -> None:
-    with pytest.raises(release.NotReleasedError, match=r"gold\.unknown: not released"):
+    with pytest.raises(release.NotReleasedError, match=r"gold\.unknown: not released\. Released"):
         verify(["gold.unknown"])
+    with pytest.raises(release.NotReleasedError, match=r"silver\.a: not released as of release 10\. silver has views"):
+        verify(["silver.a"], release_id=10)
