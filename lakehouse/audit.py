@@ -55,14 +55,14 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
         failures: list[str] = []
         unchecked: dict[str, Request] = {}
         refuse_withdrawn(names, interval)
-        refuse_unfinished(names)
-        refuse_part_of_build(names, interval)
+        refuse_unfinished(names, state)
+        refuse_part_of_build(names, interval, state)
         for table in sorted(names):
             stored = tables.next_table(table)
             version = tables.head(stored)
             if version is None:
                 raise NotReleasedError(f"{table} has not been written yet: there is nothing to check.")
-            if table in state and not pending(table):
+            if table in state and not pending(table, state):
                 passed[table] = state[table].version
                 run.say("%s: nothing new since version %d was released", table, state[table].version)
                 continue

@@ -132,7 +132,7 @@ def built_views() -> dict[str, str]:
     return {f"{layer}.{name}": _renamed(query, layer) for name, query in _queries(f"{layer}_next").items()}
 
 
-def views_with(names: Iterable[str]) -> dict[str, str]:
+def views_with(names: Iterable[str], state: Mapping[str, Released] | None = None) -> dict[str, str]:
     """The queries that views without rows get with the release of some tables: those that dbt has built last.
 
     There are none while other tables of the warehouse wait for their release: they were built from these queries too,
@@ -140,12 +140,14 @@ def views_with(names: Iterable[str]) -> dict[str, str]:
 
     Args:
         names: Tables by the name that readers use.
+        state: What is released, if that has been read.
     """
     if not of_warehouse(names):
         return {}
     from lakehouse import dbt_project
 
-    waiting = any(pending(table) for table in dbt_project.stored_models() if table not in names)
+    state = released() if state is None else state
+    waiting = any(pending(table, state) for table in dbt_project.stored_models() if table not in names)
     return {} if waiting else built_views()
 
 
@@ -169,21 +171,23 @@ def of_warehouse(names: Iterable[str]) -> bool:
     return any(tables.split(tables.next_table(name))[0] in WRITTEN_WHOLE for name in names)
 
 
-def pending(table: str) -> bool:
+def pending(table: str, state: Mapping[str, Released] | None = None) -> bool:
     """Whether the stored table holds rows that have not been released.
 
     Args:
         table: Name that readers use.
+        state: What is released, if that has been read.
     """
     stored = tables.next_table(table)
-    version = tables.head(stored)
-    if version is None:
-        return False
-    state = released().get(table)
-    base = state.version if state else 0
-    if version == base:
+    base = _base(table, released() if state is None else state)
+    if tables.head(stored) in (None, base):
         return False
     return tables.last_commit(stored)["userMetadata"].get("restored") != base
+
+
+def _base(table: str, state: Mapping[str, Released]) -> int:
+    """The version of a stored table that its unreleased rows come after."""
+    return state[table].version if table in state else 0
 
 
 def withdraw(table: str, run: Run) -> None:
@@ -195,10 +199,9 @@ def withdraw(table: str, run: Run) -> None:
         table: Name that readers use.
         run: The step that does it.
     """
-    stored = tables.next_table(table)
-    if pending(table):
-        state = released().get(table)
-        base = state.version if state else 0
+    stored, state = tables.next_table(table), released()
+    if pending(table, state):
+        base = _base(table, state)
         commits = list(tables.lineage(stored, since=base))
         # The oldest of the unreleased commits comes last: what it found is what goes with the released rows.
         beside = {name: at for commit in commits for name, at in _goes_with(commit)}
@@ -295,7 +298,7 @@ def _withdrawn_by(commits: list[dict[str, Any]], interval: str | None) -> str | 
     return None
 
 
-def unfinished(table: str) -> dict[str, Any] | None:
+def unfinished(table: str, state: Mapping[str, Released] | None = None) -> dict[str, Any] | None:
     """What the commit says of itself that has unreleased rows of a step which has not come to its end, if there is one.
 
     Landing writes two tables, and counts the rows of both at the end. A step that was killed, has failed or has lost
@@ -304,11 +307,12 @@ def unfinished(table: str) -> dict[str, Any] | None:
 
     Args:
         table: Name that readers use.
+        state: What is released, if that has been read.
     """
     # Without a run, a commit is of a dbt that a person has started.
     written = [
         commit
-        for commit in _unreleased(table)
+        for commit in _unreleased(table, released() if state is None else state)
         if commit.get("step") in WRITES_OF_STEPS and (commit["step"] != "build" or commit.get("run_id"))
     ]
     if not written:
@@ -322,25 +326,24 @@ def unfinished(table: str) -> dict[str, Any] | None:
     return next((commit for commit in written if commit.get("run_id") not in ended), None)
 
 
-def _unreleased(table: str) -> list[dict[str, Any]]:
+def _unreleased(table: str, state: Mapping[str, Released]) -> list[dict[str, Any]]:
     """What the commits say of themselves that the unreleased rows of a table come from, the newest first."""
-    if not pending(table):
-        return []
-    state = released().get(table)
-    return list(tables.lineage(tables.next_table(table), since=state.version if state else 0))
+    return list(tables.lineage(tables.next_table(table), since=_base(table, state)))
 
 
-def refuse_unfinished(names: list[str]) -> None:
+def refuse_unfinished(names: list[str], state: Mapping[str, Released] | None = None) -> None:
     """Refuse to go on with rows of a step that has not come to its end.
 
     Args:
         names: Tables by the name that readers use.
+        state: What is released, if that has been read.
 
     Raises:
         UnfinishedWriteError: A table has such rows.
     """
+    state = released() if state is None else state
     for table in sorted(names):
-        if commit := unfinished(table):
+        if commit := unfinished(table, state):
             what = f"{commit['step']} {commit.get('interval') or ''} (run {commit.get('run_id')})"
             raise UnfinishedWriteError(
                 f"{table}: the step {what} has written to it and has not come to its end: it still runs, was killed, "
@@ -348,7 +351,9 @@ def refuse_unfinished(names: list[str]) -> None:
             )
 
 
-def refuse_part_of_build(names: list[str], interval: Interval | None) -> None:
+def refuse_part_of_build(
+    names: list[str], interval: Interval | None, state: Mapping[str, Released] | None = None
+) -> None:
     """Refuse to go on without the other tables of a build: readers would see rows that do not belong together.
 
     A gate that shut on some of them would leave the others, which were built from these.
@@ -356,6 +361,7 @@ def refuse_part_of_build(names: list[str], interval: Interval | None) -> None:
     Args:
         names: Tables by the name that readers use.
         interval: The days that the build was about.
+        state: What is released, if that has been read.
 
     Raises:
         PartOfBuildError: There are others that wait for their release.
@@ -364,8 +370,10 @@ def refuse_part_of_build(names: list[str], interval: Interval | None) -> None:
         return
     from lakehouse import dbt_project
 
+    seen = released() if state is None else state
+
     def builds(table: str) -> set[Any]:
-        found = {commit.get("run_id") for commit in _unreleased(table) if commit.get("step") == "build"}
+        found = {commit.get("run_id") for commit in _unreleased(table, seen) if commit.get("step") == "build"}
         return found - {None}
 
     ours = set().union(*map(builds, names))
@@ -402,10 +410,10 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
     # Without the writers' locks, whoever writes next could take back what is just being released.
     with writers(names) as held, step("release", ", ".join(sorted(names)), interval, writes=LOG) as run:
         run.beside = held.values()
-        refuse_withdrawn(names, interval)
-        refuse_unfinished(names)
-        refuse_part_of_build(names, interval)
         state = released()
+        refuse_withdrawn(names, interval)
+        refuse_unfinished(names, state)
+        refuse_part_of_build(names, interval, state)
         audited = _audited(names)
         heads: dict[str, int] = {}
         for table in sorted(names):
@@ -413,7 +421,7 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
             if version is None:
                 raise NotReleasedError(f"{table} has not been written yet: there is nothing to release.")
             seen = state.get(table)
-            if seen and not pending(table):
+            if seen and not pending(table, state):
                 heads[table] = seen.version
             elif audited.get((table, version)) == "passed":
                 heads[table] = version
@@ -426,7 +434,7 @@ def release(names: list[str], interval: Interval | None, reason: str = "gate pas
         run.versions_in = {table: state[table].version for table in heads if table in state}
         run.versions_out = heads
         release_id = (
-            _record(changed, state, interval, reason, run, queries=views_with(names))
+            _record(changed, state, interval, reason, run, queries=views_with(names, state))
             if changed
             else max(state[t].release_id for t in heads)
         )

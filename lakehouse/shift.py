@@ -35,8 +35,10 @@ def rules(table: str, interval: Interval | None) -> tuple[Expectation, ...]:
         interval: The days whose predictions are new; without them nothing is asked.
     """
     spec = registry.of_predictions(table)
+    if spec is None or interval is None or len(_days_before(table, interval)) < FEWEST_DAYS:
+        return ()
     state = released().get(table)
-    if spec is None or state is None or interval is None or len(_days_before(table, interval)) < FEWEST_DAYS:
+    if state is None:
         return ()
     return tuple(_rules(spec, interval, tables.next_table(table), state.version))
 

@@ -296,10 +296,12 @@ def lineage(stored: str, since: int = -1) -> Iterator[dict[str, Any]]:
     Commits that were taken back are passed over.
 
     Args:
-        stored: Name of an existing stored table.
+        stored: Name of a stored table; one that does not exist has none.
         since: Leave out this version and what came before it.
     """
-    log = _existing(stored)
+    log = delta(stored)
+    if log is None:
+        return
     version = head = log.version()
     commits = log.history(max(head - since, 1))
     while version > since and head - version < len(commits):

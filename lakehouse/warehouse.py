@@ -76,12 +76,12 @@ def unchanged(made_from: Mapping[str, str], interval: Interval) -> list[str]:
         interval: The days that the build is about.
     """
     from lakehouse import tables
-    from lakehouse.release import pending, withdrawn_by
+    from lakehouse.release import pending, released, withdrawn_by
 
-    same = []
+    same, state = [], released()
     for table in dbt_project.stored_models():
         name, stored = table.partition(".")[2], tables.next_table(table)
-        if name in made_from and tables.head(stored) and not pending(table):
+        if name in made_from and tables.head(stored) and not pending(table, state):
             written = next(tables.lineage(stored, since=0), {})
             if written.get("made_from") == made_from[name] and withdrawn_by(table, interval) is None:
                 same.append(name)
@@ -205,12 +205,20 @@ def _run_dbt_of(
 
 def _withdraw(run: Run) -> list[str]:
     """Bring all tables of the warehouse back to what is released; the step has the lock of the gold tables."""
-    from lakehouse.release import pending, withdraw
+    from lakehouse.release import withdraw
 
-    stale = [table for table in dbt_project.stored_models() if pending(table)]
+    stale = _waiting()
     for table in stale:
         withdraw(table, run)
     return stale
+
+
+def _waiting() -> list[str]:
+    """The tables of the warehouse that have rows which are not released."""
+    from lakehouse.release import pending, released
+
+    state = released()
+    return [table for table in dbt_project.stored_models() if pending(table, state)]
 
 
 def test(interval: Interval) -> dict[str, float]:
@@ -256,13 +264,13 @@ def prepare(interval: Interval) -> list[str]:
         The tables that were brought back.
     """
     from lakehouse import contracts
-    from lakehouse.release import pending, withdraw_views
+    from lakehouse.release import withdraw_views
     from lakehouse.steps import step
 
     for problem in contracts.problems().values():
         log.warning("the warehouse is built with what this contract said before: %s", problem)
     with locks.writer("gold_next") as lock:
-        if stale := [table for table in dbt_project.stored_models() if pending(table)]:
+        if stale := _waiting():
             _record_unrecorded(stale)
             with step("withdraw", ", ".join(stale), interval) as run:
                 run.lock = lock
@@ -375,15 +383,10 @@ def _built(run: Run) -> dict[str, dict[str, Any]]:
         run: The step that builds, or that records what the tasks of the same run of a DAG have built.
     """
     from lakehouse import tables
-    from lakehouse.release import pending
 
     # Without Airflow the second is none, and so is the run of a commit that does not name its own.
     ours = {run.run_id, os.environ.get("AIRFLOW_CTX_DAG_RUN_ID")} - {None}
-    found = {
-        table: tables.last_commit(tables.next_table(table))["userMetadata"]
-        for table in dbt_project.stored_models()
-        if pending(table)
-    }
+    found = {table: tables.last_commit(tables.next_table(table))["userMetadata"] for table in _waiting()}
     return {table: said for table, said in found.items() if said.get("run_id") in ours}
 
 

@@ -173,8 +173,9 @@ def test_a_query_goes_back_also_where_its_tables_are_there_already(
 def test_queries_wait_for_the_last_table_of_their_build(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = {"gold.a", "gold.b"}
     monkeypatch.setattr(dbt_project, "stored_models", lambda: ["gold.a", "gold.b", "gold.c"])
-    monkeypatch.setattr(release, "pending", lambda table: table in waiting)
+    monkeypatch.setattr(release, "pending", lambda table, _: table in waiting)
     monkeypatch.setattr(release, "built_views", lambda: {"silver.a": "1"})
+    monkeypatch.setattr(release, "released", dict)
     assert release.views_with(["gold.a"]) == release.views_with(["ml.a"]) == {}
     assert release.views_with(["gold.a", "gold.b"]) == {"silver.a": "1"}
     waiting.remove("gold.b")
