@@ -1,4 +1,4 @@
-"""The prompt of ``lake sql``."""
+"""The prompt of ``lake sql``, and where statements end."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ def prompt(limit: int, release: int | None) -> None:
                 print_rows(statement, False, False, limit, release)
             except expected() as error:
                 print(first_lines(error), file=sys.stderr)
+
+
+def script(text: str) -> list[str]:
+    """The statements of a whole text, the last of which need not have a semicolon.
+
+    Args:
+        text: What a file holds, or another program has written.
+    """
+    statements, last = split(text)
+    return [*statements, last] if last else statements
 
 
 def split(text: str) -> tuple[list[str], str]:

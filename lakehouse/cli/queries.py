@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +13,7 @@ import typer
 
 from lakehouse.cli.arguments import PageOption, days_option, parse_day, parse_version
 from lakehouse.cli.printing import console, print_rows, print_table, show
-from lakehouse.cli.prompt import prompt
+from lakehouse.cli.prompt import prompt, script
 from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.settings import settings
 
@@ -20,7 +21,12 @@ PANEL = "Looking at data"
 
 
 def sql(
-    query: Annotated[str | None, typer.Argument(help="Spark SQL; an interactive prompt without it.")] = None,
+    query: Annotated[
+        str | None,
+        typer.Argument(
+            help="Spark SQL. Without it an interactive prompt, or the statements of a file: lake sql < FILE."
+        ),
+    ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
     limit: Annotated[
@@ -33,10 +39,11 @@ def sql(
     """Query the released tables."""
     if as_csv and as_json:
         raise typer.BadParameter("Give --csv or --json.")
-    if query is None:
+    if query is None and sys.stdin.isatty():
         prompt(limit, release)
         return
-    print_rows(query, as_csv, as_json, limit, release)
+    for statement in script(sys.stdin.read()) if query is None else [query]:
+        print_rows(statement, as_csv, as_json, limit, release)
 
 
 def models(

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import math
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -416,10 +417,14 @@ def test_sql_prints_tables_csv_and_json(platform: Platform) -> None:
 def test_the_prompt_answers_statement_by_statement_as_of_a_release(platform: Platform) -> None:
     [(first,)] = platform.sql("select min(release_id) from ops.releases where table_name = 'gold.fct_flights'")
     typed = "select max(flight_date) as newest\nfrom gold.fct_flights;\nselect nonsense;\nselect ';' as mark;\nquit\n"
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, typed.encode())
     done = subprocess.run(
         [PROJECT / "lake", "sql", "--release", str(first)],
-        input=typed, env=platform.environment, capture_output=True, text=True, check=True,
+        stdin=terminal, env=platform.environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
+    os.close(keyboard)
+    os.close(terminal)
     assert f"lake@{first}>" in done.stdout
     assert "2013-02-28" in done.stdout and "│ ;    │" in done.stdout
     assert "nonsense" in done.stderr and "Traceback" not in done.stderr

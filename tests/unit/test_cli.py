@@ -24,6 +24,7 @@ from rich.tree import Tree
 from typer.testing import CliRunner
 
 from lakehouse import cli, contracts, engine, registry, roles, suites
+from lakehouse.cli import queries
 from lakehouse.cli.alerts import list_alerts
 from lakehouse.cli.errors import first_lines
 from lakehouse.cli.printing import print_rows, print_table, show
@@ -330,6 +331,24 @@ def test_a_command_that_needs_the_engine_says_at_once_that_there_is_none(
     monkeypatch.setattr("pyspark.sql.SparkSession.builder", None)
     code, said = lake("sql", "select 1")
     assert code == 1 and f"The engine of {tmp_path} is not running. Start it with `lake up`" in said
+
+
+def test_the_statements_of_a_file_are_run_up_to_the_first_that_fails(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(query: str, *_: Any) -> None:
+        asked.append(query)
+        if "wrong" in query:
+            raise LakeError("that is wrong")
+
+    monkeypatch.setattr(queries, "print_rows", answer)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("select 1; select wrong; select 2"))
+    assert lake("sql") == (1, "lake: that is wrong\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("select 3"))
+    assert lake("sql") == (0, "")
+    assert asked == ["select 1", " select wrong", "select 3"]
 
 
 def test_a_setting_of_the_wrong_type_is_named(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lakehouse.cli import prompt as module
-from lakehouse.cli.prompt import prompt, split
+from lakehouse.cli.prompt import prompt, script, split
 from lakehouse.errors import LakeError
 
 Typed = Callable[..., list[str]]
@@ -39,6 +39,19 @@ def test_a_statement_ends_at_a_semicolon_that_is_in_no_text_and_no_comment(
 ) -> None:
     found = split(text)
     assert (found[0], found[1].rstrip("\n")) == (statements, rest)
+
+
+@pytest.mark.parametrize(
+    ("text", "statements"),
+    [
+        ("-- all\nselect 1;\nselect\n2\n", ["-- all\nselect 1", "\nselect\n2\n"]),
+        ("select 1", ["select 1"]),
+        ("select 1;\n-- done\n", ["select 1"]),
+        ("\n", []),
+    ],
+)
+def test_the_last_statement_of_a_file_needs_no_semicolon(text: str, statements: list[str]) -> None:
+    assert script(text) == statements
 
 
 @pytest.fixture
