@@ -328,7 +328,10 @@ def unfinished(table: str, state: Mapping[str, Released] | None = None) -> dict[
 
 def _unreleased(table: str, state: Mapping[str, Released]) -> list[dict[str, Any]]:
     """What the commits say of themselves that the unreleased rows of a table come from, the newest first."""
-    return list(tables.lineage(tables.next_table(table), since=_base(table, state)))
+    stored = tables.next_table(table)
+    if tables.head(stored) is None:
+        return []
+    return list(tables.lineage(stored, since=_base(table, state)))
 
 
 def refuse_unfinished(names: list[str], state: Mapping[str, Released] | None = None) -> None:

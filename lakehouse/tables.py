@@ -296,12 +296,10 @@ def lineage(stored: str, since: int = -1) -> Iterator[dict[str, Any]]:
     Commits that were taken back are passed over.
 
     Args:
-        stored: Name of a stored table; one that does not exist has none.
+        stored: Name of an existing stored table.
         since: Leave out this version and what came before it.
     """
-    log = delta(stored)
-    if log is None:
-        return
+    log = _existing(stored)
     version = head = log.version()
     commits = log.history(max(head - since, 1))
     while version > since and head - version < len(commits):

@@ -59,7 +59,8 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
         tables.create(quarantine, QUARANTINE, statistics=["_interval"])
         withdraw(bronze, this)
 
-        batch = readers.read(contract, interval)
+        with readers.reading(contract, interval):
+            batch = readers.read(contract, interval)
         suite = suites.load(bronze)
         added = types_of(batch.added, spark().table(stored))
         judged = judge(parse(batch.rows, contract, added), suite.row_rules()).persist()

@@ -47,7 +47,7 @@ def script(text: str) -> list[str]:
         text: What a file holds, or another program has written.
     """
     statements, last = split(text)
-    return [*statements, last] if last else statements
+    return [*statements, last] if _NO_CODE.sub("", last).strip() else statements
 
 
 def split(text: str) -> tuple[list[str], str]:

@@ -42,7 +42,10 @@ def sql(
     if query is None and sys.stdin.isatty():
         prompt(limit, release)
         return
-    for statement in script(sys.stdin.read()) if query is None else [query]:
+    statements = script(sys.stdin.read()) if query is None else [query]
+    if len(statements) > 1 and (as_csv or as_json):
+        raise typer.BadParameter("--csv and --json are for one statement.")
+    for statement in statements:
         print_rows(statement, as_csv, as_json, limit, release)
 
 

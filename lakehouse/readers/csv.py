@@ -22,6 +22,7 @@ from lakehouse.readers.files import (
     check_text,
     delivered,
     fingerprints,
+    lines,
     python_encoding,
     readable,
     stamps,
@@ -52,13 +53,16 @@ def read(contract: Contract, interval: Interval) -> Batch:
     encoding = contract.server.encoding
     marks = stamps(paths)
     files = fingerprints(paths)
-    by_header: defaultdict[tuple[str, ...], dict[str, dt.date]] = defaultdict(dict)
+    alike: defaultdict[tuple[bool, tuple[str, ...]], dict[str, dt.date]] = defaultdict(dict)
     for path, day in paths.items():
-        check_text(path, encoding, quoted=True)
+        by_line = check_text(path, encoding, quoted=True) and encoding.upper() == "UTF-8"
         names = header(path, encoding)
         align(names, contract, f"{path}, line 1")
-        by_header[names][path] = day
-    parts = [_parse(_records(names, group, encoding), names, contract) for names, group in by_header.items()]
+        alike[by_line, names][path] = day
+    parts = [
+        _parse(_lines(names, group) if by_line else _records(names, group, encoding), names, contract)
+        for (by_line, names), group in alike.items()
+    ]
     return _joined(parts, files, marks)
 
 
@@ -110,7 +114,21 @@ def _joined(parts: Sequence[Batch], *about_files: dict[str, Any]) -> Batch:
     return Batch(rows, files, added, marks)
 
 
+def _lines(names: tuple[str, ...], paths: dict[str, dt.date]) -> DataFrame:
+    """The records of files of which each line is one: Spark's reader of CSV would read a file in one piece."""
+    from pyspark.sql import functions as F
+
+    local = readable(paths)
+    df = lines(local, blank=False).where("_number > 1")
+    df = df.select(
+        F.rtrim("_line", F.lit("\r")).alias("_raw"), F.array(*map(F.lit, names)).alias("_columns"), "_path", "_number"
+    )
+    return with_position(df, paths, F.col("_number") - 1, local).drop("_number")
+
+
 def _records(names: tuple[str, ...], paths: dict[str, dt.date], encoding: str) -> DataFrame:
+    """The records of files of which some go over several lines."""
+    from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     local = readable(paths)
@@ -126,13 +144,16 @@ def _records(names: tuple[str, ...], paths: dict[str, dt.date], encoding: str) -
         .csv(local)
     )
     kept = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
+    # An empty line is no record, whatever it ends with.
+    df = df.where(F.col("_corrupt").isNotNull() | ~F.coalesce(F.col("_only").rlike("^\r+$"), F.lit(False)))
     df = df.select(
         F.regexp_replace(F.coalesce("_corrupt", F.to_csv(F.struct("_only"), kept)), "[\r\n]+$", "").alias("_raw"),
         F.array(*map(F.lit, names)).alias("_columns"),
         F.col("_metadata.file_path").alias("_path"),
         F.monotonically_increasing_id().alias("_order"),
     )
-    return with_position(df, paths, [F.col("_order")], local).drop("_order")
+    row = F.row_number().over(Window.partitionBy("_path").orderBy("_order"))
+    return with_position(df, paths, row, local).drop("_order")
 
 
 def _parse(records: DataFrame, names: tuple[str, ...], contract: Contract) -> Batch:

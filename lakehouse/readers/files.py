@@ -9,6 +9,7 @@ import hashlib
 import posixpath
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from lakehouse.engine import spark
 from lakehouse.readers import SourceError
 from lakehouse.settings import settings
 
@@ -31,7 +33,12 @@ MAX_RECORD = 16 << 20
 BOMB_BYTES, BOMB_RATIO = 100 << 20, 200
 """A file is a decompression bomb when it has more bytes than the one, and grows by more than the other."""
 
+LARGE_FILE = 8 << 20
+"""From so many bytes a file on average, another look is worth it, so that more than one task numbers their lines."""
+
 _CHUNK = 1 << 20
+_NUMBER_IN_TASK = (1 << 33) - 1
+"""Of an id that Spark gives a row: the bits that count within a task. Those above name the task."""
 _SCHEME = r"^([A-Za-z][A-Za-z0-9+.-]*:)?/*"
 COPIES_KEPT = 24 * 60 * 60  # seconds; longer than any landing takes
 
@@ -122,7 +129,7 @@ def _readable(path: str) -> str:
         return str(copy.name)
 
 
-def check_text(path: str, encoding: str, *, quoted: bool) -> None:
+def check_text(path: str, encoding: str, *, quoted: bool) -> bool:
     """Refuse a file of text that is not what it should be, in bounded memory and before Spark has to hold any of it.
 
     Args:
@@ -130,13 +137,16 @@ def check_text(path: str, encoding: str, *, quoted: bool) -> None:
         encoding: Character encoding that it should have.
         quoted: Whether a line end within double quotes belongs to the record.
 
+    Returns:
+        Whether each line is a record: no line end is within quotes.
+
     Raises:
         SourceError: It is cut off, a decompression bomb, not in that encoding, or has NUL characters or a record
             that is too long.
     """
     decoder = codecs.getincrementaldecoder(python_encoding(encoding))()
     size = int(fsspec.url_to_fs(path)[0].size(path))
-    unpacked, line, length, inside = 0, 1, 0, False
+    unpacked, line, length, inside, one_each = 0, 1, 0, False, True
     with fsspec.open(path, "rb", compression="infer") as file:
         while True:
             try:
@@ -178,8 +188,9 @@ def check_text(path: str, encoding: str, *, quoted: bool) -> None:
                 if part.endswith("\n"):
                     line += 1
                     length = length if inside else 0
+                    one_each &= not inside
             if not chunk:
-                return
+                return one_each and not inside
 
 
 def stamp(path: str) -> tuple[object, ...]:
@@ -215,16 +226,55 @@ def relative(path: str) -> str:
     return path.removeprefix(settings().drop_url.rstrip("/") + "/")
 
 
-def with_position(df: DataFrame, paths: dict[str, dt.date], order: list[Column], local: Iterable[str]) -> DataFrame:
+def lines(local: list[str], *, blank: bool) -> DataFrame:
+    """The lines of text files in UTF-8: ``_line``, ``_path``, and ``_number``, which counts from 1 in each file.
+
+    Args:
+        local: Files that Spark can read.
+        blank: Whether empty lines count; they are left out otherwise.
+    """
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    found = spark().read.option("lineSep", "\n").text(local)
+    placed = (found if blank else found.where(F.rtrim("value", F.lit("\r")) != "")).select(
+        F.col("value").alias("_line"),
+        F.col("_metadata.file_path").alias("_path"),
+        F.col("_metadata.file_block_start").alias("_block"),
+        F.monotonically_increasing_id().bitwiseAND(_NUMBER_IN_TASK).alias("_order"),
+    )
+    sizes = [int(fsspec.url_to_fs(path)[0].size(path)) for path in local]
+    if sum(sizes) < LARGE_FILE * len(sizes):
+        number: Column = F.row_number().over(Window.partitionBy("_path").orderBy("_block", "_order"))
+    else:
+        number = _number_before(placed) + F.col("_order")
+    return placed.withColumn("_number", number.cast("bigint")).drop("_block", "_order")
+
+
+def _number_before(placed: DataFrame) -> Column:
+    """What a line's ``_order`` lacks to its number: Spark reads a large file in blocks, and counts within a task."""
+    from pyspark.sql import functions as F
+
+    blocks = placed.groupBy("_path", "_block").agg(F.min("_order").alias("first"), F.count(F.lit(1)).alias("lines"))
+    before: Counter[str] = Counter()
+    lacks: dict[str, int] = {}
+    for block in sorted(blocks.collect()):
+        lacks[f"{block['_path']}\n{block['_block']}"] = before[block["_path"]] - block["first"] + 1
+        before[block["_path"]] += block["lines"]
+    known = F.create_map(*(F.lit(item) for pair in lacks.items() for item in pair))
+    moved = F.raise_error(F.lit("Spark reads a file in other blocks than those whose lines were counted."))
+    return F.coalesce(known[F.concat_ws("\n", "_path", "_block")], moved.cast("bigint"))
+
+
+def with_position(df: DataFrame, paths: dict[str, dt.date], row: Column, local: Iterable[str]) -> DataFrame:
     """Add ``_source_file``, ``_source_row`` and ``_interval`` to records that carry ``_path``.
 
     Args:
         df: Records with ``_path``, the URL that Spark read them from.
         paths: Path to day of each file that was delivered.
-        order: What sorts the records of one file as they stand in it.
+        row: Where a record stands in its file, from 1.
         local: What Spark read in place of each of them, in the same order.
     """
-    from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     # By the whole path: files of two days may have one name, in a folder for each day.
@@ -241,7 +291,7 @@ def with_position(df: DataFrame, paths: dict[str, dt.date], order: list[Column],
     return (
         df.withColumn("_source_file", found[0])
         .withColumn("_interval", found[1].cast("date"))
-        .withColumn("_source_row", F.row_number().over(Window.partitionBy("_path").orderBy(*order)).cast("bigint"))
+        .withColumn("_source_row", row.cast("bigint"))
         .drop("_path")
     )
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lakehouse.engine import spark
 from lakehouse.readers import Batch, SourceError
 from lakehouse.readers.drift import align
-from lakehouse.readers.files import check_text, delivered, fingerprints, readable, stamps, with_position
+from lakehouse.readers.files import check_text, delivered, fingerprints, lines, readable, stamps, with_position
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -46,20 +45,14 @@ def read(contract: Contract, interval: Interval) -> Batch:
     for path in paths:
         check_text(path, ENCODING, quoted=False)
     local = readable(paths)
-    lines = (
-        spark()
-        .read.option("lineSep", "\n")
-        .text(local)
-        .select(
-            F.regexp_replace("value", "^\ufeff|\r$", "").alias("_raw"),
-            F.lit(None).cast("array<string>").alias("_columns"),
-            F.col("_metadata.file_path").alias("_path"),
-            F.col("_metadata.file_block_start").alias("_block"),
-            F.monotonically_increasing_id().alias("_order"),
-        )
+    numbered = lines(local, blank=True).select(
+        F.regexp_replace("_line", "^\ufeff|\r$", "").alias("_raw"),
+        F.lit(None).cast("array<string>").alias("_columns"),
+        "_path",
+        "_number",
     )
-    records = with_position(lines, paths, [F.col("_block"), F.col("_order")], local).where(F.trim("_raw") != "")
-    batch = reread(records.drop("_block", "_order"), contract)
+    records = with_position(numbered, paths, F.col("_number"), local).where(F.trim("_raw") != "")
+    batch = reread(records.drop("_number"), contract)
     return Batch(batch.rows, files, batch.added, marks)
 
 

@@ -73,8 +73,8 @@ def batch(
         for schema, group in alike.items()
     ]
     df = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), _of_one_type(parts, contract, added))
-    records = with_position(df, paths, [df["_order"]], [local[path] for path in paths])
-    return Batch(records.drop("_order"), files, added, marks)
+    records = with_position(df, paths, df["_index"] + 1, [local[path] for path in paths])
+    return Batch(records.drop("_index"), files, added, marks)
 
 
 def reread(records: DataFrame, contract: Contract) -> Batch:
@@ -121,7 +121,7 @@ def _read_alike(
         F.lit(None).cast("array<string>").alias("_columns"),
         F.lit(None).cast("struct<code:string,text:string>").alias("_malformed"),
         F.col("_metadata.file_path").alias("_path"),
-        F.col("_metadata.row_index").alias("_order"),
+        F.col("_metadata.row_index").alias("_index"),
     )
 
 

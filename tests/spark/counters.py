@@ -77,7 +77,7 @@ def appending() -> Iterator[dict[str, int]]:
 
 @contextmanager
 def reading_logs() -> Iterator[Counter[str]]:
-    """Count how often this process reads the log of each table in the block, from its last checkpoint on.
+    """Count how often this process opens the log of each table in the block, and reads it from its last checkpoint on.
 
     The engine reads logs, too, and does so or not as it thinks fit.
     """

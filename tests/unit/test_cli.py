@@ -348,6 +348,8 @@ def test_the_statements_of_a_file_are_run_up_to_the_first_that_fails(
     assert lake("sql") == (1, "lake: that is wrong\n")
     monkeypatch.setattr(sys, "stdin", io.StringIO("select 3"))
     assert lake("sql") == (0, "")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("select 4; select 5"))
+    assert lake("sql", "--json")[0] == 2
     assert asked == ["select 1", " select wrong", "select 3"]
 
 

@@ -47,6 +47,7 @@ def test_a_statement_ends_at_a_semicolon_that_is_in_no_text_and_no_comment(
         ("-- all\nselect 1;\nselect\n2\n", ["-- all\nselect 1", "\nselect\n2\n"]),
         ("select 1", ["select 1"]),
         ("select 1;\n-- done\n", ["select 1"]),
+        ("select 1;\n/* done */\n", ["select 1"]),
         ("\n", []),
     ],
 )
