@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +15,46 @@ from benchmarks.harness import Goal, Result, Side, compare
 from benchmarks.platform import engine
 from benchmarks.sizes import rows_of
 
+if TYPE_CHECKING:
+    from lakehouse.interval import Interval
+    from lakehouse.model_spec import ModelSpec
+    from lakehouse.scoring import ServedModel
+
 SIZE, QUICK_SIZE = "10M", "1k"
 GOALS = {"pipeline": Goal(0.9, speed=True), "compiled": Goal(1.3, speed=True)}
 FORMS = {"pipeline": "as it was trained", "compiled": "compiled as served"}
 FEATURES, OUTCOMES = "gold.benchmark_features", "gold.benchmark_outcomes"
 SERVED = dt.date(2013, 3, 1)
+
+
+@dataclass(frozen=True)
+class Day:
+    """A model, and the rows of a day that it is to score.
+
+    Attributes:
+        spec: Of the model.
+        days: The day.
+        served: The version that scores it.
+    """
+
+    spec: ModelSpec
+    days: Interval
+    served: ServedModel
+
+    def score(self) -> None:
+        """Score the day, from Delta to Delta."""
+        from lakehouse.steps import job
+
+        job("score")(self.spec.name, self.days)
+
+    def stored(self) -> dict[str, Any]:
+        """What has been written."""
+        from lakehouse import tables
+
+        log = tables.delta(tables.next_table(self.spec.predictions_table))
+        assert log is not None
+        rows = log.to_pyarrow_table(columns=["flight_id", "score"], filesystem=tables.filesystem(log)).to_pandas()
+        return _digest(rows["flight_id"], rows["score"].to_numpy())
 
 
 def run(size: str, pairs: int) -> list[Result]:
@@ -33,15 +68,17 @@ def run(size: str, pairs: int) -> list[Result]:
         return measure(size, pairs, home)
 
 
-def measure(size: str, pairs: int, home: Path) -> list[Result]:
-    """Time both sides in turn, on the engine that is there; ours as the pipeline that was trained, and compiled.
+def prepared(size: str, home: Path) -> tuple[Day, pd.DataFrame]:
+    """Train the model on made-up flights, and write those of a day, on the engine that is there.
 
     Args:
         size: Rows to score, such as ``10M``.
-        pairs: How often each side is timed.
         home: A folder for the model registry.
+
+    Returns:
+        The day, and its rows as they are in the table.
     """
-    from lakehouse import registry, roles, scoring, tables
+    from lakehouse import registry, roles
     from lakehouse.interval import Interval
     from lakehouse.settings import settings
     from lakehouse.steps import job
@@ -64,8 +101,21 @@ def measure(size: str, pairs: int, home: Path) -> list[Result]:
     job("train")(spec.name, WINDOW)
     features, _ = flights(day, per_day=rows_of(size))
     put(FEATURES, features, home)
-    names = features["flight_id"]
-    served = registry.fetch(roles.champion(spec.name, SERVED))
+    return Day(spec, day, registry.fetch(roles.champion(spec.name, SERVED))), features
+
+
+def measure(size: str, pairs: int, home: Path) -> list[Result]:
+    """Time both sides in turn, on the engine that is there; ours as the pipeline that was trained, and compiled.
+
+    Args:
+        size: Rows to score, such as ``10M``.
+        pairs: How often each side is timed.
+        home: A folder for the model registry.
+    """
+    from lakehouse import registry, scoring
+
+    day, features = prepared(size, home)
+    spec, served, names = day.spec, day.served, features["flight_id"]
     inputs = scoring.model_input(features, list(served.numeric), list(served.categorical))
     del features
     fitted = scoring.pipeline(served)
@@ -73,12 +123,6 @@ def measure(size: str, pairs: int, home: Path) -> list[Result]:
 
     def predict() -> None:
         kept["scores"] = scoring.predict(fitted, inputs, served.task)
-
-    def stored() -> dict[str, Any]:
-        log = tables.delta(tables.next_table(spec.predictions_table))
-        assert log is not None
-        rows = log.to_pyarrow_table(columns=["flight_id", "score"], filesystem=tables.filesystem(log)).to_pandas()
-        return _digest(rows["flight_id"], rows["score"].to_numpy())
 
     found = []
     for form, goal in GOALS.items():
@@ -98,7 +142,7 @@ def measure(size: str, pairs: int, home: Path) -> list[Result]:
                 "its rows in a pandas frame, and keeps the scores in an array. Scores are compared bit by bit.",
             ),
         )
-        ours = Side("score", lambda: job("score")(spec.name, day), stored)
+        ours = Side("score", day.score, day.stored)
         theirs = Side("predict_proba", predict, lambda: _digest(names, kept["scores"]))
         found.append(compare(result, ours, theirs, pairs))
     return found
