@@ -228,6 +228,10 @@ def test_the_card_shows_every_candidate(trained: training.Trained) -> None:
     assert f"| {next(iter(trained.importances))} |" in text and trained.compiled_reason in text
     for name in trained.candidates:
         assert f"| {name} |" in text
+    calibration = trained.candidates[trained.selected].calibration
+    lines = [f"| {rows} | {score:.3f} | {outcome:.3f} |" for rows, score, outcome in calibration]
+    assert len(lines) == 10
+    assert f"Calibration of {trained.selected} on the test days:" in text and "\n".join(lines) in text
     assert "| release_id | 7 |" in text
     assert f"Selected: **{trained.selected}**" in text
 
