@@ -208,23 +208,35 @@ def compiled_models() -> list[CompiledModel]:
     Raises:
         BuildFailedError: dbt could not.
     """
-    from lakehouse.interval import Interval
-
-    ensure_manifest()
-    command = ["--no-write-json", "compile", "--no-introspect", "--no-populate-cache"]
-    command += ["--select", "resource_type:model", "--indirect-selection", "empty"]
-    # A sandbox of schemas makes no other lineage.
-    variables = build_environment(Interval.parse(ANY_DAY)) | {"DBT_SCHEMA_PREFIX": ""}
-    results = list(invoke(command, variables, say=False))
-    if failures := [f"{each.node.name}: {reason(each.message or '')}" for each in results if each.status in FAILED]:
-        raise BuildFailedError("dbt could not compile.\n" + "\n".join(failures))
-    nodes = {each.node.unique_id: each.node for each in results}
+    nodes = {node.unique_id: node for node in compiled("resource_type:model")}
     order = TopologicalSorter({name: node.depends_on_nodes for name, node in nodes.items()}).static_order()
     return [
         CompiledModel(f"{node.schema.removesuffix('_next')}.{node.alias}", node.original_file_path, node.compiled_code)
         for node in (nodes[name] for name in order if name in nodes)
         if node.config.materialized != "ephemeral"
     ]
+
+
+def compiled(select: str) -> list[Any]:
+    """Dbt's nodes with their SQL compiled; no engine is asked.
+
+    Args:
+        select: Which ones, as dbt's ``--select`` takes it.
+
+    Raises:
+        BuildFailedError: dbt could not.
+    """
+    from lakehouse.interval import Interval
+
+    ensure_manifest()
+    command = ["--no-write-json", "compile", "--no-introspect", "--no-populate-cache"]
+    command += ["--select", select, "--indirect-selection", "empty"]
+    # A sandbox of schemas makes no other lineage.
+    variables = build_environment(Interval.parse(ANY_DAY)) | {"DBT_SCHEMA_PREFIX": ""}
+    results = list(invoke(command, variables, say=False))
+    if failures := [f"{each.node.name}: {reason(each.message or '')}" for each in results if each.status in FAILED]:
+        raise BuildFailedError("dbt could not compile.\n" + "\n".join(failures))
+    return [each.node for each in results]
 
 
 def interval_column(table: str) -> str | None:
