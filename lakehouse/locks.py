@@ -1,11 +1,13 @@
 """One writer per table: a PostgreSQL advisory lock with a rising token.
 
-The lock belongs to a database session, so it is freed when its holder dies. The token rises with each
-holder, so that a writer that was paused while another took over finds out before it commits.
+The lock belongs to a database session, so it is freed when its holder dies. The database ends a session that is silent:
+a holder that is paused, or whose machine is gone, does not keep others waiting. The token rises with each holder, so
+that a writer that was paused while another took over finds out before it commits.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,10 @@ from lakehouse.errors import LakeError
 from lakehouse.settings import settings
 
 LOCK_TIMEOUT_SECONDS = 600
+SILENCE_SECONDS = 60
+"""After which a holder is taken for lost; Airflow takes as long to give up a task that is not heard of."""
+
+HEARTBEAT_SECONDS = 10
 
 
 class TableLockedError(LakeError):
@@ -60,6 +66,27 @@ class WriterLock:
             )
 
 
+@contextmanager
+def _heartbeat(connection: psycopg.Connection) -> Iterator[None]:
+    """Have the session say something now and then, for as long as the block lasts and this process runs."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            try:
+                connection.execute("select 1")
+            except psycopg.OperationalError:
+                return  # the lock is lost, as its holder will find out by itself
+
+    thread = threading.Thread(target=beat, name="heartbeat of a lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 _held: list[WriterLock] = []
 
 
@@ -92,6 +119,7 @@ def writer(table: str, timeout_seconds: int = LOCK_TIMEOUT_SECONDS) -> Iterator[
     """
     with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
         connection.execute(f"set lock_timeout = '{int(timeout_seconds)}s'")
+        connection.execute(f"set idle_session_timeout = '{int(SILENCE_SECONDS)}s'")
         try:
             connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [table])
         except psycopg.errors.LockNotAvailable as error:
@@ -108,6 +136,7 @@ def writer(table: str, timeout_seconds: int = LOCK_TIMEOUT_SECONDS) -> Iterator[
         lock = WriterLock(table, token[0], connection)
         _held.append(lock)
         try:
-            yield lock
+            with _heartbeat(connection):
+                yield lock
         finally:
             _held.remove(lock)

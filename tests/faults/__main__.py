@@ -53,16 +53,20 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the choice and the order.")] = 0,
     only: Annotated[str | None, typer.Option(help="Only points whose name has this in it.")] = None,
     schedules: Annotated[int, typer.Option(help="How many made-up schedules to run instead of the points.")] = 0,
+    writers: Annotated[int, typer.Option(help="How many writers of one table to have at once instead.")] = 0,
     again: Annotated[bool, typer.Option("--again", help="Forget what an earlier run has found.")] = False,
 ) -> None:
-    """Kill a part, a task or a worker at points of the daily job, and compare all tables with undisturbed runs.
+    """Kill, stop or starve a part, a task or a worker at points of the daily job, and compare with undisturbed runs.
 
     Each outcome is kept in the state folder, and a point that has passed is not tried again. Exit code 1 when one
     fails.
     """
-    if schedules:
-        variables = {"LAKEHOUSE_TEST_SCHEDULES": str(schedules), "LAKEHOUSE_TEST_SEED": str(seed)}
-        command = [sys.executable, "-m", "pytest", "tests/faults/test_schedules.py"]
+    if schedules or writers:
+        variables = {"LAKEHOUSE_TEST_SEED": str(seed)}
+        variables |= {"LAKEHOUSE_TEST_SCHEDULES": str(schedules)} if schedules else {}
+        variables |= {"LAKEHOUSE_TEST_WRITERS": str(writers)} if writers else {}
+        tests = ["schedules"] * bool(schedules) + ["writers"] * bool(writers)
+        command = [sys.executable, "-m", "pytest", *(f"tests/faults/test_{name}.py" for name in tests)]
         sys.exit(subprocess.call(command, cwd=PROJECT, env={**os.environ, **variables}))
     folder = settings().home / "faults"
     folder.mkdir(parents=True, exist_ok=True)

@@ -47,10 +47,14 @@ class Job:
     Args:
         platform: The platform; the demo has run on it.
         airflow: A client of its REST API.
+
+    Attributes:
+        reasons: Why runs have failed that had to be started again, in Airflow's words.
     """
 
     def __init__(self, platform: Platform, airflow: AirflowClient) -> None:
         self.platform, self.airflow = platform, airflow
+        self.reasons: list[str] = []
         folder = platform.home / "drop"
         self._actuals = folder / "flight_actuals" / f"flight_actuals_{BEFORE}.csv"
         self._weather = folder / "weather" / f"weather_{BEFORE}.jsonl"
@@ -139,7 +143,8 @@ class Job:
                 try:
                     self.airflow.wait(dag_id, run_id, timeout=SECONDS)
                     break
-                except RunFailedError:
+                except RunFailedError as error:
+                    self.reasons.append(str(error))
                     if attempt == TRIES - 1:
                         raise
                     again += 1
@@ -153,7 +158,8 @@ class Job:
             return 1 + self._all({dag_id: key})
         try:
             self.airflow.wait(dag_id, run["dag_run_id"], timeout=SECONDS)
-        except RunFailedError:
+        except RunFailedError as error:
+            self.reasons.append(str(error))
             return 1 + self._all({dag_id: key})
         return 0
 

@@ -1,14 +1,19 @@
-"""Runs the daily job with something killed at a point of it, and compares all tables with undisturbed runs."""
+"""Runs the daily job with something harmed at a point of it, and compares all tables with undisturbed runs."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import random
+import re
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import psutil
 
 from lakehouse.airflow_client import AirflowClient
 from lakehouse.interval import Interval
@@ -21,6 +26,7 @@ FIRST_DAY, LAST_DAY = dt.date(2013, 1, 9), dt.date(2013, 2, 28)
 """Of the windows that are trained on; the demo's begins a day earlier."""
 
 RECOVERY_SECONDS = 180
+WAKING_SECONDS = 120
 
 
 class HarnessError(AssertionError):
@@ -121,7 +127,7 @@ class Harness:
         started = time.monotonic()
         with reader.reading(self._connect, self._queries) as seen:
             restarted = self.job.run()
-        faults = self._has_fired(point)
+        faults = self._has_fired(point) + self._wake() + self._unnamed(point)
         expected, slices = self._expected[after]
         faults += differences(Outcome(expected.hashes, models), self.job.outcome())
         for table, states in seen.states.items():
@@ -141,7 +147,7 @@ class Harness:
         self._arm(point)
         started = time.monotonic()
         restarted = self.job.train(str(window))
-        faults = self._has_fired(point) + self._is_whole()
+        faults = self._has_fired(point) + self._unnamed(point) + self._is_whole()
         found = self.job.outcome()
         faults += differences(Outcome(before.hashes, found.models), found)
         made = set(found.models) - set(before.models)
@@ -162,16 +168,17 @@ class Harness:
         return next(Interval(day, LAST_DAY) for day in days if str(day) not in trained)
 
     def _arm(self, point: Point) -> None:
+        self.job.reasons.clear()
         for path in self.folder.glob("*"):
             path.unlink()
-        fault = {**asdict(point), "signal": "SIGKILL", "pid": self._pid(point.victim)}
+        fault = {**asdict(point), "pid": self._pid(point.victim)}
         if point.watched:
             layer, name = point.watched.split(".")
             fault["folder"] = str(self.platform.home / "warehouse" / f"{layer}.db" / name)
         (self.folder / "point.armed").write_text(json.dumps(fault))
 
     def _pid(self, victim: str) -> int | None:
-        if victim == "task":
+        if victim in ("task", "drop"):
             return None
         return self.pid_of("engine" if victim == "python-worker" else victim)
 
@@ -191,6 +198,30 @@ class Harness:
         for path in self.folder.glob("*"):
             path.unlink()
         return [f"the run has not come to the point {point.name!r}"]
+
+    def _wake(self) -> list[str]:
+        """Wake the writer that was paused, now that another has done its work, and let it do what it still does."""
+        asleep = self.folder / "asleep.json"
+        if not asleep.exists():
+            return []
+        _, task = processes = [int(pid) for pid in json.loads(asleep.read_text())]
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+        try:
+            psutil.Process(task).wait(WAKING_SECONDS)
+        except psutil.NoSuchProcess:
+            pass
+        except psutil.TimeoutExpired:
+            return [f"the writer that was woken still runs after {WAKING_SECONDS} s"]
+        return []
+
+    def _unnamed(self, point: Point) -> list[str]:
+        """Failed runs that do not say what the matter was."""
+        return [
+            f"a failed run says {reason[-1000:]!r}, and not {point.named}"
+            for reason in self.job.reasons
+            if point.named and not re.search(point.named, reason)
+        ]
 
     def _is_whole(self) -> list[str]:
         end = time.monotonic() + RECOVERY_SECONDS

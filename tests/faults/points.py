@@ -1,4 +1,4 @@
-"""The points at which something is killed: who, where in the daily job, before or after what."""
+"""The points at which something is harmed: who, how, where in the daily job, before or after what."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ class Point:
 
     Attributes:
         name: What users of the harness call it.
-        victim: Who is killed: ``task`` (whoever gets there), ``python-worker``, or a part of the platform.
+        victim: Who is harmed: ``task`` (whoever gets there), ``python-worker``, or a part of the platform.
         when: ``before`` or ``after`` the target; ``files``: after its first data file; ``during``: beside it.
         target: The function, one of ``inject/sitecustomize.py``'s.
         match: What its arguments have to contain.
         watched: The table whose data files are waited for.
         dag: Where in the daily job it is: ``ingest``, ``build``, ``score`` or ``train``.
+        deed: What is done to the victim, one of ``inject/sitecustomize.py``'s deeds.
+        named: What a run that fails for good has to say, as a regular expression; it may just recover.
     """
 
     name: str
@@ -28,6 +30,8 @@ class Point:
     match: str = ""
     watched: str = ""
     dag: str = "ingest"
+    deed: str = "kill"
+    named: str = ""
 
 
 _WRITE = "lakehouse.tables.replace_interval"
@@ -35,9 +39,10 @@ _OPS = "lakehouse.ops.append"
 _DBT = "dbt.adapters.spark.connections.PyhiveConnectionWrapper.execute"
 _FACTS = "into gold_next.fct_flights"
 _REGISTER, _FETCH = "lakehouse.registry.register", "lakehouse.registry.fetch"
+_MISSING = "lakehouse.readers.missing"
 _GATE, _RECORD, _POINT = "lakehouse.gate.check_all", "lakehouse.release._record", "lakehouse.release._point"
 
-POINTS = (
+KILLS = (
     # A task of Airflow, in each of its phases.
     Point("land: task before the write", "task", "before", _WRITE, WEATHER),
     Point("land: task after data files", "task", "files", _WRITE, WEATHER, WEATHER),
@@ -84,4 +89,38 @@ POINTS = (
     Point("land: scheduler after the commit", "scheduler", "after", _WRITE, WEATHER),
     Point("build: scheduler after a table is written", "scheduler", "after", _DBT, _FACTS, dag="build"),
 )
-"""In the order of the parts that are killed."""
+"""In the order of the parts."""
+
+_DISK, _FILES = "File too large|No space left", "Too many open files|EngineLostError|does not answer"
+
+HARMS = (
+    # A writer that sleeps for longer than it is waited for, and is woken when another has done its work.
+    Point("land: task paused before the write", "task", "before", _WRITE, WEATHER, deed="pause"),
+    Point("land: task paused after the commit", "task", "after", _WRITE, WEATHER, deed="pause"),
+    Point("release: task paused after the record", "task", "after", _RECORD, "bronze.weather", deed="pause"),
+    # A part that does not answer any more, and one that answers late.
+    Point("land: engine hangs", "engine", "files", _WRITE, WEATHER, WEATHER, deed="hang"),
+    Point("land: PostgreSQL hangs", "postgres", "before", _WRITE, WEATHER, deed="hang"),
+    Point("score: MLflow hangs", "mlflow", "before", _FETCH, dag="score", deed="hang"),
+    Point("build: scheduler hangs", "scheduler", "after", _DBT, _FACTS, dag="build", deed="hang"),
+    Point("land: engine answers late", "engine", "files", _WRITE, WEATHER, WEATHER, deed="be late"),
+    Point("release: PostgreSQL answers late", "postgres", "after", _RECORD, "bronze.weather", deed="be late"),
+    Point("train: MLflow answers late", "mlflow", "before", _REGISTER, dag="train", deed="be late"),
+    # Nothing is left of what it needs, for a while.
+    Point("land: engine without disk", "engine", "before", _WRITE, WEATHER, deed="fill the disk", named=_DISK),
+    Point("build: engine without disk", "engine", "before", _DBT, _FACTS, "", "build", "fill the disk", _DISK),
+    Point("land: PostgreSQL without disk", "postgres", "before", _WRITE, WEATHER, deed="fill the disk"),
+    Point(
+        "land: engine without file handles", "engine", "before", _WRITE, WEATHER, deed="take the files", named=_FILES
+    ),
+    Point(
+        "score: engine without file handles", "engine", "before", _WRITE, SCORES, "", "score", "take the files", _FILES
+    ),
+    Point("score: engine without memory", "engine", "before", _WRITE, SCORES, "", "score", "take the memory"),
+    Point("gate: task without memory", "task", "before", _GATE, "weather", deed="take the memory", named="MemoryError"),
+    # The drop folder is away when the source is asked for, and comes back.
+    Point("land: drop folder away", "drop", "before", _MISSING, "weather", deed="take away"),
+)
+"""In the order of what is done; what is taken comes back, and who hangs is started anew by the platform."""
+
+POINTS = (*KILLS, *HARMS)

@@ -104,7 +104,8 @@ def _poll(connect: Callable[[], Any], asked: dict[str, str], seen: Seen, stop: t
             except (TTransportException, OSError, EOFError):
                 connection, seen.unanswered = None, seen.unanswered + 1
             except OperationalError as error:
-                # The metastore's database, or the session, is not back yet: an absence, and not a wrong answer.
+                # The metastore's database, or the session, is not back yet, or the engine has no disk or no files for
+                # an answer: an absence, and not a wrong one.
                 connection = None
                 if _is_absence(str(error)):
                     seen.unanswered += 1
@@ -124,5 +125,5 @@ def _is_absence(message: str) -> bool:
         word in message
         for word in ("Connection refused", "MetaException", "PSQLException", "SQLException", "Unable to instantiate",
                      "Invalid SessionHandle", "SparkContext was shut down", "stopped SparkContext", "JDOException",
-                     "JDODataStoreException", "TException")
+                     "JDODataStoreException", "TException", "Too many open files", "File too large")
     )  # fmt: skip

@@ -243,6 +243,25 @@ def test_one_writer_at_a_time() -> None:
         pass
 
 
+def test_a_writer_that_is_not_heard_of_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "SILENCE_SECONDS", 1)
+    with writer("bronze_next.airlines") as paused:
+        with writer("bronze_next.airlines", timeout_seconds=5) as fresh:
+            assert fresh.token > paused.token
+        with pytest.raises(StaleWriterError, match=r"bronze_next\.airlines was lost: terminating connection"):
+            paused.check()
+
+
+def test_a_writer_that_takes_its_time_keeps_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "SILENCE_SECONDS", 1)
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.2)
+    with writer("bronze_next.airlines") as slow:
+        time.sleep(2.5)
+        with pytest.raises(TableLockedError), writer("bronze_next.airlines", timeout_seconds=1):
+            pass
+        slow.check()
+
+
 def test_a_writer_whose_lock_has_passed_on_does_not_commit() -> None:
     head = tables.head("bronze_next.airlines")
     with pytest.raises(StaleWriterError), writer("bronze_next.airlines") as stale:

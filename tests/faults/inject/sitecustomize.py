@@ -1,7 +1,7 @@
-"""Lies on the PYTHONPATH of a platform that is tested: at a named point of a step, something is killed, once.
+"""Lies on the PYTHONPATH of a platform that is tested: at a named point of a step, something is harmed, once.
 
 The platform itself knows nothing of this. ``$LAKE_HOME/faults`` holds a file for each fault that is armed
-(:class:`tests.faults.points.Fault`); the process that gets to its point first renames it, and does the deed. Without
+(:class:`tests.faults.points.Point`); the process that gets to its point first renames it, and does the deed. Without
 such a file every function does what it always does.
 """
 
@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +23,7 @@ from typing import Any
 TARGETS = (
     ("lakehouse.tables", "replace_interval"),
     ("lakehouse.ops", "append"),
+    ("lakehouse.readers", "missing"),
     ("lakehouse.gate", "check"),
     ("lakehouse.gate", "check_all"),
     ("lakehouse.fingerprints", "record"),
@@ -35,6 +39,9 @@ TARGETS = (
     ("dbt.adapters.spark.connections", "PyhiveConnectionWrapper.execute"),
 )
 WATCH_SECONDS = 60
+WHILE_SECONDS = 30
+"""For which something is late, or is taken."""
+
 HOME = os.environ.get("LAKE_HOME")
 
 
@@ -52,9 +59,9 @@ def armed(target: str, when: str, arguments: tuple[Any, ...]) -> Iterator[dict[s
 def words(arguments: tuple[Any, ...]) -> str:
     """What tells one call from another: the first arguments; frames of data are not asked for their rows."""
     return " ".join(
-        str(each)
+        str(each) if isinstance(each, str | list | tuple | dict) else str(getattr(each, "name", ""))
         for place, each in enumerate(arguments[:2])
-        if isinstance(each, str | list | tuple) or (place == 0 and isinstance(each, dict))
+        if place == 0 or isinstance(each, str | list | tuple)
     )
 
 
@@ -64,14 +71,101 @@ def new_files(fault: dict[str, Any], known: set[Path]) -> bool:
 
 
 def do(fault: dict[str, Any]) -> None:
-    """Kill what the fault names."""
-    number = signal.Signals[fault["signal"]]
-    if fault["victim"] == "task":
-        os.kill(os.getpid(), number)
-    elif fault["victim"] == "python-worker":
+    """Do to the victim of a fault what the fault names."""
+    if fault["victim"] == "python-worker":
         kill_a_python_worker(int(fault["pid"]))
     else:
-        os.kill(int(fault["pid"]), number)
+        DEEDS[fault["deed"]](fault)
+
+
+def kill(fault: dict[str, Any]) -> None:
+    """End it at once."""
+    os.kill(victims(fault)[0], signal.SIGKILL)
+
+
+def hang(fault: dict[str, Any]) -> None:
+    """Stop it with all of its processes; nobody wakes them."""
+    for pid in victims(fault):
+        os.kill(pid, signal.SIGSTOP)
+
+
+def be_late(fault: dict[str, Any]) -> None:
+    """Stop it with all of its processes, and wake them after a while."""
+    pids = victims(fault)
+    after_a_while(f"for pid in {pids}:\n    try: os.kill(pid, {signal.SIGCONT:d})\n    except ProcessLookupError: pass")
+    hang(fault)
+
+
+def pause(fault: dict[str, Any]) -> None:
+    """Stop this task and the process that speaks for it to Airflow; the harness wakes both, by what it finds here."""
+    pids = [os.getppid(), os.getpid()]
+    assert HOME
+    Path(HOME, "faults", "asleep.json").write_text(json.dumps(pids))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+
+
+def limit(kind: int, value: int | None = None) -> Callable[[dict[str, Any]], None]:
+    """Makes a deed that takes something from all processes of the victim, for a while.
+
+    Args:
+        kind: Of the limits that the system sets to a process.
+        value: How much is left; by default as much address space as it has already.
+    """
+
+    def deed(fault: dict[str, Any]) -> None:
+        import psutil
+
+        pids = victims(fault)
+        before = [resource.prlimit(pid, kind) for pid in pids]
+        after_a_while(
+            f"import resource\nfor pid, limits in zip({pids}, {before}):\n"
+            f"    try: resource.prlimit(pid, {int(kind)}, limits)\n    except ProcessLookupError: pass"
+        )
+        for pid, (_, most) in zip(pids, before, strict=True):
+            left = psutil.Process(pid).memory_info().vms if value is None else value
+            resource.prlimit(pid, kind, (left, most))
+
+    return deed
+
+
+def take_away(fault: dict[str, Any]) -> None:
+    """Rename the folder of the drop that the match names, and name it as before after a while."""
+    assert HOME
+    folder = Path(HOME, "drop", fault["match"])
+    away = folder.with_suffix(".away")
+    after_a_while(f"os.rename({str(away)!r}, {str(folder)!r})")
+    folder.rename(away)
+
+
+DEEDS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "kill": kill,
+    "hang": hang,
+    "be late": be_late,
+    "pause": pause,
+    "fill the disk": limit(resource.RLIMIT_FSIZE, 0),
+    "take the files": limit(resource.RLIMIT_NOFILE, 0),
+    "take the memory": limit(resource.RLIMIT_AS),
+    "take away": take_away,
+}
+
+
+def victims(fault: dict[str, Any]) -> list[int]:
+    """Processes of the victim: of PostgreSQL those that answer its clients, too."""
+    if fault["victim"] == "task":
+        return [os.getpid()]
+    pid = int(fault["pid"])
+    if fault["victim"] != "postgres":
+        return [pid]
+    import psutil
+
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def after_a_while(statements: str) -> None:
+    """Have a process of its own run some Python, since this one may have ended by then."""
+    code = f"import os, time\ntime.sleep({WHILE_SECONDS})\n{statements}"
+    subprocess.Popen([sys.executable, "-I", "-c", code], start_new_session=True)
 
 
 def kill_a_python_worker(engine: int) -> None:
