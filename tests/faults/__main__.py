@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,7 +52,9 @@ def main(
         POINTS
     ),
     seed: Annotated[int, typer.Option(help="Of the choice and the order.")] = 0,
-    only: Annotated[str | None, typer.Option(help="Only points whose name has this in it.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Only points in whose name this regular expression is found.")
+    ] = None,
     schedules: Annotated[int, typer.Option(help="How many made-up schedules to run instead of the points.")] = 0,
     writers: Annotated[int, typer.Option(help="How many writers of one table to have at once instead.")] = 0,
     again: Annotated[bool, typer.Option("--again", help="Forget what an earlier run has found.")] = False,
@@ -75,7 +78,7 @@ def main(
         log.unlink(missing_ok=True)
     known = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     passed = {result["point"] for result in known if result["passed"]}
-    chosen = choose(points, seed, [point for point in POINTS if only is None or only in point.name])
+    chosen = choose(points, seed, [point for point in POINTS if only is None or re.search(only, point.name)])
     left = [point for point in chosen if point.name not in passed]
     if left:
         with platform(folder / "lake") as lake:
