@@ -1,0 +1,144 @@
+"""What is done to a victim at a point: each deed does harm, and takes it back where it should."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.faults.points import POINTS
+
+SECONDS = 20
+WRITES = """
+import sys, time
+while True:
+    try:
+        with open(sys.argv[1], "a") as file:
+            file.write("x" * 10)
+        said = "written"
+    except OSError as error:
+        said = error.strerror
+    print(said, flush=True)
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def inject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module, which wraps nothing in this process."""
+    monkeypatch.delenv("LAKE_HOME")
+    path = Path(__file__).parent / "inject" / "sitecustomize.py"
+    spec = importlib.util.spec_from_file_location("inject", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "HOME", str(tmp_path))
+    monkeypatch.setattr(module, "WHILE_SECONDS", 0.5)
+    return module
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that writes to a file again and again, and says how it went."""
+    process = subprocess.Popen([sys.executable, "-c", WRITES, tmp_path / "file"], stdout=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def says(victim: subprocess.Popen[str], *wanted: str) -> None:
+    """Wait until it has said some words, one after the other."""
+    assert victim.stdout
+    for word in wanted:
+        until(lambda word=word: victim.stdout.readline().strip() == word)  # type: ignore[union-attr]
+
+
+def of(victim: subprocess.Popen[str], deed: str) -> dict[str, Any]:
+    return {"victim": "engine", "pid": victim.pid, "deed": deed, "match": ""}
+
+
+def is_stopped(pid: int) -> bool:
+    return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+
+
+def test_every_point_names_a_deed(inject: ModuleType) -> None:
+    assert {point.deed for point in POINTS} == set(inject.DEEDS)
+    assert {point.target for point in POINTS} <= {".".join(target) for target in inject.TARGETS}
+
+
+def test_who_is_killed_is_gone(inject: ModuleType, victim: subprocess.Popen[str]) -> None:
+    inject.do(of(victim, "kill"))
+    assert victim.wait(SECONDS) == -signal.SIGKILL
+
+
+def test_who_hangs_stays_so_and_who_is_late_goes_on(inject: ModuleType, victim: subprocess.Popen[str]) -> None:
+    inject.do(of(victim, "be late"))
+    until(lambda: is_stopped(victim.pid))
+    until(lambda: not is_stopped(victim.pid))
+    inject.do(of(victim, "hang"))
+    until(lambda: is_stopped(victim.pid))
+    time.sleep(2 * inject.WHILE_SECONDS)
+    assert is_stopped(victim.pid)
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"), [("fill the disk", "File too large"), ("take the files", "Too many open files")]
+)
+def test_what_is_taken_comes_back(inject: ModuleType, victim: subprocess.Popen[str], deed: str, said: str) -> None:
+    says(victim, "written")
+    inject.do(of(victim, deed))
+    says(victim, said, "written")
+
+
+def test_a_process_without_memory_cannot_have_more(inject: ModuleType) -> None:
+    code = "import sys; sys.stdin.readline(); bytearray(10**9)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.5)
+    inject.do(of(process, "take the memory"))
+    _, errors = process.communicate("go\n", SECONDS)
+    assert process.returncode == 1
+    assert "MemoryError" in errors
+
+
+def test_a_task_that_is_paused_says_whom_to_wake(inject: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "faults").mkdir()
+    parent = os.fork()
+    if not parent:
+        if not os.fork():
+            inject.do({"victim": "task", "deed": "pause", "match": ""})
+        os.wait()
+        os._exit(0)
+    asleep = tmp_path / "faults" / "asleep.json"
+    until(lambda: asleep.exists() and asleep.read_text().endswith("]"))
+    pids = json.loads(asleep.read_text())
+    until(lambda: all(map(is_stopped, pids)))
+    assert pids[0] == parent
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(parent, 0)
+
+
+def test_a_folder_that_is_taken_away_comes_back(inject: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "drop" / "weather"
+    folder.mkdir(parents=True)
+    inject.do({"victim": "drop", "deed": "take away", "match": "weather"})
+    assert not folder.exists()
+    until(folder.exists)
