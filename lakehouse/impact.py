@@ -16,15 +16,12 @@ import pyarrow.dataset as ds
 from lakehouse import ops, registry, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
-from lakehouse.model_spec import PREDICTIONS
+from lakehouse.model_spec import PREDICTIONS, SCORING
 from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
 from lakehouse.scoring import DECISION, LINEAGE, SCORE, ModelFailedError
 
 COLUMNS_OF = ("source", "bronze", "silver", "gold", "models", "ml")
 """What comes before the table of a column that can be asked for."""
-
-SCORES = ("score", "shadow", "what_if")
-"""Steps that write what models say."""
 
 Origin = dict[tuple[str, int], Days]
 
@@ -358,7 +355,7 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     for write in writes:
         scored_by = _models_of(ledger, write)
         using = [each for each in scored_by if each in used]
-        carried = _carried(write, known(write.table), what, inputs) if write.step in SCORES else []
+        carried = _carried(write, known(write.table), what, inputs) if write.step in SCORING else []
         if write.step == "score":
             names = ", ".join(each.rpartition(".")[2] for each in carried)
             for one in scored_by if carried else using:

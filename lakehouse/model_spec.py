@@ -31,6 +31,9 @@ WATCHED = {
 PREDICTIONS = "predictions_"
 """What the name of a table of predictions begins with; that of the model follows."""
 
+SCORING = ("score", "shadow", "what_if")
+"""Steps that write predictions."""
+
 
 def unreleased_tables(model: str) -> tuple[str, str]:
     """The tables that have no gate and no release: of what challengers say in the shadow, and of what-if scorings.

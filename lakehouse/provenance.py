@@ -25,12 +25,12 @@ from typing import Any
 from lakehouse import contracts, dbt_project, ops, registry, tables
 from lakehouse.data_files import data_files
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec
+from lakehouse.model_spec import SCORING, ModelSpec
 from lakehouse.readers.files import relative
 from lakehouse.release import history
 from lakehouse.settings import settings
 
-WRITING = ("land", "replay", "build", "score", "shadow", "what_if")
+WRITING = ("land", "replay", "build", *SCORING)
 """Steps whose commits hold rows."""
 
 Days = frozenset[dt.date] | None
