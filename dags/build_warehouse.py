@@ -1,12 +1,12 @@
 """Airflow DAG ``build_warehouse``: dbt builds silver and gold, one task for each model, and gold is released as one."""
 
-from airflow.sdk import DAG, AssetAll, Param, PartitionedAssetTimetable, chain
+from airflow.sdk import DAG, AssetAll, Param, chain
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
 from lakehouse import dbt_project, warehouse
 from lakehouse.airflow import tasks, watching
-from lakehouse.airflow.partitions import IntervalMapper
+from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
 from lakehouse.interval import Interval
 
 LAG_DAYS = {"identity": 0, "next_day": 1}
@@ -41,7 +41,7 @@ day, and what happened until the day before. A run starts by itself when
 dbt writes the next versions of the gold tables; dbt's data tests and the gate check them, and they become visible
 together.
 {tasks.HOW_TO_RUN}""",
-    schedule=PartitionedAssetTimetable(assets=AssetAll(*mappers), partition_mapper_config=mappers),
+    schedule=IntervalAssetTimetable(assets=AssetAll(*mappers), partition_mapper_config=mappers),
     start_date=tasks.START,
     catchup=False,
     max_active_runs=1,  # one writer for each table

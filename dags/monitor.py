@@ -1,10 +1,10 @@
 """Airflow DAGs ``monitor_<model>``: watch a model in use, and train it again when its policy finds a cause."""
 
-from airflow.sdk import DAG, AssetAny, Param, PartitionedAssetTimetable, chain
+from airflow.sdk import DAG, AssetAny, Param, chain
 
 from lakehouse import registry
 from lakehouse.airflow import tasks
-from lakehouse.airflow.partitions import IntervalMapper
+from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
 
 for spec in registry.readable():
     model, later = spec.name, spec.label.known_after_days
@@ -25,7 +25,7 @@ trained on, and the predictions with the outcomes in `{spec.label.table}` as far
 
 A run starts by itself when the predictions of a day are released{again}.
 {tasks.HOW_TO_RUN}""",
-        schedule=PartitionedAssetTimetable(assets=AssetAny(*follows), partition_mapper_config=follows),
+        schedule=IntervalAssetTimetable(assets=AssetAny(*follows), partition_mapper_config=follows),
         start_date=tasks.START,
         catchup=False,
         max_active_runs=1,  # one writer for each table

@@ -1,10 +1,10 @@
 """Airflow DAGs ``score_<model>``: score an interval with the champion of a model, one DAG for each model folder."""
 
-from airflow.sdk import DAG, Param, PartitionedAssetTimetable, chain
+from airflow.sdk import DAG, Param, chain
 
 from lakehouse import registry
 from lakehouse.airflow import tasks
-from lakehouse.airflow.partitions import IntervalMapper
+from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
 
 for spec in registry.readable():
     model = spec.name
@@ -20,7 +20,7 @@ releases them as `{table}`. A challenger scores the same rows into `{spec.shadow
 the warehouse has been released for a day; a range, such as a bulk load of history, is scored only when it is triggered
 by hand.
 {tasks.HOW_TO_RUN}""",
-        schedule=PartitionedAssetTimetable(
+        schedule=IntervalAssetTimetable(
             assets=tasks.table_asset("gold"), default_partition_mapper=IntervalMapper(ranges=False)
         ),
         start_date=tasks.START,

@@ -1,19 +1,21 @@
 """Intervals as Airflow's partition keys: the timetables, and the mapper between the stages.
 
-Both run inside the scheduler and the API server, where a key that is not an interval is refused with status 400.
+Both run inside the scheduler and the API server, where a key that is not an interval is refused with status 400, and so
+is a run by hand without one.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.exceptions import InvalidPartitionKeyError
 from airflow.partition_mappers.base import PartitionMapper
-from airflow.timetables.base import DagRunInfo
-from airflow.timetables.simple import NullTimetable
+from airflow.serialization.encoders import ensure_serialized_asset
+from airflow.timetables.base import DagRunInfo, Timetable
+from airflow.timetables.simple import NullTimetable, PartitionedAssetTimetable
 from airflow.timetables.trigger import CronPartitionTimetable
 
 from lakehouse.interval import Interval, InvalidIntervalError
@@ -24,7 +26,27 @@ if TYPE_CHECKING:
 KEY_FORMAT = "%Y-%m-%d"
 
 
-class IntervalTimetable(CronPartitionTimetable):
+class _KeyNeeded(Timetable):
+    """Refuses a run by hand that does not say what it is about."""
+
+    def resolve_partition_date(self, partition_key: str | None) -> dt.datetime | None:
+        """The day of a key; asked when a run is started by hand.
+
+        Args:
+            partition_key: What the run is about.
+
+        Raises:
+            InvalidPartitionKeyError: There is none, or it is not an interval.
+        """
+        if partition_key is None:
+            raise InvalidPartitionKeyError(
+                "The run needs a partition key, the day (2013-03-01) or range of days (2013-01-01/2013-02-28) that it "
+                "is about."
+            )
+        return super().resolve_partition_date(partition_key)
+
+
+class IntervalTimetable(_KeyNeeded, CronPartitionTimetable):
     """One run for each day that a source delivers; runs by hand take a range of days as well.
 
     The cron expression says when a run starts. Whatever its hour, the partition is a whole day, so that runs by
@@ -66,7 +88,24 @@ class IntervalTimetable(CronPartitionTimetable):
         return pendulum.datetime(day.year, day.month, day.day, tz=self._timezone).in_timezone("UTC")
 
 
-class ManualTimetable(NullTimetable):
+class IntervalAssetTimetable(_KeyNeeded, PartitionedAssetTimetable):
+    """A run for each interval that the stages before have released; by hand for any."""
+
+    def __init__(
+        self, *, assets: Any, partition_mapper_config: Mapping[Any, PartitionMapper] | None = None, **options: Any
+    ) -> None:
+        """Set what is waited for.
+
+        Args:
+            assets: What has to be released, in the words of a DAG file or in those of the scheduler.
+            partition_mapper_config: Asset to the mapper of its intervals.
+            options: The other arguments of ``PartitionedAssetTimetable``.
+        """
+        mappers = {ensure_serialized_asset(asset): mapper for asset, mapper in (partition_mapper_config or {}).items()}
+        super().__init__(assets=assets, partition_mapper_config=mappers, **options)
+
+
+class ManualTimetable(_KeyNeeded, NullTimetable):
     """Runs by hand alone, each for the interval that is its partition key."""
 
     description = "Never, the interval is given by hand"

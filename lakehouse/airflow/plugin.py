@@ -8,14 +8,19 @@ from airflow.plugins_manager import AirflowPlugin
 
 from lakehouse.airflow import lineage
 from lakehouse.airflow.links import PREFIX
-from lakehouse.airflow.partitions import IntervalMapper, IntervalTimetable, ManualTimetable
+from lakehouse.airflow.partitions import (
+    IntervalAssetTimetable,
+    IntervalMapper,
+    IntervalTimetable,
+    ManualTimetable,
+)
 
 
 class LakehousePlugin(AirflowPlugin):
     """Registers what the DAG files use beyond Airflow's own classes."""
 
     name = "lakehouse"
-    timetables = [IntervalTimetable, ManualTimetable]  # noqa: RUF012 - the base class's attribute
+    timetables = [IntervalAssetTimetable, IntervalTimetable, ManualTimetable]  # noqa: RUF012 - the base class's attribute
     partition_mappers = [IntervalMapper]  # noqa: RUF012
     listeners = [lineage]  # noqa: RUF012
 

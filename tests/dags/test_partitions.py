@@ -10,6 +10,7 @@ import pytest
 
 UTC = dt.UTC
 RANGE = "2013-03-01/2013-03-07"
+KEYED = ["ingest_planes", "replay_planes", "build_warehouse", "score_flight_delay", "monitor_flight_delay"]
 
 
 def midnight(day: str) -> dt.datetime:
@@ -52,9 +53,7 @@ def test_a_mapper_is_the_same_when_it_is_read_back(lag_days: int, limit: int | N
     "key",
     ["tomorrow", "2013-02-30", "2013-03-02/2013-03-01", "20130301", " 2013-03-01", "2013-03-01/2013-03-01", "2013-W09"],
 )
-@pytest.mark.parametrize(
-    "dag_id", ["ingest_planes", "replay_planes", "build_warehouse", "score_flight_delay", "monitor_flight_delay"]
-)
+@pytest.mark.parametrize("dag_id", KEYED)
 def test_a_key_that_is_not_an_interval_in_its_one_form_is_refused(
     stored: dict[str, Any], dag_id: str, key: str
 ) -> None:
@@ -64,9 +63,15 @@ def test_a_key_that_is_not_an_interval_in_its_one_form_is_refused(
         stored[dag_id].timetable.resolve_partition_date(key)
 
 
-@pytest.mark.parametrize(
-    "dag_id", ["ingest_planes", "replay_planes", "build_warehouse", "score_flight_delay", "monitor_flight_delay"]
-)
+@pytest.mark.parametrize("dag_id", KEYED)
+def test_a_run_by_hand_without_a_key_is_refused(stored: dict[str, Any], dag_id: str) -> None:
+    from airflow.exceptions import InvalidPartitionKeyError
+
+    with pytest.raises(InvalidPartitionKeyError, match="needs a partition key"):
+        stored[dag_id].timetable.resolve_partition_date(None)
+
+
+@pytest.mark.parametrize("dag_id", KEYED)
 def test_a_day_has_a_date_and_a_range_has_none(stored: dict[str, Any], dag_id: str) -> None:
     timetable = stored[dag_id].timetable
     assert timetable.resolve_partition_date("2013-03-01") == midnight("2013-03-01")

@@ -337,6 +337,8 @@ def test_a_file_with_a_wrong_header_is_refused_and_the_next_good_one_is_not_dist
     ("dag_id", "key", "conf"),
     [
         ("ingest_weather", "yesterday", {}),
+        ("ingest_weather", None, {}),
+        ("build_warehouse", None, {"full_refresh": True}),
         ("ingest_weather", "2013-02-30", {}),
         ("ingest_weather", "2013-02-01", {"wait": "long"}),
         ("train_flight_delay", None, {"window": "january"}),
