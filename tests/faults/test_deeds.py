@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from lakehouse import contracts, gate
 from tests.faults.points import POINTS
 
 SECONDS = 20
@@ -142,3 +143,17 @@ def test_a_folder_that_is_taken_away_comes_back(inject: ModuleType, tmp_path: Pa
     inject.do({"victim": "drop", "deed": "take away", "match": "weather"})
     assert not folder.exists()
     until(folder.exists)
+
+
+def test_a_call_is_told_by_its_first_arguments(inject: ModuleType) -> None:
+    known = contracts.load("weather")
+    for first in (
+        "bronze_next.weather",
+        ["bronze.weather"],
+        {"weather": 1},
+        {1: gate.Request("weather")}.values(),
+        known,
+    ):
+        assert "weather" in inject.words((first, None))
+    assert inject.words(("select", "into weather", "third")) == "select into weather"
+    assert inject.words((None, known)).strip() == ""

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, ValuesView
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def armed(target: str, when: str, arguments: tuple[Any, ...]) -> Iterator[dict[s
 def words(arguments: tuple[Any, ...]) -> str:
     """What tells one call from another: the first arguments; frames of data are not asked for their rows."""
     return " ".join(
-        str(each) if isinstance(each, str | list | tuple | dict) else str(getattr(each, "name", ""))
+        str(each) if isinstance(each, str | list | tuple | dict | ValuesView) else str(getattr(each, "name", ""))
         for place, each in enumerate(arguments[:2])
         if place == 0 or isinstance(each, str | list | tuple)
     )
