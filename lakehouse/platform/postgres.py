@@ -110,9 +110,19 @@ def run() -> NoReturn:
     options = dict(SERVER_SETTINGS, port=str(settings().ports.postgres))
     arguments = [f"--{name}={value}" for name, value in options.items()]
     program = binary("postgres")
+    _end_orphans()
     _become_server_user()
     os.chdir("/")
     processes.become(program, "-D", data_dir(), *arguments)
+
+
+def _end_orphans() -> None:
+    """End what a server that was killed has left: what hangs does not see its end, and lets no other use the data."""
+    servers = [process for process in processes.working_in(data_dir()) if process.info["name"].startswith("postgres")]
+    record = data_dir() / "postmaster.pid"
+    leader = record.read_text().partition("\n")[0] if record.exists() else None
+    if leader not in {str(process.pid) for process in servers}:
+        processes.kill(servers)
 
 
 def check() -> None:

@@ -61,6 +61,16 @@ def strays() -> list[psutil.Process]:
     return _members(session)
 
 
+def working_in(folder: Path) -> list[psutil.Process]:
+    """Processes whose working directory is a folder, each with its name in ``info``.
+
+    Args:
+        folder: Which.
+    """
+    place = str(folder.resolve())
+    return [process for process in psutil.process_iter(["name", "cwd"]) if process.info["cwd"] == place]
+
+
 def kill(processes: Iterable[psutil.Process], patience: float = 0) -> None:
     """End processes, and wait for their end.
 

@@ -88,18 +88,34 @@ def test_a_supervisor_that_is_killed_is_started_anew_with_the_parts_that_ran(
     record = platform.home / "supervisor" / "supervisor.pid"
     killed, postgres = int(record.read_text()), platform.pid("postgres")
     os.kill(killed, signal.SIGKILL)
+    until_another_works(platform, postgres, "recovery")
+    assert int(record.read_text()) != killed
+    platform.lake("up", "postgres")  # waits for the one that recovers
+    assert platform.pids().keys() == {"health", "postgres"}
+
+
+def test_a_database_that_hangs_with_all_of_its_processes_is_replaced(new_platform: Callable[..., Platform]) -> None:
+    platform = new_platform("alone")
+    platform.lake("up", "postgres")
+    server = psutil.Process(platform.pid("postgres"))
+    for process in (server, *server.children()):
+        process.suspend()
+    server.kill()  # as the watchman does
+    until_another_works(platform, server.pid, "postgres")
+
+
+def until_another_works(platform: Platform, before: int, log: str) -> None:
+    """Wait until a database answers that is another process than before."""
     url = f"postgresql://lake:{platform.secret('postgres_password')}@127.0.0.1:{platform.port('postgres')}/postgres"
 
     def works_again() -> bool:
         try:
-            psycopg.connect(url).close()
-            return int(record.read_text()) != killed and platform.pid("postgres") != postgres
+            psycopg.connect(url, connect_timeout=5).close()
+            return platform.pid("postgres") != before
         except (OSError, ValueError, StopIteration, psycopg.OperationalError):
             return False
 
     deadline = time.monotonic() + 120
     while not works_again():
-        assert time.monotonic() < deadline, [path.read_text() for path in platform.home.glob("logs/recovery.log")]
+        assert time.monotonic() < deadline, (platform.home / "logs" / f"{log}.log").read_text()
         time.sleep(1)
-    platform.lake("up", "postgres")  # waits for the one that recovers
-    assert platform.pids().keys() == {"health", "postgres"}
