@@ -156,7 +156,7 @@ def report(causes: Iterable[Cause], judged: Collection[Scope] = ()) -> None:
         judged: Everything that has been looked at.
     """
     unique = {cause.key: cause for cause in causes}
-    with locks.writer(LOG):
+    with locks.writer(LOG) as lock:
         known = read()
         now = dt.datetime.now(dt.UTC)
         open_ = {alert.cause.key: alert for alert in known if alert.resolved_at is None}
@@ -171,6 +171,7 @@ def report(causes: Iterable[Cause], judged: Collection[Scope] = ()) -> None:
                 number += 1
                 events.append({"alert_id": number, "at": now, "event": "raised", **_columns(cause)})
         if events:
+            lock.check()
             ops.append(LOG, events)
 
 
@@ -184,7 +185,7 @@ def acknowledge(alert_id: int, by: str | None = None) -> Alert:
     Raises:
         NoSuchAlertError: There is no such alert.
     """
-    with locks.writer(LOG):
+    with locks.writer(LOG) as lock:
         alert = next((alert for alert in read() if alert.alert_id == alert_id), None)
         if alert is None:
             raise NoSuchAlertError(
@@ -193,6 +194,7 @@ def acknowledge(alert_id: int, by: str | None = None) -> Alert:
         if alert.acknowledged_by is None:
             alert = replace(alert, acknowledged_by=by or user())
             event = {"event": "acknowledged", "by": alert.acknowledged_by}
+            lock.check()
             ops.append(LOG, [{"alert_id": alert_id, "at": dt.datetime.now(dt.UTC), **event}])
         return alert
 
@@ -209,10 +211,10 @@ def deliver(send: Callable[[AlertRoute, list[Alert]], None]) -> None:
         send: Sends some alerts by a route.
     """
     routes = settings().alerts
-    with locks.writer(LOG), ExitStack() as others:
+    with locks.writer(LOG) as lock, ExitStack() as others:
         # The stack calls all of them, even when one fails; what was not sent is due the next time.
         for name, chosen in outstanding().items():
-            others.callback(_deliver, send, name, routes[name], chosen)
+            others.callback(_deliver, lock, send, name, routes[name], chosen)
 
 
 def of_gates(runs: Collection[Mapping[str, Any]]) -> tuple[list[Cause], set[Scope]]:
@@ -278,8 +280,13 @@ def _rule(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _deliver(
-    send: Callable[[AlertRoute, list[Alert]], None], name: str, route: AlertRoute, chosen: list[Alert]
+    lock: locks.WriterLock,
+    send: Callable[[AlertRoute, list[Alert]], None],
+    name: str,
+    route: AlertRoute,
+    chosen: list[Alert],
 ) -> None:
+    lock.check()
     log.info("%d alerts go to the route %s", len(chosen), name)
     send(route, chosen)
     now = dt.datetime.now(dt.UTC)

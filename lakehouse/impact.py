@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 from lakehouse import ops, registry, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
-from lakehouse.model_spec import PREDICTIONS, SCORING
+from lakehouse.model_spec import PREDICTIONS, SCORING_STEPS
 from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
 from lakehouse.scoring import DECISION, LINEAGE, SCORE, ModelFailedError
 
@@ -355,7 +355,7 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     for write in writes:
         scored_by = _models_of(ledger, write)
         using = [each for each in scored_by if each in used]
-        carried = _carried(write, known(write.table), what, inputs) if write.step in SCORING else []
+        carried = _carried(write, known(write.table), what, inputs) if write.step in SCORING_STEPS else []
         if write.step == "score":
             names = ", ".join(each.rpartition(".")[2] for each in carried)
             for one in scored_by if carried else using:

@@ -7,6 +7,7 @@ that a writer that was paused while another took over finds out before it commit
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ SILENCE_SECONDS = 60
 """After which a holder is taken for lost; Airflow takes as long to give up a task that is not heard of."""
 
 HEARTBEAT_SECONDS = 10
+
+log = logging.getLogger("lakehouse")
 
 
 class TableLockedError(LakeError):
@@ -75,8 +78,10 @@ def _heartbeat(connection: psycopg.Connection) -> Iterator[None]:
         while not ended.wait(HEARTBEAT_SECONDS):
             try:
                 connection.execute("select 1")
-            except psycopg.OperationalError:
-                return  # the lock is lost, as its holder will find out by itself
+            except psycopg.OperationalError as error:
+                # Its holder finds out by itself before it commits.
+                log.warning("A lock was lost: %s", error)
+                return
 
     thread = threading.Thread(target=beat, name="heartbeat of a lock", daemon=True)
     thread.start()
@@ -107,19 +112,24 @@ def check_held(table: str) -> None:
 
 
 @contextmanager
-def writer(table: str, timeout_seconds: int = LOCK_TIMEOUT_SECONDS) -> Iterator[WriterLock]:
+def writer(table: str, timeout_seconds: int = LOCK_TIMEOUT_SECONDS, *, gives_way: bool = True) -> Iterator[WriterLock]:
     """Hold the right to write one table.
 
     Args:
         table: The stored table.
         timeout_seconds: How long to wait for another writer to finish.
+        gives_way: Whether it passes on when nobody hears of this process for a minute. Who has it must
+            then ask for :meth:`WriterLock.check` before a commit.
 
     Raises:
         TableLockedError: The other writer did not finish in time.
     """
-    with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
+    url = settings().postgres_url("lake")
+    # Of a machine that does not answer, a session is given up as early as the database gives one up.
+    with psycopg.connect(url, autocommit=True, tcp_user_timeout=SILENCE_SECONDS * 1000) as connection:
         connection.execute(f"set lock_timeout = '{int(timeout_seconds)}s'")
-        connection.execute(f"set idle_session_timeout = '{int(SILENCE_SECONDS)}s'")
+        if gives_way:
+            connection.execute(f"set idle_session_timeout = '{int(SILENCE_SECONDS)}s'")
         try:
             connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", [table])
         except psycopg.errors.LockNotAvailable as error:

@@ -20,7 +20,7 @@ from deltalake.exceptions import DeltaError
 from lakehouse import compaction, contracts, fingerprints, ops, provenance, quarantine, registry, retention, tables
 from lakehouse import release as releases
 from lakehouse.errors import LakeError
-from lakehouse.model_spec import SCORING, ModelSpec, unreleased_tables
+from lakehouse.model_spec import SCORING_STEPS, ModelSpec, unreleased_tables
 from lakehouse.settings import settings
 from lakehouse.steps import Run, step
 from lakehouse.wording import counted
@@ -363,7 +363,7 @@ def _needed_by_predictions(
     """The versions of features that the predictions were made from which are there, or can be gone back to."""
     found = []
     runs = ops.read("ops.runs", ["run_id", "step", "versions_in"]).to_pylist()
-    read = {run["run_id"]: run["versions_in"] for run in runs if run["step"] in SCORING}
+    read = {run["run_id"]: run["versions_in"] for run in runs if run["step"] in SCORING_STEPS}
     beside = _beside_predictions()
     for table, versions in seen.items():
         if tables.split(table)[0] != "ml" and table not in beside:

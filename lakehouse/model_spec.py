@@ -31,7 +31,7 @@ WATCHED = {
 PREDICTIONS = "predictions_"
 """What the name of a table of predictions begins with; that of the model follows."""
 
-SCORING = ("score", "shadow", "what_if")
+SCORING_STEPS = ("score", "shadow", "what_if")
 """Steps that write predictions."""
 
 

@@ -23,7 +23,7 @@ from deltalake.exceptions import DeltaError
 
 from lakehouse import tables
 from lakehouse.errors import LakeError
-from lakehouse.model_spec import PREDICTIONS, SCORING
+from lakehouse.model_spec import PREDICTIONS, SCORING_STEPS
 from lakehouse.settings import PROJECT_DIR, settings
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _inputs(
 
 def _models_asked(row: Mapping[str, Any], details: Mapping[str, Any]) -> list[tuple[str, int]]:
     """The model versions that a scoring has asked."""
-    if row["step"] not in SCORING:
+    if row["step"] not in SCORING_STEPS:
         return []
     name = row["dataset"].partition(f".{PREDICTIONS}")[2]
     versions = details.get("model_versions") or filter(None, [details.get("model_version")])

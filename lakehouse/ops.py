@@ -378,8 +378,8 @@ def compact(table: str) -> tuple[int, int] | None:
         How many files it had before and has after; None while it does not exist, or somebody else is at it.
     """
     try:
-        # Two at once would both keep their copy of the rows: deltalake does not notice.
-        with locks.writer(f"compaction of {table}", timeout_seconds=1):
+        # Two at once would both keep their copy of the rows: deltalake does not notice, and cannot be asked to check.
+        with locks.writer(f"compaction of {table}", timeout_seconds=1, gives_way=False):
             log = tables.delta(table)
             if log is None:
                 return None

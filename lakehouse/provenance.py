@@ -25,12 +25,12 @@ from typing import Any
 from lakehouse import contracts, dbt_project, ops, registry, tables
 from lakehouse.data_files import data_files
 from lakehouse.interval import Interval
-from lakehouse.model_spec import SCORING, ModelSpec
+from lakehouse.model_spec import SCORING_STEPS, ModelSpec
 from lakehouse.readers.files import relative
 from lakehouse.release import history
 from lakehouse.settings import settings
 
-WRITING = ("land", "replay", "build", *SCORING)
+WRITING = ("land", "replay", "build", *SCORING_STEPS)
 """Steps whose commits hold rows."""
 
 Days = frozenset[dt.date] | None

@@ -52,7 +52,7 @@ RETRIES = {
 HOW_TO_RUN = """
 **By hand:** *Trigger* with the *Partition Key* (under the advanced options) set to a day, `2013-03-01`, or to a
 range, `2013-01-01/2013-02-28`, which is one run; by REST the same goes into the field `partition_key`. A key that is
-neither is refused with status 400.
+neither is refused with status 400, and so is a run without one.
 """
 
 

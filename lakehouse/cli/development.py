@@ -60,7 +60,7 @@ def bench(context: typer.Context) -> None:
 
 
 def faults(context: typer.Context) -> None:
-    """Kill tasks and parts in the middle of the daily job, and compare; --help tells the options."""
+    """Kill, stop or starve tasks and parts in the middle of the daily job, and compare; --help tells the options."""
     raise typer.Exit(subprocess.call([sys.executable, "-m", "tests.faults", *context.args], cwd=PROJECT_DIR))
 
 

@@ -110,8 +110,8 @@ def run() -> NoReturn:
     options = dict(SERVER_SETTINGS, port=str(settings().ports.postgres))
     arguments = [f"--{name}={value}" for name, value in options.items()]
     program = binary("postgres")
-    _end_orphans()
     _become_server_user()
+    _end_orphans()  # as the user whose processes they are, who may look at them wherever it is
     os.chdir("/")
     processes.become(program, "-D", data_dir(), *arguments)
 
@@ -120,7 +120,7 @@ def _end_orphans() -> None:
     """End what a server that was killed has left: what hangs does not see its end, and lets no other use the data."""
     servers = [process for process in processes.working_in(data_dir()) if process.info["name"].startswith("postgres")]
     record = data_dir() / "postmaster.pid"
-    leader = record.read_text().partition("\n")[0] if record.exists() else None
+    leader = record.read_text().partition("\n")[0].lstrip("-") if record.exists() else None
     if leader not in {str(process.pid) for process in servers}:
         processes.kill(servers)
 

@@ -1,4 +1,4 @@
-"""``./lake faults``: kills at each point of the daily job, on a platform of its own; goes on where it stopped."""
+"""``./lake faults``: harms at each point of the daily job, on a platform of its own; goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INJECTED = Path(__file__).parent / "inject"
 
 @contextmanager
 def platform(home: Path) -> Iterator[Platform]:
-    """A platform on which the demo has run, with the means to kill in it; stopped at the end.
+    """A platform on which the demo has run, with the means to do harm in it; stopped at the end.
 
     Args:
         home: Its state folder; what is there already is gone on with.
@@ -64,13 +64,11 @@ def main(
     Each outcome is kept in the state folder, and a point that has passed is not tried again. Exit code 1 when one
     fails.
     """
-    if schedules or writers:
-        variables = {"LAKEHOUSE_TEST_SEED": str(seed)}
-        variables |= {"LAKEHOUSE_TEST_SCHEDULES": str(schedules)} if schedules else {}
-        variables |= {"LAKEHOUSE_TEST_WRITERS": str(writers)} if writers else {}
-        tests = ["schedules"] * bool(schedules) + ["writers"] * bool(writers)
-        command = [sys.executable, "-m", "pytest", *(f"tests/faults/test_{name}.py" for name in tests)]
-        sys.exit(subprocess.call(command, cwd=PROJECT, env={**os.environ, **variables}))
+    if counts := {name: count for name, count in (("schedules", schedules), ("writers", writers)) if count}:
+        variables = {f"LAKEHOUSE_TEST_{name.upper()}": str(count) for name, count in counts.items()}
+        command = [sys.executable, "-m", "pytest", *(f"tests/faults/test_{name}.py" for name in counts)]
+        environment = {**os.environ, **variables, "LAKEHOUSE_TEST_SEED": str(seed)}
+        sys.exit(subprocess.call(command, cwd=PROJECT, env=environment))
     folder = settings().home / "faults"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"seed-{seed}.jsonl"

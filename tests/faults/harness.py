@@ -26,7 +26,11 @@ FIRST_DAY, LAST_DAY = dt.date(2013, 1, 9), dt.date(2013, 2, 28)
 """Of the windows that are trained on; the demo's begins a day earlier."""
 
 RECOVERY_SECONDS = 180
-WAKING_SECONDS = 120
+WRITING_SECONDS, WAKING_SECONDS = 20, 120
+"""What a writer that was woken has to write, or not to, and then to end."""
+
+STARVING = ("fill the disk", "take the files")
+"""Deeds after which the engine has nothing to answer a reader with, for a while."""
 
 
 class HarnessError(AssertionError):
@@ -125,9 +129,12 @@ class Harness:
         self.job.deliver(after)
         self._arm(point)
         started = time.monotonic()
-        with reader.reading(self._connect, self._queries) as seen:
-            restarted = self.job.run()
-        faults = self._has_fired(point) + self._wake() + self._unnamed(point)
+        with reader.reading(self._connect, self._queries, starved=point.deed in STARVING) as seen:
+            try:
+                restarted = self.job.run()
+            finally:
+                faults = self._wake()
+        faults += self._has_fired(point) + self._unnamed(point)
         expected, slices = self._expected[after]
         faults += differences(Outcome(expected.hashes, models), self.job.outcome())
         for table, states in seen.states.items():
@@ -193,6 +200,9 @@ class Harness:
         return next(int(cell) for cell in line.split() if cell.isdigit())
 
     def _has_fired(self, point: Point) -> list[str]:
+        failure = self.folder / "failure.txt"
+        if failure.exists():
+            return [f"nothing was harmed at the point {point.name!r}: {failure.read_text()}"]
         if (self.folder / "point.fired").exists():
             return []
         for path in self.folder.glob("*"):
@@ -204,24 +214,27 @@ class Harness:
         asleep = self.folder / "asleep.json"
         if not asleep.exists():
             return []
-        _, task = processes = [int(pid) for pid in json.loads(asleep.read_text())]
-        for pid in processes:
-            os.kill(pid, signal.SIGCONT)
+        parent, task = map(int, json.loads(asleep.read_text()))
         try:
+            os.kill(task, signal.SIGCONT)
+            # Its parent comes later: it would hear from Airflow that the task is no longer wanted, and end it.
+            time.sleep(WRITING_SECONDS)
+            os.kill(parent, signal.SIGCONT)
             psutil.Process(task).wait(WAKING_SECONDS)
-        except psutil.NoSuchProcess:
-            pass
+        except ProcessLookupError:
+            return ["the writer that was paused, or its parent, was ended in its sleep"]
         except psutil.TimeoutExpired:
             return [f"the writer that was woken still runs after {WAKING_SECONDS} s"]
+        except psutil.NoSuchProcess:
+            pass
         return []
 
     def _unnamed(self, point: Point) -> list[str]:
-        """Failed runs that do not say what the matter was."""
-        return [
-            f"a failed run says {reason[-1000:]!r}, and not {point.named}"
-            for reason in self.job.reasons
-            if point.named and not re.search(point.named, reason)
-        ]
+        """Whether runs have failed and none of them says what the matter was."""
+        reasons = self.job.reasons
+        if not (point.named and reasons) or any(re.search(point.named, reason) for reason in reasons):
+            return []
+        return [f"failed runs say {[reason[-1000:] for reason in reasons]}, and not {point.named}"]
 
     def _is_whole(self) -> list[str]:
         end = time.monotonic() + RECOVERY_SECONDS

@@ -23,6 +23,15 @@ WATCHED = {
 
 TIMES_A_SECOND = 10
 
+ABSENCES = (
+    "Connection refused", "MetaException", "PSQLException", "SQLException", "Unable to instantiate",
+    "Invalid SessionHandle", "SparkContext was shut down", "stopped SparkContext", "JDOException",
+    "JDODataStoreException", "TException",
+)  # fmt: skip
+"""Words of an answer that says that nobody is there to answer."""
+
+STARVED = ("Too many open files", "File too large")
+
 
 @dataclass
 class Seen:
@@ -71,15 +80,17 @@ def queries(columns_of: Callable[[str], list[str]]) -> dict[str, str]:
 
 
 @contextmanager
-def reading(connect: Callable[[], Any], asked: dict[str, str]) -> Iterator[Seen]:
+def reading(connect: Callable[[], Any], asked: dict[str, str], starved: bool = False) -> Iterator[Seen]:
     """Poll from a thread of its own for as long as the block lasts.
 
     Args:
         connect: Opens a connection of the DB API.
         asked: Table to query.
+        starved: Whether the engine may lack a disk or file handles meanwhile.
     """
     seen, stop = Seen(), threading.Event()
-    thread = threading.Thread(target=_poll, args=(connect, asked, seen, stop), daemon=True)
+    absences = (*ABSENCES, *(STARVED if starved else ()))
+    thread = threading.Thread(target=_poll, args=(connect, asked, absences, seen, stop), daemon=True)
     thread.start()
     try:
         yield seen
@@ -88,7 +99,9 @@ def reading(connect: Callable[[], Any], asked: dict[str, str]) -> Iterator[Seen]
         thread.join(timeout=60)
 
 
-def _poll(connect: Callable[[], Any], asked: dict[str, str], seen: Seen, stop: threading.Event) -> None:
+def _poll(
+    connect: Callable[[], Any], asked: dict[str, str], absences: tuple[str, ...], seen: Seen, stop: threading.Event
+) -> None:
     from pyhive.exc import OperationalError
     from thrift.transport.TTransport import TTransportException
 
@@ -107,7 +120,7 @@ def _poll(connect: Callable[[], Any], asked: dict[str, str], seen: Seen, stop: t
                 # The metastore's database, or the session, is not back yet, or the engine has no disk or no files for
                 # an answer: an absence, and not a wrong one.
                 connection = None
-                if _is_absence(str(error)):
+                if any(words in str(error) for words in absences):
                     seen.unanswered += 1
                 else:
                     seen.wrong.append(f"{table}: {str(error)[:500]}")
@@ -118,12 +131,3 @@ def _poll(connect: Callable[[], Any], asked: dict[str, str], seen: Seen, stop: t
                     states.append(content)
             stop.wait(max(0.0, 1 / TIMES_A_SECOND - (time.monotonic() - started)))
     seen.to_the_end = True
-
-
-def _is_absence(message: str) -> bool:
-    return any(
-        word in message
-        for word in ("Connection refused", "MetaException", "PSQLException", "SQLException", "Unable to instantiate",
-                     "Invalid SessionHandle", "SparkContext was shut down", "stopped SparkContext", "JDOException",
-                     "JDODataStoreException", "TException", "Too many open files", "File too large")
-    )  # fmt: skip

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import psutil
@@ -45,7 +45,8 @@ def inject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "HOME", str(tmp_path))
-    monkeypatch.setattr(module, "WHILE_SECONDS", 0.5)
+    monkeypatch.setattr(module, "WHILE_SECONDS", 2)
+    (tmp_path / "faults").mkdir()
     return module
 
 
@@ -66,10 +67,12 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def says(victim: subprocess.Popen[str], *wanted: str) -> None:
-    """Wait until it has said some words, one after the other."""
+    """Read on until it has said some words, one after the other; it says something all the time."""
     assert victim.stdout
+    end = time.monotonic() + SECONDS
     for word in wanted:
-        until(lambda word=word: victim.stdout.readline().strip() == word)  # type: ignore[union-attr]
+        while victim.stdout.readline().strip() != word:
+            assert time.monotonic() < end
 
 
 def of(victim: subprocess.Popen[str], deed: str) -> dict[str, Any]:
@@ -96,7 +99,7 @@ def test_who_hangs_stays_so_and_who_is_late_goes_on(inject: ModuleType, victim: 
     until(lambda: not is_stopped(victim.pid))
     inject.do(of(victim, "hang"))
     until(lambda: is_stopped(victim.pid))
-    time.sleep(2 * inject.WHILE_SECONDS)
+    time.sleep(1.5 * inject.WHILE_SECONDS)
     assert is_stopped(victim.pid)
 
 
@@ -110,9 +113,13 @@ def test_what_is_taken_comes_back(inject: ModuleType, victim: subprocess.Popen[s
 
 
 def test_a_process_without_memory_cannot_have_more(inject: ModuleType) -> None:
-    code = "import sys; sys.stdin.readline(); bytearray(10**9)"
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(0.5)
+    code = "import sys; print(flush=True); sys.stdin.readline(); bytearray(10**9)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    process.stdout.readline()
+    inject.WHILE_SECONDS = SECONDS
     inject.do(of(process, "take the memory"))
     _, errors = process.communicate("go\n", SECONDS)
     assert process.returncode == 1
@@ -120,13 +127,14 @@ def test_a_process_without_memory_cannot_have_more(inject: ModuleType) -> None:
 
 
 def test_a_task_that_is_paused_says_whom_to_wake(inject: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "faults").mkdir()
     parent = os.fork()
     if not parent:
-        if not os.fork():
-            inject.do({"victim": "task", "deed": "pause", "match": ""})
-        os.wait()
-        os._exit(0)
+        try:
+            if not os.fork():
+                inject.do({"victim": "task", "deed": "pause", "match": ""})
+            os.wait()
+        finally:
+            os._exit(0)
     asleep = tmp_path / "faults" / "asleep.json"
     until(lambda: asleep.exists() and asleep.read_text().endswith("]"))
     pids = json.loads(asleep.read_text())
@@ -135,6 +143,14 @@ def test_a_task_that_is_paused_says_whom_to_wake(inject: ModuleType, tmp_path: P
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     os.waitpid(parent, 0)
+
+
+def test_a_deed_that_fails_is_told(inject: ModuleType, victim: subprocess.Popen[str], tmp_path: Path) -> None:
+    victim.kill()
+    victim.wait()
+    with pytest.raises(ProcessLookupError):
+        inject.do(of(victim, "kill"))
+    assert "ProcessLookupError" in (tmp_path / "faults" / "failure.txt").read_text()
 
 
 def test_a_folder_that_is_taken_away_comes_back(inject: ModuleType, tmp_path: Path) -> None:
@@ -157,3 +173,4 @@ def test_a_call_is_told_by_its_first_arguments(inject: ModuleType) -> None:
         assert "weather" in inject.words((first, None))
     assert inject.words(("select", "into weather", "third")) == "select into weather"
     assert inject.words((None, known)).strip() == ""
+    assert inject.words((SimpleNamespace(name=["weather"]),)) == ""  # as a frame's column

@@ -253,10 +253,10 @@ def test_a_writer_that_is_not_heard_of_gives_way_to_the_next(monkeypatch: pytest
 
 
 def test_a_writer_that_takes_its_time_keeps_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "SILENCE_SECONDS", 1)
+    monkeypatch.setattr(locks, "SILENCE_SECONDS", 3)
     monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.2)
     with writer("bronze_next.airlines") as slow:
-        time.sleep(2.5)
+        time.sleep(5)
         with pytest.raises(TableLockedError), writer("bronze_next.airlines", timeout_seconds=1):
             pass
         slow.check()

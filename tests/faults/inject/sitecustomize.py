@@ -59,10 +59,16 @@ def armed(target: str, when: str, arguments: tuple[Any, ...]) -> Iterator[dict[s
 def words(arguments: tuple[Any, ...]) -> str:
     """What tells one call from another: the first arguments; frames of data are not asked for their rows."""
     return " ".join(
-        str(each) if isinstance(each, str | list | tuple | dict | ValuesView) else str(getattr(each, "name", ""))
+        str(each) if isinstance(each, str | list | tuple | dict | ValuesView) else name_of(each)
         for place, each in enumerate(arguments[:2])
         if place == 0 or isinstance(each, str | list | tuple)
     )
+
+
+def name_of(thing: object) -> str:
+    """The name of what has one, as contracts and models do; of a frame it would be a column."""
+    name = getattr(thing, "name", None)
+    return name if isinstance(name, str) else ""
 
 
 def new_files(fault: dict[str, Any], known: set[Path]) -> bool:
@@ -71,11 +77,21 @@ def new_files(fault: dict[str, Any], known: set[Path]) -> bool:
 
 
 def do(fault: dict[str, Any]) -> None:
-    """Do to the victim of a fault what the fault names."""
-    if fault["victim"] == "python-worker":
-        kill_a_python_worker(int(fault["pid"]))
-    else:
-        DEEDS[fault["deed"]](fault)
+    """Do to the victim of a fault what the fault names; a deed that fails is told to the harness."""
+    try:
+        if fault["victim"] == "python-worker":
+            kill_a_python_worker(int(fault["pid"]))
+        else:
+            DEEDS[fault["deed"]](fault)
+    except Exception as error:
+        fails(repr(error))
+        raise
+
+
+def fails(why: str) -> None:
+    """Have the harness know that nothing was harmed."""
+    assert HOME
+    Path(HOME, "faults", "failure.txt").write_text(why)
 
 
 def kill(fault: dict[str, Any]) -> None:
@@ -86,7 +102,8 @@ def kill(fault: dict[str, Any]) -> None:
 def hang(fault: dict[str, Any]) -> None:
     """Stop it with all of its processes; nobody wakes them."""
     for pid in victims(fault):
-        os.kill(pid, signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):  # a connection that has been closed meanwhile
+            os.kill(pid, signal.SIGSTOP)
 
 
 def be_late(fault: dict[str, Any]) -> None:
@@ -106,7 +123,7 @@ def pause(fault: dict[str, Any]) -> None:
 
 
 def limit(kind: int, value: int | None = None) -> Callable[[dict[str, Any]], None]:
-    """Makes a deed that takes something from all processes of the victim, for a while.
+    """Makes a deed that takes something from the victim and from what it starts, and gives it back after a while.
 
     Args:
         kind: Of the limits that the system sets to a process.
@@ -117,14 +134,18 @@ def limit(kind: int, value: int | None = None) -> Callable[[dict[str, Any]], Non
         import psutil
 
         pids = victims(fault)
-        before = [resource.prlimit(pid, kind) for pid in pids]
+        before = resource.prlimit(pids[0], kind)
         after_a_while(
-            f"import resource\nfor pid, limits in zip({pids}, {before}):\n"
-            f"    try: resource.prlimit(pid, {int(kind)}, limits)\n    except ProcessLookupError: pass"
+            f"import psutil, resource\nif psutil.pid_exists({pids[0]}):\n"
+            f"    process = psutil.Process({pids[0]})\n"
+            "    for each in (process, *process.children(recursive=True)):\n"
+            f"        try: resource.prlimit(each.pid, {int(kind)}, {before})\n"
+            "        except ProcessLookupError: pass"
         )
-        for pid, (_, most) in zip(pids, before, strict=True):
-            left = psutil.Process(pid).memory_info().vms if value is None else value
-            resource.prlimit(pid, kind, (left, most))
+        for pid in pids:
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                left = psutil.Process(pid).memory_info().vms if value is None else value
+                resource.prlimit(pid, kind, (left, before[1]))
 
     return deed
 
@@ -181,6 +202,7 @@ def kill_a_python_worker(engine: int) -> None:
                     process.kill()
                     return
         time.sleep(0.01)
+    raise TimeoutError("no Python process has worked for the engine")
 
 
 def wrapper(target: str) -> Callable[..., Any]:
@@ -210,6 +232,7 @@ def watch(fault: dict[str, Any], known: set[Path]) -> None:
         if new_files(fault, known):
             do(fault)
             return
+    fails("no data file was written")
 
 
 if HOME:
