@@ -68,6 +68,7 @@ def run(
             )  # fmt: skip
 
         pins = registry.Pins.of(spec, window, versions, release_id, code_version(), training.content_sha256(frame))
+        this.check_lock()
         version = registry.register(spec, trained, pins, this.run_id)
         this.versions_out = {f"models.{spec.name}": version.version}
         pinned = versions[features.table]

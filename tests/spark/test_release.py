@@ -252,10 +252,13 @@ def test_a_writer_that_is_not_heard_of_gives_way_to_the_next(monkeypatch: pytest
             paused.check()
 
 
-def test_a_writer_that_takes_its_time_keeps_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("heartbeat", "gives_way"), [(0.2, True), (60, False)], ids=["is heard of", "never gives way"])
+def test_a_writer_that_takes_its_time_keeps_its_lock(
+    monkeypatch: pytest.MonkeyPatch, heartbeat: float, gives_way: bool
+) -> None:
     monkeypatch.setattr(locks, "SILENCE_SECONDS", 3)
-    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.2)
-    with writer("bronze_next.airlines") as slow:
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", heartbeat)
+    with writer("bronze_next.airlines", gives_way=gives_way) as slow:
         time.sleep(5)
         with pytest.raises(TableLockedError), writer("bronze_next.airlines", timeout_seconds=1):
             pass

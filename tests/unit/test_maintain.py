@@ -45,9 +45,7 @@ PREDICTIONS, WHAT_IF = "ml.predictions_flight_delay", "ml_what_if.predictions_fl
 def _lake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
     monkeypatch.setattr(registry, "registered", lambda: [])
-    monkeypatch.setattr(
-        locks, "writer", lambda name, timeout_seconds=0: nullcontext(SimpleNamespace(check=lambda: None, token=1))
-    )
+    monkeypatch.setattr(locks, "writer", lambda name, **_: nullcontext(SimpleNamespace(check=lambda: None, token=1)))
 
 
 def put(number: int, table: str = TABLE, **columns: Any) -> int:

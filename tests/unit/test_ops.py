@@ -22,7 +22,8 @@ def held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[str]:
     taken: set[str] = set()
 
     @contextmanager
-    def writer(name: str, timeout_seconds: int) -> Iterator[None]:
+    def writer(name: str, timeout_seconds: int, gives_way: bool) -> Iterator[None]:
+        assert not gives_way  # it could not be asked before the commit whether it has passed on
         if name in taken:
             raise locks.TableLockedError(name)
         yield
