@@ -20,7 +20,7 @@ from lakehouse.settings import settings
 
 LOCK_TIMEOUT_SECONDS = 600
 SILENCE_SECONDS = 60
-"""After which a holder is taken for lost; Airflow takes as long to give up a task that is not heard of."""
+"""After which a holder is taken for lost, as is a task that Airflow does not hear of."""
 
 HEARTBEAT_SECONDS = 10
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 import psycopg
 from psycopg import sql
 
-from lakehouse import dbt_project, openlineage
+from lakehouse import dbt_project, locks, openlineage
 from lakehouse.airflow.quiet import LEVELS
 from lakehouse.platform import http, postgres, processes
 from lakehouse.platform.errors import PlatformError
@@ -76,7 +76,7 @@ def airflow_environment() -> dict[str, str]:
             "enable_health_check": False,
             # After a crash, the tasks that it took with it are found soon and tried again.
             "orphaned_tasks_check_interval": 30,
-            "task_instance_heartbeat_timeout": 60,
+            "task_instance_heartbeat_timeout": locks.SILENCE_SECONDS,
             "task_queued_timeout": 120,
             "task_queued_timeout_check_interval": 30,
         },

@@ -108,15 +108,24 @@ HARMS = (
     Point("train: MLflow answers late", "mlflow", "before", _REGISTER, dag="train", deed="be late"),
     # Nothing is left of what it needs, for a while.
     Point("land: engine without disk", "engine", "before", _WRITE, WEATHER, deed="fill the disk", named=_DISK),
-    Point("build: engine without disk", "engine", "before", _DBT, _FACTS, "", "build", "fill the disk", _DISK),
+    Point(
+        "build: engine without disk", "engine", "before", _DBT, _FACTS, dag="build", deed="fill the disk", named=_DISK
+    ),
     Point("land: PostgreSQL without disk", "postgres", "before", _WRITE, WEATHER, deed="fill the disk"),
     Point(
         "land: engine without file handles", "engine", "before", _WRITE, WEATHER, deed="take the files", named=_FILES
     ),
     Point(
-        "score: engine without file handles", "engine", "before", _WRITE, SCORES, "", "score", "take the files", _FILES
+        "score: engine without file handles",
+        "engine",
+        "before",
+        _WRITE,
+        SCORES,
+        dag="score",
+        deed="take the files",
+        named=_FILES,
     ),
-    Point("score: engine without memory", "engine", "before", _WRITE, SCORES, "", "score", "take the memory"),
+    Point("score: engine without memory", "engine", "before", _WRITE, SCORES, dag="score", deed="take the memory"),
     Point("gate: task without memory", "task", "before", _GATE, "weather", deed="take the memory", named="MemoryError"),
     # The drop folder is away when the source is asked for, and comes back.
     Point("land: drop folder away", "drop", "before", _MISSING, "weather", deed="take away"),

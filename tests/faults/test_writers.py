@@ -16,7 +16,7 @@ from lakehouse.engine import spark
 from lakehouse.interval import Interval
 from lakehouse.steps import job
 from tests.faults.schedules import HEADER
-from tests.spark.apart import Apart
+from tests.spark.apart import OVERTAKEN, Apart
 from tests.spark.sources import new_source as new_source
 
 # `./lake faults --writers N` sets more.
@@ -26,7 +26,6 @@ ROWS = 200
 FIRST = 99
 """A writer whose rows are there before the others begin."""
 
-OVERTAKEN = r"WithdrawnError|NotAuditedError|TableLockedError|StaleWriterError|UnfinishedWriteError"
 _numbers = itertools.count()
 
 

@@ -14,6 +14,9 @@ from lakehouse.settings import settings
 from tests.platforms import PROJECT
 
 SECONDS = 300
+OVERTAKEN = r"WithdrawnError|NotAuditedError|TableLockedError|StaleWriterError|UnfinishedWriteError"
+"""What a writer fails with when another has gone before it, or has come in between."""
+
 LIBRARIES = [
     "dbt.adapters.spark.impl",
     "dbt.cli.main",

@@ -29,7 +29,7 @@ from lakehouse.interval import Interval
 from lakehouse.rollback import rollback
 from lakehouse.settings import settings
 from lakehouse.steps import code_version, job
-from tests.spark.apart import SECONDS, Apart
+from tests.spark.apart import OVERTAKEN, SECONDS, Apart
 
 land = job("land")
 SOURCE, TABLE, STORED, QUARANTINE = "planes", "bronze.planes", "bronze_next.planes", "quarantine.planes"
@@ -237,9 +237,7 @@ def test_two_runs_at_once_leave_the_rows_of_clean_runs(other: Interval, clean: d
     for interval, process in runs:
         code, errors = process.ended()
         if code:
-            assert re.search(
-                r"WithdrawnError|NotAuditedError|TableLockedError|StaleWriterError|UnfinishedWriteError", errors
-            ), errors[-3000:]
+            assert re.search(OVERTAKEN, errors), errors[-3000:]
             publish(interval)
     assert visible() == (clean["one"] if other == DAY else clean["two"])
 
