@@ -39,6 +39,8 @@ def sql(
     """Query the released tables."""
     if as_csv and as_json:
         raise typer.BadParameter("Give --csv or --json.")
+    if query is None and sys.stdin is None:
+        raise typer.BadParameter("There is no input to read statements from: give one as an argument.")
     if query is None and sys.stdin.isatty():
         prompt(limit, release)
         return

@@ -353,6 +353,13 @@ def test_the_statements_of_a_file_are_run_up_to_the_first_that_fails(
     assert asked == ["select 1", " select wrong", "select 3"]
 
 
+def test_a_query_is_asked_for_where_there_is_no_input(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    code, message = lake("sql")
+    assert code == 2
+    assert "no input" in message
+
+
 def test_a_setting_of_the_wrong_type_is_named(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKE_PORTS__AIRFLOW", "abc")
     settings.cache_clear()
