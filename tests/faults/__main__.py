@@ -15,9 +15,9 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.airflow_client import AirflowClient
+from lakehouse.airflow_client import AirflowClient, AirflowError
 from lakehouse.settings import settings
-from tests.faults.harness import Harness, choose
+from tests.faults.harness import Harness, Result, choose
 from tests.faults.points import POINTS
 from tests.platforms import PROJECT, Platform, free_ports
 
@@ -77,14 +77,20 @@ def main(
     known = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     passed = {result["point"] for result in known if result["passed"]}
     chosen = choose(points, seed, [point for point in POINTS if only is None or re.search(only, point.name)])
-    left = [point for point in chosen if point.name not in passed]
+    tried = {result["point"] for result in known}
+    # Those that have failed come last: what does not end would keep the others from being tried.
+    left = sorted((point for point in chosen if point.name not in passed), key=lambda point: point.name in tried)
     if left:
         with platform(folder / "lake") as lake:
             url = f"http://127.0.0.1:{lake.port('airflow')}"
             with AirflowClient(url, password=lake.secret("airflow_admin_password")) as airflow:
                 harness = Harness(lake, airflow)
                 for point in left:
-                    result = harness.try_point(point)
+                    unended: AirflowError | None = None
+                    try:
+                        result = harness.try_point(point)
+                    except AirflowError as error:
+                        unended, result = error, Result(point.name, False, [str(error)], 0, 0, 0, 0)
                     with log.open("a") as file:
                         file.write(json.dumps(asdict(result)) + "\n")
                     verdict = "passed" if result.passed else "FAILED: " + "; ".join(result.faults)
@@ -93,6 +99,8 @@ def main(
                         f"{result.polls} answers to the reader, {result.unanswered} times none)"
                     )
                     passed |= {point.name} if result.passed else set()
+                    if unended:  # and would disturb the next point
+                        raise unended
     typer.echo(f"{len(passed & {point.name for point in chosen})} of {len(chosen)} points passed; {log}")
     sys.exit(len(passed & {point.name for point in chosen}) != len(chosen))
 
