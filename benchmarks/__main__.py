@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 
-from benchmarks import daily, figures, gate, history, landing, merge, orchestration, scaling, scoring, views
+from benchmarks import daily, figures, gate, glue, history, landing, merge, orchestration, scaling, scoring, views
 from benchmarks.figures import PAGE
 from benchmarks.harness import RESULTS, Result
 
-MODULES = (gate, landing, merge, views, scoring, scaling, history, orchestration, daily)
+MODULES = (gate, landing, merge, views, scoring, scaling, history, orchestration, daily, glue)
 BENCHMARKS = {module.__name__.rpartition(".")[2]: module for module in MODULES}
 PAIRS = 5
 

@@ -1,4 +1,7 @@
-"""The expectations of a suite as SQL: what a script does that has the rules in JSON files and no library for them."""
+"""The expectations of a suite as SQL: what a script does that has the rules in JSON files and no library for them.
+
+The conditions are those of DuckDB and of Spark alike, but for how a regular expression is asked.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 Expectation = dict[str, Any]
 
 DUCKDB = "regexp_matches({0}, '{1}')"
+SPARK = "{0} rlike r'{1}'"
 
 
 def read(suites: Path, table: str) -> list[Expectation]:

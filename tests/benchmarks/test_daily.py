@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from benchmarks import daily
+from benchmarks import daily, glue
 from benchmarks.comparators import rules
 from benchmarks.comparators.daily import MODELS, PREDICTIONS, SOURCES, CheckFailedError, Day, federal_holidays
 from benchmarks.comparators.landing import replace as write
@@ -147,3 +148,11 @@ def test_a_summary_tells_other_verdicts_apart() -> None:
     assert one["failed"] == []
     assert other["failed"] == ['expect_table_row_count_to_be_between {"min_value": 1}']
     assert one["sha256"] != other["sha256"]
+
+
+def test_the_java_of_the_glue_is_not_asked_for_a_module_that_it_lacks(tmp_path: Path) -> None:
+    program = tmp_path / "java"
+    program.write_text(glue.JAVA.format(java="/bin/echo"))
+    program.chmod(0o755)
+    asked = [program, "-cp", "a b", "--add-modules=jdk.incubator.vector", "Main"]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "-cp a b Main\n"
