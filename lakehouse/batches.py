@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.contracts.parts import Column as Declared
 from lakehouse.errors import LakeError
+from lakehouse.readers import UNKNOWN_KEY
 from lakehouse.rules import NOT_NULL, applies, broken_rules, domain, is_about_values
 from lakehouse.rules import label as reason_of
 from lakehouse.wording import counted
@@ -46,7 +47,8 @@ MORE_DAYS = 5
 
 MASK = "***"
 _FAULTS = "array<struct<code:string,text:string,column:string>>"
-_WHOLE_ROW = "*"
+_WHOLE_ROW, _WHOLE_KEYS = "*", "+"
+"""In place of a column: nothing of a record could be read; all of it, but it has more than the contract declares."""
 
 _EXACT = {
     "SMALLINT": ("tinyint",),
@@ -136,11 +138,12 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
             why = why.when(value.isNull(), because(REQUIRED, F.lit(f"{name}: is required and missing")))
         return why
 
+    has_more = F.col("_malformed.code") == UNKNOWN_KEY
     malformed = F.array(
         F.struct(
             F.col("_malformed.code").alias("code"),
             F.col("_malformed.text").alias("text"),
-            F.lit(_WHOLE_ROW).alias("column"),
+            F.when(has_more, F.lit(_WHOLE_KEYS)).otherwise(F.lit(_WHOLE_ROW)).alias("column"),
         )
     )
     drifted = [_undeclared(name, type_) for name, type_ in added.items()]
@@ -149,7 +152,11 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
     return raw.select(
         *(typed(column).alias(column.name) for column in (*contract.columns, *drifted)),
         *(name for name in raw.columns if name.startswith("_") and name != "_malformed"),
-        F.when(F.col("_malformed").isNotNull(), malformed).otherwise(faults).cast(_FAULTS).alias("_faults"),
+        F.when(has_more, F.concat(malformed, faults))
+        .when(F.col("_malformed").isNotNull(), malformed)
+        .otherwise(faults)
+        .cast(_FAULTS)
+        .alias("_faults"),
     )
 
 
@@ -245,14 +252,15 @@ def _lost(rule: Rule) -> Column:
     """The condition that is true for a judged row that does not keep a rule about values, though it was not asked.
 
     A value that cannot be read is there, and is none of those that the rule lets pass. One that is missing though
-    required, or in a record that could not be taken apart, is as a null, which is nothing to most rules.
+    required, or in a record that is not what was declared, is as a null, which is nothing to most rules.
     """
     from pyspark.sql import functions as F
 
     if not is_about_values(rule):
         return F.lit(False)
     if rule.type == NOT_NULL:
-        return domain(rule) & (_among("_unread", _WHOLE_ROW, *rule.columns) | _among("_missing", *rule.columns))
+        lost = _among("_unread", _WHOLE_ROW, _WHOLE_KEYS, *rule.columns) | _among("_missing", *rule.columns)
+        return domain(rule) & lost & ~F.array_contains("_reasons", reason_of(rule))
     return domain(rule) & _among("_unread", *rule.columns)
 
 

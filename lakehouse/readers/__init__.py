@@ -5,7 +5,7 @@ A reader returns the contract's columns (text for CSV and JSON lines, typed for 
 - ``_source_file`` and ``_source_row``: where the record stands; rows count from 1, a header is not a row;
 - ``_raw``: the record as it arrived, or as JSON where it is not text;
 - ``_columns``: the names of the fields of ``_raw`` in their order, where the record itself does not have them;
-- ``_malformed``: code and text of why the record could not be taken apart, else null.
+- ``_malformed``: code and text of why the record could not be taken apart, or of what it has too much, else null.
 
 The same reader takes records apart that were kept as ``_raw``, so that a replay reads them as landing did.
 """
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 DATA_EXCEPTION = "22"
 """Class of the SQL states that say that a value is not what a function takes; their messages quote it."""
 
+UNKNOWN_KEY = "unknown_key"
+"""Code of a record that has more than the contract declares; all of it can be read."""
 PROVENANCE = ("_source_file", "_source_row", "_raw", "_columns", "_malformed")
 
 

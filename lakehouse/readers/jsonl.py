@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lakehouse.readers import Batch, SourceError
+from lakehouse.readers import UNKNOWN_KEY, Batch, SourceError
 from lakehouse.readers.drift import align
 from lakehouse.readers.files import check_text, delivered, fingerprints, lines, readable, stamps, with_position
 
@@ -82,13 +82,6 @@ def reread(records: DataFrame, contract: Contract) -> Batch:
         F.size(keys) > F.size(F.array_distinct(keys)),
         _fault("duplicate_key", F.lit("malformed record: a key is there twice")),
     )
-    if contract.schema_drift != "ignore":
-        malformed = malformed.when(
-            F.size(unknown) > 0,
-            _fault(
-                "unknown_key", F.concat(F.lit("malformed record: not in the contract: "), F.array_join(unknown, ", "))
-            ),
-        )
     texts = [column.name for column in contract.columns if column.spark_type == "STRING"]
     nested = [F.when(_is_nested(name), F.lit(name)) for name in (*texts, *added)]
     malformed = malformed.when(
@@ -101,6 +94,13 @@ def reread(records: DataFrame, contract: Contract) -> Batch:
             ),
         ),
     )
+    if contract.schema_drift != "ignore":
+        malformed = malformed.when(
+            F.size(unknown) > 0,
+            _fault(
+                UNKNOWN_KEY, F.concat(F.lit("malformed record: not in the contract: "), F.array_join(unknown, ", "))
+            ),
+        )
     rows = records.withColumn("_record", F.from_json(text, F.lit(schema), _OPTIONS)).select(
         *(F.col(f"_record.`{name}`").alias(name) for name in names), *records.columns, malformed.alias("_malformed")
     )

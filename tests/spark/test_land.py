@@ -231,17 +231,19 @@ def test_columns_in_another_order_keep_their_values(altered: Callable[..., Path]
     pd.testing.assert_frame_equal(before, after)
 
 
-def test_a_json_line_with_an_unknown_key_is_quarantined(altered: Callable[..., Path]) -> None:
+def test_a_json_line_with_an_unknown_key_is_quarantined_with_all_that_is_wrong(altered: Callable[..., Path]) -> None:
     def edit(lines: list[str]) -> list[str]:
-        lines[0] = json.dumps(json.loads(lines[0]) | {"colour": "blue"})
+        lines[0] = json.dumps(json.loads(lines[0]) | {"colour": "blue", "humidity_percent": 900})
         return [lines[0], lines[1][:-5], "", *lines[2:]]
 
     altered("weather", "2013-01-12", edit)
     assert land("weather", Interval.parse("2013-01-12"))["rows_quarantined"] == 2
     bad = rows("select * from quarantine.weather where _interval = date'2013-01-12' order by _source_row")
-    assert bad[0]["_reasons"] == ["malformed record: not in the contract: colour"]
+    unknown, broken = bad[0]["_reasons"]
+    assert unknown == "malformed record: not in the contract: colour"
+    assert "humidity_percent" in broken
     assert bad[1]["_reasons"] == ["malformed record: it is not a JSON object"]
-    assert [row["_codes"] for row in bad] == [["unknown_key"], ["not_json"]]
+    assert [row["_codes"] for row in bad] == [["unknown_key", "rule"], ["not_json"]]
 
 
 def test_a_delivery_without_rows_empties_its_day_where_the_contract_allows_it(new_source: Any) -> None:
