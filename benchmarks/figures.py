@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.harness import Result, Usage
 from lakehouse.settings import PROJECT_DIR
+from lakehouse.wording import counted
 
 PAGE = PROJECT_DIR / "docs" / "reference" / "figures.md"
 INTRODUCTION = """\
@@ -87,7 +88,7 @@ def text(results: Iterable[Result], folder: str) -> str:
 def _section(result: Result, folder: str) -> list[str]:
     where = result.machine
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
-    count = f"{len(result.ours)} {'pairs' if result.theirs else 'runs'}"
+    count = counted(len(result.ours), "pair" if result.theirs else "run")
     lines = [
         "",
         f"## {result.name}: {result.title}, {result.size}",

@@ -139,24 +139,25 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
         return why
 
     has_more = F.col("_malformed.code") == UNKNOWN_KEY
+    none = F.array().cast(_FAULTS)
     malformed = F.array(
         F.struct(
             F.col("_malformed.code").alias("code"),
             F.col("_malformed.text").alias("text"),
             F.when(has_more, F.lit(_WHOLE_KEYS)).otherwise(F.lit(_WHOLE_ROW)).alias("column"),
         )
-    )
+    ).cast(_FAULTS)
     drifted = [_undeclared(name, type_) for name, type_ in added.items()]
     judged = [*contract.columns, *(column for column in drifted if sources[column.name] != column.spark_type.lower())]
-    faults = F.array_compact(F.array(*map(fault, judged)))
+    faults = F.array_compact(F.array(*map(fault, judged))).cast(_FAULTS)
     return raw.select(
         *(typed(column).alias(column.name) for column in (*contract.columns, *drifted)),
         *(name for name in raw.columns if name.startswith("_") and name != "_malformed"),
-        F.when(has_more, F.concat(malformed, faults))
-        .when(F.col("_malformed").isNotNull(), malformed)
-        .otherwise(faults)
-        .cast(_FAULTS)
-        .alias("_faults"),
+        # Each of the two is there once: their expressions are long, and would be compiled again.
+        F.concat(
+            F.when(F.col("_malformed").isNotNull(), malformed).otherwise(none),
+            F.when(~has_more, none).otherwise(faults),
+        ).alias("_faults"),
     )
 
 
@@ -210,7 +211,8 @@ def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
     """Say of every row all that is wrong with it, in ``_reasons`` and ``_codes``.
 
     A value that could not be read is null by now; rules about its column are not asked, all others are. ``_unread``
-    and ``_missing`` name the columns whose value could not be read, or is missing though it is required.
+    and ``_missing`` name the columns whose value could not be read, or is missing though it is required; in place of a
+    column, ``_unread`` says that a whole record could not be read, or has a key too many.
 
     Args:
         parsed: Outcome of :func:`parse`.
@@ -366,7 +368,7 @@ def _verdict(counts: dict[str, Any], suite: Suite) -> tuple[str, str] | None:
         considered, lost = counts["considered"][label], counts["lost"][label]
         broken = counts["broken"].get(label, 0) + lost
         if broken and (considered - broken) / considered < rule.mostly:
-            unread = f", {lost} of them because there is no value that can be read" if lost else ""
+            unread = f", {lost} of them because there is no value that can be taken" if lost else ""
             others = f" It is not about {counted(rows - considered, 'other row')}." if rows > considered else ""
             why = f"{broken} of {considered} rows break {label}{unread}; at least {rule.mostly:.4%} must keep it."
             return "below_mostly", why + others

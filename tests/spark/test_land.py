@@ -15,6 +15,7 @@ import pytest
 import lakehouse
 from lakehouse import contracts, ops, release, scaffold, suites, tables
 from lakehouse.audit import gate
+from lakehouse.batches import RejectedBatchError
 from lakehouse.engine import spark
 from lakehouse.gate import check
 from lakehouse.interval import Interval
@@ -244,6 +245,23 @@ def test_a_json_line_with_an_unknown_key_is_quarantined_with_all_that_is_wrong(a
     assert "humidity_percent" in broken
     assert bad[1]["_reasons"] == ["malformed record: it is not a JSON object"]
     assert [row["_codes"] for row in bad] == [["unknown_key", "rule"], ["not_json"]]
+
+
+def test_a_record_with_a_key_too_many_counts_once_against_a_rule(new_source: Any) -> None:
+    source = new_source("too_many_keys", "jsonl")
+    source.rules(expect("column_values_to_not_be_null", column="person", mostly=0.5))
+    good = {"id": 1, "person": "Ann", "amount": 1.0, "pieces": 1, "day": "2020-01-01"}
+    bad = good | {"id": 2, "person": None, "extra": 1}
+    source.put("2020-01-01", f"{json.dumps(good)}\n{json.dumps(bad)}\n")
+    assert source.land("2020-01-01")["rows_quarantined"] == 1
+    assert [row["_codes"] for row in source.bad()] == [["unknown_key", "rule"]]
+    # One whose value is there is no row that keeps the rule, either.
+    source.put(
+        "2020-01-02",
+        "\n".join(json.dumps(each | {"day": "2020-01-02"}) for each in (good, bad, good | {"id": 3, "extra": 1})),
+    )
+    with pytest.raises(RejectedBatchError, match=r"2 of 3 rows break .*, 1 of them because"):
+        source.land("2020-01-02")
 
 
 def test_a_delivery_without_rows_empties_its_day_where_the_contract_allows_it(new_source: Any) -> None:

@@ -45,7 +45,7 @@ def test_a_value_that_cannot_be_read_does_not_keep_a_rule() -> None:
     found = rejection(counted(of_a_day(70, 2, bad=4, lost={RULE.label: 2})), SUITE)
     assert found is not None
     assert found.why.startswith(
-        f"4 of 70 rows break {RULE.label}, 2 of them because there is no value that can be read;"
+        f"4 of 70 rows break {RULE.label}, 2 of them because there is no value that can be taken;"
     )
 
 

@@ -260,6 +260,7 @@ def jsonl_cases() -> Iterator[Case]:
     yield case("key_twice", changed()[:-1] + ', "id": 10}', "duplicate_key")
     yield case("unknown_key", changed(extra=1), "unknown_key")
     yield case("unknown_key_and_more", changed(extra=1, amount="much", pieces=None), "unknown_key", "type")
+    yield case("object_for_a_text_and_unknown_key", changed(person={"first": "Ann"}, extra=1), "nested")
     yield case("key_in_capitals", changed(id=...)[:-1] + ', "ID": 9}', "unknown_key", "required")
     yield case("key_missing", changed(id=...), "required")
     yield case("null_for_a_key", changed(id=None), "required")
