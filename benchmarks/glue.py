@@ -21,6 +21,18 @@ GOAL = Goal(0.25)
 PREFIX = "glue_"
 """Of the schemas that dbt reads and writes for this side."""
 
+ABOUT = (
+    "The glue is {} processes, one after the other, as the platform's steps are (which gate "
+    "and build several tables at a time, each in one process): a spark-submit to land each source, one to "
+    "score, one to check each table by Great Expectations on a Spark session of its own; a dbt for each model, "
+    "views too, and one for the data tests. dbt has it better than usual: the Thrift server that it talks to "
+    "is the platform's, which is up and warm. Each session has the cores and the memory that the platform's "
+    "engine has, which is idle meanwhile and counts in the glue's peak memory. The platform's side is one "
+    "process that has its libraries loaded, as the executor's workers have: see R5 for what Airflow adds. The "
+    "glue has no anomaly rules and no pages of verdicts, no release, no record of runs and lineage, no locks, "
+    "and does not look for later days whose features would have to be built again."
+)
+
 JAVA = """\
 #!/bin/sh
 # Spark's launcher asks for a module that the Java of the wheel lacks, and which nothing here needs.
@@ -40,47 +52,29 @@ def run(size: str, pairs: int) -> list[Result]:
         pairs: How often each side is timed.
     """
     with daily.prepared(size) as lake:
-        return [measure(lake, size, pairs)]
-
-
-def measure(lake: Lake, size: str, pairs: int) -> Result:
-    """Time both sides in turn, on the engine that is there.
-
-    Args:
-        lake: The platform before its day.
-        size: Of the files of the day, such as ``100MB``.
-        pairs: How often each side is timed.
-    """
-    glue = Glue(lake)
-    result = Result(
-        "R1b",
-        "a day's run: land, gate, build, score, release ÷ the usual glue",
-        size,
-        GOAL,
-        ("the platform", "glue"),
-        notes=(
-            daily.about(lake),
-            "All rows of all tables are compared as in R1; so are the verdicts.",
-            f"The glue is {len(glue.tasks())} processes, one after the other, as the platform's steps are (which gate "
-            "and build several tables at a time, each in one process): a spark-submit to land each source, one to "
-            "score, one to check each table by Great Expectations on a Spark session of its own; a dbt for each model, "
-            "views too, and one for the data tests. dbt has it better than usual: the Thrift server that it talks to "
-            "is the platform's, which is up and warm. Each session has the cores and the memory that the platform's "
-            "engine has, which is idle meanwhile and counts in the glue's peak memory. The platform's side is one "
-            "process that has its libraries loaded, as the executor's workers have: see R5 for what Airflow adds. The "
-            "glue has no anomaly rules and no pages of verdicts, no release, no record of runs and lineage, no locks, "
-            "and does not look for later days whose features would have to be built again.",
-        ),
-        facts={"processes of the glue": len(glue.tasks())},
-    )
-    daily.run_day()  # warms the engine; the glue's processes have nothing that could be warm
-    return compare(
-        result,
-        Side("the platform", daily.run_day, lambda: daily.left(daily.stored, daily.platform_verdicts())),
-        Side("glue", glue.run, lambda: daily.left(glue.folder, glue.verdicts())),
-        pairs,
-        warm=0,
-    )
+        glue = Glue(lake)
+        result = Result(
+            "R1b",
+            "a day's run: land, gate, build, score, release ÷ the usual glue",
+            size,
+            GOAL,
+            ("the platform", "glue"),
+            notes=(
+                daily.about(lake),
+                "All rows of all tables are compared as in R1; so are the verdicts.",
+                ABOUT.format(len(glue.tasks())),
+            ),
+            facts={"processes of the glue": len(glue.tasks())},
+        )
+        daily.run_day()  # warms the engine; the glue's processes have nothing that could be warm
+        compare(
+            result,
+            Side("the platform", daily.run_day, lambda: daily.left(daily.stored, daily.platform_verdicts())),
+            Side("glue", glue.run, lambda: daily.left(glue.folder, glue.verdicts())),
+            pairs,
+            warm=0,
+        )
+        return [result]
 
 
 class Glue:

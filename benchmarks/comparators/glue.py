@@ -50,6 +50,9 @@ def land(source: str, day: dt.date, drop: Path, suites: Path, root: Path) -> Non
         drop: Folder that the files are delivered to.
         suites: Folder of the expectations.
         root: Folder of the tables.
+
+    Raises:
+        CheckFailedError: The file has too many of them.
     """
     from pyspark.sql import functions as F
 
@@ -85,6 +88,9 @@ def check(table: str, suites: Path, root: Path) -> None:
         table: Such as ``bronze.weather``.
         suites: Folder of the expectations.
         root: Folder of the tables.
+
+    Raises:
+        CheckFailedError: A critical expectation does not hold.
     """
     import great_expectations as gx
 

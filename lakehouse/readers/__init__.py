@@ -31,6 +31,7 @@ DATA_EXCEPTION = "22"
 
 UNKNOWN_KEY = "unknown_key"
 """Code of a record that has more than the contract declares; all of it can be read."""
+
 PROVENANCE = ("_source_file", "_source_row", "_raw", "_columns", "_malformed")
 
 
