@@ -8,15 +8,17 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.contracts.parts import Column as Declared
 from lakehouse.errors import LakeError
 from lakehouse.readers import UNKNOWN_KEY
-from lakehouse.rules import NOT_NULL, applies, broken_rules, domain, is_about_values
+from lakehouse.rules import NOT_NULL, any_of, applies, broken_rules, domain, is_about_values, key
 from lakehouse.rules import label as reason_of
 from lakehouse.wording import counted
 
@@ -42,11 +44,18 @@ RULE = "rule"
 REQUIRED = "required"
 """Code of a reason that is a value which is missing though the contract requires it."""
 
+LARGE_BATCH = 8 << 20
+"""Bytes of files from which on a batch is grouped by its keys, and not sorted by them: another query, which is narrow.
+
+Of a million flights, that took 3 seconds less; of a thousand, half a second more.
+"""
 MORE_DAYS = 5
 """How many further days are named that a batch is rejected for."""
 
 MASK = "***"
 _FAULTS = "array<struct<code:string,text:string,column:string>>"
+_DELIVERY = ("_interval",)
+"""Of a range each day is judged as if it came alone; what comes back on another day is for the gate to find."""
 _WHOLE_ROW, _WHOLE_KEYS = "*", "+"
 """In place of a column: nothing of a record could be read; all of it, but it has more than the contract declares."""
 
@@ -118,25 +127,24 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
         # By its text, like any other text and like a replay, which has no more of it.
         return _read(jsonl.kept(value, found, type_).cast("string"), column)
 
-    def fault(column: Declared) -> Column:
+    def faults_of(column: Declared) -> list[tuple[Column, Column]]:
+        """What can be wrong with a value: the condition, and what is said then."""
         name, value, result = column.name, F.col(column.name), typed(column)
         shown = F.substring(value.cast("string"), 1, 100)
 
         def because(code: str, *text: Column) -> Column:
             return F.struct(F.lit(code).alias("code"), F.concat(*text).alias("text"), F.lit(name).alias("column"))
 
-        why = F.when(
-            value.isNotNull() & result.isNull(),
-            because("type", F.lit(f"{name}: '"), shown, F.lit(f"' is not of type {column.spark_type}")),
-        )
+        unfit = because("type", F.lit(f"{name}: '"), shown, F.lit(f"' is not of type {column.spark_type}"))
+        found = [(value.isNotNull() & result.isNull(), unfit)]
         if column.spark_type in ("DOUBLE", "FLOAT"):
             infinite = F.isnan(result) | (F.abs(result) == float("inf"))
-            why = why.when(
-                infinite, because("not_finite", F.lit(f"{name}: '"), shown, F.lit("' is not a finite number"))
+            found.append(
+                (infinite, because("not_finite", F.lit(f"{name}: '"), shown, F.lit("' is not a finite number")))
             )
         if column.required:
-            why = why.when(value.isNull(), because(REQUIRED, F.lit(f"{name}: is required and missing")))
-        return why
+            found.append((value.isNull(), because(REQUIRED, F.lit(f"{name}: is required and missing"))))
+        return found
 
     has_more = F.col("_malformed.code") == UNKNOWN_KEY
     none = F.array().cast(_FAULTS)
@@ -149,7 +157,10 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
     ).cast(_FAULTS)
     drifted = [_undeclared(name, type_) for name, type_ in added.items()]
     judged = [*contract.columns, *(column for column in drifted if sources[column.name] != column.spark_type.lower())]
-    faults = F.array_compact(F.array(*map(fault, judged))).cast(_FAULTS)
+    possible = list(map(faults_of, judged))
+    # Most rows are good, and need no array: conditions alone are cheap.
+    faulty = any_of(condition for faults in possible for condition, _ in faults)
+    faults = F.when(faulty, F.array_compact(F.array(*map(_first, possible)))).otherwise(none)
     return raw.select(
         *(typed(column).alias(column.name) for column in (*contract.columns, *drifted)),
         *(name for name in raw.columns if name.startswith("_") and name != "_malformed"),
@@ -159,6 +170,13 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
             F.when(~has_more, none).otherwise(faults),
         ).alias("_faults"),
     )
+
+
+def _first(cases: list[tuple[Column, Column]]) -> Column:
+    from pyspark.sql import functions as F
+
+    (condition, value), *others = cases
+    return reduce(lambda chain, case: chain.when(*case), others, F.when(condition, value))
 
 
 def types_of(added: Mapping[str, str], table: DataFrame) -> dict[str, str]:
@@ -207,6 +225,104 @@ def _read(text: Column, column: Declared) -> Column:
     return value
 
 
+@contextmanager
+def judging(
+    parsed: DataFrame, suite: Suite, size: int = 0, **more: Column
+) -> Iterator[tuple[DataFrame, dict[str, Any]]]:
+    """Judge a batch by its suite, and count it: gives the rows, which the engine keeps meanwhile, and the counts.
+
+    Args:
+        parsed: Outcome of :func:`parse`.
+        suite: The table's suite.
+        size: Bytes of the files that it came in, if any: decides the way, not the answer.
+        more: As for :func:`count`.
+    """
+    rules = suite.row_rules()
+    keys = _keys(rules) if size >= LARGE_BATCH else []
+    others = [rule for rule in rules if rule not in [each.rule for each in keys]]
+    with ExitStack() as kept:
+        rows = judged = kept.enter_context(_kept(judge(parsed, others)))
+        for each in keys:
+            repeated = kept.enter_context(_kept(_repeated(judged, each)))
+            if repeated.count():
+                rows = _mark(rows, each, repeated, rules)
+        yield rows, count(rows, suite, **more)
+
+
+@contextmanager
+def _kept(rows: DataFrame) -> Iterator[DataFrame]:
+    rows.persist()
+    try:
+        yield rows
+    finally:
+        rows.unpersist()
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key that has to be unique.
+
+    Attributes:
+        rule: The rule that says so.
+        columns: Its columns, by the names that they have in a frame of keys.
+        which: The condition that is true for the rows that have the key.
+    """
+
+    rule: Rule
+    columns: dict[str, Column]
+    which: Column
+
+
+def _keys(rules: list[Any]) -> list[_Key]:
+    from pyspark.sql import functions as F
+
+    found = [(rule, parts) for rule in rules if (parts := key(rule))]
+    return [
+        _Key(
+            rule,
+            {f"_key_{i}": F.col(name) for i, name in enumerate((*columns, *_DELIVERY))},
+            which & _known(rule),
+        )
+        for rule, (columns, which) in found
+    ]
+
+
+def _repeated(judged: DataFrame, key: _Key) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    groups = judged.where(key.which).groupBy(*(column.alias(name) for name, column in key.columns.items()))
+    return groups.agg(F.count(F.lit(1)).alias("_times")).where("_times > 1")
+
+
+def _mark(judged: DataFrame, key: _Key, repeated: DataFrame, rules: list[Any]) -> DataFrame:
+    """Add the rule about a key to the reasons of the rows whose key is among those that repeat."""
+    from pyspark.sql import functions as F
+
+    same = reduce(lambda a, b: a & b, (column.eqNullSafe(F.col(name)) for name, column in key.columns.items()))
+    broken = key.which & F.col("_times").isNotNull()
+    reasons = _in_order(F.array_append("_reasons", F.lit(reason_of(key.rule))), rules)
+    codes = F.array_append("_codes", F.lit(RULE))
+    return (
+        judged.join(repeated, same, "left")
+        .withColumns(
+            {
+                "_reasons": F.when(broken, reasons).otherwise(F.col("_reasons")),
+                "_codes": F.when(broken, codes).otherwise(F.col("_codes")),
+            }
+        )
+        .drop(*key.columns, "_times")
+    )
+
+
+def _in_order(reasons: Column, rules: list[Any]) -> Column:
+    """Reasons as :func:`judge` orders them: what cannot be read, and then the rules as they stand in the suite."""
+    from pyspark.sql import functions as F
+
+    labels = F.array(*map(F.lit, map(reason_of, rules)))
+    faults = F.filter(reasons, lambda text: ~F.array_contains(labels, text))
+    return F.concat(faults, F.filter(labels, lambda text: F.array_contains(reasons, text)))
+
+
 def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
     """Say of every row all that is wrong with it, in ``_reasons`` and ``_codes``.
 
@@ -220,28 +336,36 @@ def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
     """
     from pyspark.sql import functions as F
 
-    def columns(condition: Callable[[Column], Column]) -> Column:
-        return F.transform(F.filter("_faults", condition), lambda fault: fault["column"])
+    def of_faults(part: str, condition: Callable[[Column], Column] | None = None) -> Column:
+        faults = F.filter("_faults", condition) if condition else F.col("_faults")
+        texts = F.transform(faults, lambda fault: fault[part])
+        return F.when(F.size("_faults") == 0, F.array().cast("array<string>")).otherwise(texts)
 
     faulty = parsed.withColumns(
         {
-            "_unread": columns(lambda fault: fault["code"] != REQUIRED),
-            "_missing": columns(lambda fault: fault["code"] == REQUIRED),
+            "_unread": of_faults("column", lambda fault: fault["code"] != REQUIRED),
+            "_missing": of_faults("column", lambda fault: fault["code"] == REQUIRED),
+            "_reasons": of_faults("text"),
+            "_codes": of_faults("code"),
         }
     )
+    judged = broken_rules(faulty.drop("_faults"), rules, known=_known, each=_DELIVERY)
+    codes = F.concat("_codes", F.transform("_broken", lambda _: F.lit(RULE)))
+    is_good = F.size("_broken") == 0
+    return judged.withColumns(
+        {
+            "_reasons": F.when(is_good, F.col("_reasons")).otherwise(F.concat("_reasons", "_broken")),
+            "_codes": F.when(is_good, F.col("_codes")).otherwise(codes),
+        }
+    ).drop("_broken")
 
-    def known(rule: Rule) -> Column:
-        return ~(_among("_unread", _WHOLE_ROW, *rule.columns) | _among("_missing", *rule.columns))
 
-    # Of a range each day is judged as if it came alone; what comes back on another day is for the gate to find.
-    judged = broken_rules(faulty, rules, known=known, each=["_interval"])
-    return judged.select(
-        *(name for name in faulty.columns if name != "_faults"),
-        F.concat(F.transform("_faults", lambda fault: fault["text"]), F.col("_broken")).alias("_reasons"),
-        F.concat(
-            F.transform("_faults", lambda fault: fault["code"]), F.transform("_broken", lambda _: F.lit(RULE))
-        ).alias("_codes"),
-    )
+def _known(rule: Rule) -> Column:
+    """The condition that is true for a row whose values a rule can be asked about."""
+    from pyspark.sql import functions as F
+
+    lost = _among("_unread", _WHOLE_ROW, *rule.columns) | _among("_missing", *rule.columns)
+    return F.when(F.size("_unread") + F.size("_missing") == 0, F.lit(True)).otherwise(~lost)
 
 
 def _among(array: str, *names: str) -> Column:

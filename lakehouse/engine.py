@@ -52,12 +52,19 @@ def spark() -> SparkSession:
         pyspark.errors.PySparkException: No engine answers at the configured URL.
     """
     _look_for_engine()
+    from grpc.experimental import ChannelOptions  # type: ignore[import-untyped]
     from pyspark.logger import PySparkLogger
     from pyspark.sql import SparkSession
+    from pyspark.sql.connect.client import ChannelBuilder
 
     # Each error of a query, which is raised anyway, with the stacks of two languages in one line.
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
+    # Who waits for an answer is to read it himself. By default gRPC starts a thread that reads, and counts on it even
+    # if there was no memory for one: then that call raises, and each later one of the process waits for ever.
+    option = (ChannelOptions.SingleThreadedUnaryStream, 1)
+    if option not in ChannelBuilder.GRPC_DEFAULT_OPTIONS:
+        ChannelBuilder.GRPC_DEFAULT_OPTIONS.append(option)
     session: SparkSession = SparkSession.builder.remote(settings().spark_url).getOrCreate()
     session.conf.set("spark.sql.session.timeZone", "UTC")
     return session

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,7 @@ LABEL_LENGTH = 120
 
 NOT_NULL = "expect_column_values_to_not_be_null"
 UNIQUE = "expect_column_values_to_be_unique"
+COMPOUND_UNIQUE = "expect_compound_columns_to_be_unique"
 INCREASING = "expect_column_values_to_be_increasing_within_tolerance"
 OWN_TYPES = {
     INCREASING: frozenset(
@@ -130,6 +131,19 @@ def domain(rule: Rule) -> Column:
     return F.lit(True) if condition is None else F.coalesce(F.expr(condition), F.lit(False))
 
 
+def key(rule: Rule) -> tuple[list[str], Column] | None:
+    """Of a rule that says that a key is unique its columns, and which rows have the key; None of any other rule.
+
+    Args:
+        rule: A row-level expectation.
+    """
+    of_arguments = _KEYS.get(rule.type)
+    if of_arguments is None:
+        return None
+    columns, which = of_arguments(rule.kwargs)
+    return columns, domain(rule) & which
+
+
 def breaks(rule: Rule, known: Column | None = None, each: Sequence[str] = ()) -> Column:
     """The condition that is true, and never null, for the rows that break a rule.
 
@@ -184,10 +198,25 @@ def broken_rules(
     """
     from pyspark.sql import functions as F
 
-    reasons = F.array_compact(
-        F.array(*(F.when(breaks(rule, known and known(rule), each), F.lit(label(rule))) for rule in rules))
-    )
-    return df.withColumn(column, reasons if rules else F.array().cast("array<string>"))
+    none = F.array().cast("array<string>")
+    if not rules:
+        return df.withColumn(column, none)
+    # Each condition once, be it a window, a UDF or long; and most rows break no rule, and need no array.
+    conditions = {f"_rule_{i}": breaks(rule, known and known(rule), each) for i, rule in enumerate(rules)}
+    labels = [F.when(F.col(name), F.lit(label(rule))) for name, rule in zip(conditions, rules, strict=True)]
+    broken = F.when(any_of(map(F.col, conditions)), F.array_compact(F.array(*labels)))
+    return df.withColumns(conditions).withColumn(column, F.coalesce(broken, none)).drop(*conditions)
+
+
+def any_of(conditions: Iterable[Column]) -> Column:
+    """Whether one of some conditions is true, which may be many: a tree of "or" would be too deep for Spark's client.
+
+    Args:
+        conditions: Conditions, which may be null.
+    """
+    from pyspark.sql import functions as F
+
+    return F.coalesce(*(F.when(condition, F.lit(True)) for condition in conditions), F.lit(False))
 
 
 def _text(value: Any) -> str:
@@ -345,12 +374,20 @@ def _not_increasing(kwargs: Mapping[str, Any], domain: Column, each: Sequence[st
     return is_earlier(kwargs, domain & _column(kwargs["column"]).isNotNull(), each)
 
 
-def _not_unique(kwargs: Mapping[str, Any], domain: Column, each: Sequence[str]) -> Column:
-    return _repeated([kwargs["column"], *each], domain & _column(kwargs["column"]).isNotNull())
+def _column_key(kwargs: Mapping[str, Any]) -> tuple[list[str], Column]:
+    return [kwargs["column"]], _column(kwargs["column"]).isNotNull()
 
 
-def _compound_not_unique(kwargs: Mapping[str, Any], domain: Column, each: Sequence[str]) -> Column:
-    return _repeated([*kwargs["column_list"], *each], domain & _considered(kwargs))
+def _compound_key(kwargs: Mapping[str, Any]) -> tuple[list[str], Column]:
+    return list(kwargs["column_list"]), _considered(kwargs)
+
+
+def _key_rule(of_arguments: Callable[[Mapping[str, Any]], tuple[list[str], Column]]) -> Callable[..., Column]:
+    def condition(kwargs: Mapping[str, Any], domain: Column, each: Sequence[str]) -> Column:
+        columns, which = of_arguments(kwargs)
+        return _repeated([*columns, *each], domain & which)
+
+    return condition
 
 
 def _not_greater(kwargs: Mapping[str, Any], _: Column) -> Column:
@@ -386,10 +423,12 @@ _BREAKS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
     "expect_select_column_values_to_be_unique_within_record": _not_unique_within_record,
 }
 
+_KEYS: dict[str, Callable[[Mapping[str, Any]], Any]] = {UNIQUE: _column_key, COMPOUND_UNIQUE: _compound_key}
+"""Those that say that a key is unique."""
+
 _COMPARES: dict[str, Callable[[Mapping[str, Any], Any, Sequence[str]], Any]] = {
     INCREASING: _not_increasing,
-    UNIQUE: _not_unique,
-    "expect_compound_columns_to_be_unique": _compound_not_unique,
+    **{type_: _key_rule(of_arguments) for type_, of_arguments in _KEYS.items()},
 }
 """Those that compare a row with others."""
 

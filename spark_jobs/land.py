@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import contracts, readers, suites, tables
@@ -9,10 +10,9 @@ from lakehouse.batches import (
     QUARANTINE,
     TYPES,
     RejectedBatchError,
-    count,
     examples,
     is_bad,
-    judge,
+    judging,
     parse,
     rejection,
     types_of,
@@ -61,14 +61,15 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
 
         with readers.reading(contract, interval):
             batch = readers.read(contract, interval)
+        size = sum(int(facts["bytes"]) for facts in batch.files.values())
         suite = suites.load(bronze)
         added = types_of(batch.added, spark().table(stored))
-        judged = judge(parse(batch.rows, contract, added), suite.row_rules()).persist()
-        try:
+        with ExitStack() as stack:
             with readers.reading(contract, interval):
-                counts = count(judged, suite)
+                parsed = parse(batch.rows, contract, added)
+                judged, counts = stack.enter_context(judging(parsed, suite, size))
             readers.check_unchanged(batch)
-            this.rows_in, this.bytes_in = counts["rows"], sum(int(f["bytes"]) for f in batch.files.values())
+            this.rows_in, this.bytes_in = counts["rows"], size
             files = {path: {**facts, "rows": counts["files"].get(path, 0)} for path, facts in batch.files.items()}
             this.details = {"files": files, "broken": counts["broken"]}
             empty = [path for path, facts in files.items() if not facts["rows"]]
@@ -97,8 +98,6 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
             this.rows_out, this.rows_quarantined = tables.written_rows(stored), 0
             if counts["bad"] or before:
                 this.rows_quarantined = _quarantine(judged.where(is_bad()), quarantine, interval, this)
-        finally:
-            judged.unpersist()
 
         _require_all(this)
         this.versions_out = {stored: version}
@@ -121,7 +120,11 @@ def _quarantine(bad: DataFrame, quarantine: str, interval: Interval, this: Run, 
     """Replace the interval in quarantine, and count the rows that were written, by Delta."""
     from pyspark.sql import functions as F
 
-    rows = bad.withColumns({"_batch": F.lit(this.run_id), "_rejected": F.lit(rejected)}).select(*QUARANTINE)
+    rows = (
+        readers.as_text(bad)
+        .withColumns({"_batch": F.lit(this.run_id), "_rejected": F.lit(rejected)})
+        .select(*QUARANTINE)
+    )
     tables.replace_interval(rows, quarantine, "_interval", interval, this)
     return tables.written_rows(quarantine)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import contracts, readers, suites, tables
@@ -10,10 +11,9 @@ from lakehouse.batches import (
     QUARANTINE,
     TYPES,
     RejectedBatchError,
-    count,
     examples,
     is_bad,
-    judge,
+    judging,
     parse,
     rejection,
     types_of,
@@ -86,10 +86,10 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
             days = ", ".join(f"date'{day}'" for day in sorted(whole))
             landed = landed.where(f"_interval not in ({days})")
         suite = suites.load(bronze)
-        judged = _judged(kept, landed, contract, suite).persist()
-        try:
+        parsed = _together(kept, landed, contract)
+        with ExitStack() as stack:
             with readers.reading(contract, interval):
-                counts = _count(judged, suite)
+                judged, counts = stack.enter_context(_judging(parsed, suite))
             verdict = rejection(counts, suite, whole)
             passing = 0 if verdict else counts["passing"]
             this.rows_in, this.rows_out = counts["rows"], counts["landed"]
@@ -119,8 +119,6 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
                     f"All rows stay in {quarantine}.",
                     verdict.code,
                 )
-        finally:
-            judged.unpersist()
 
         if this.rows_in != this.rows_out + this.rows_quarantined:
             raise RuntimeError(
@@ -208,7 +206,7 @@ def _delivery(stored: str, day: dt.date) -> str | None:
     return None
 
 
-def _judged(kept: DataFrame, landed: DataFrame, contract: contracts.Contract, suite: suites.Suite) -> DataFrame:
+def _together(kept: DataFrame, landed: DataFrame, contract: contracts.Contract) -> DataFrame:
     """Landed and quarantined rows together, because some rules compare rows with each other."""
     from pyspark.sql import functions as F
 
@@ -219,7 +217,7 @@ def _judged(kept: DataFrame, landed: DataFrame, contract: contracts.Contract, su
     there = landed.withColumn("_landed", F.lit(True)).withColumn(
         "_faults", F.array().cast(parsed.schema["_faults"].dataType)
     )
-    return judge(there.unionByName(parsed, allowMissingColumns=True), suite.row_rules())
+    return there.unionByName(parsed, allowMissingColumns=True)
 
 
 def _landed() -> Column:
@@ -228,11 +226,11 @@ def _landed() -> Column:
     return F.col("_landed")
 
 
-def _count(judged: DataFrame, suite: suites.Suite) -> dict[str, Any]:
+def _judging(parsed: DataFrame, suite: suites.Suite) -> AbstractContextManager[tuple[DataFrame, dict[str, Any]]]:
     from pyspark.sql import functions as F
 
-    return count(
-        judged,
+    return judging(
+        parsed,
         suite,
         landed=_landed(),
         quarantined=~_landed(),

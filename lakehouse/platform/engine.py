@@ -253,6 +253,8 @@ def properties() -> dict[str, str]:
         # The same statements come again each day. Spark keeps the code of the last 100 stages, a few dozen statements:
         # of 60 that came again, each took 0.38 seconds of CPU, and 0.31 when nothing was compiled anew.
         "spark.sql.codegen.cache.maxEntries": "2000",
+        # What is kept is read twice or three times, and then let go.
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
         **_for_executors(),
         **s.spark_conf,
     }

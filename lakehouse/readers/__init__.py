@@ -3,7 +3,7 @@
 A reader returns the contract's columns (text for CSV and JSON lines, typed for Parquet and databases) and
 
 - ``_source_file`` and ``_source_row``: where the record stands; rows count from 1, a header is not a row;
-- ``_raw``: the record as it arrived, or as JSON where it is not text;
+- ``_raw``: the record as it arrived: text, or a struct of typed values, of which :func:`as_text` makes JSON;
 - ``_columns``: the names of the fields of ``_raw`` in their order, where the record itself does not have them;
 - ``_malformed``: code and text of why the record could not be taken apart, or of what it has too much, else null.
 
@@ -85,6 +85,20 @@ def read(contract: Contract, interval: Interval) -> Batch:
     """
     batch: Batch = _reader(contract).read(contract, interval)
     return batch
+
+
+def as_text(records: DataFrame) -> DataFrame:
+    """Records whose ``_raw`` is text, as :func:`reread` takes them.
+
+    Args:
+        records: With ``_raw`` as a reader gives it.
+    """
+    from pyspark.sql import functions as F
+
+    from lakehouse.readers import jsonl
+
+    is_text = dict(records.dtypes)["_raw"] == "string"
+    return records if is_text else records.withColumn("_raw", jsonl.written(F.col("_raw")))
 
 
 def reread(records: DataFrame, contract: Contract) -> Batch:

@@ -122,7 +122,7 @@ def _with_plain_keys(text: Column, keys: Column) -> tuple[Column, Column]:
 
 
 def record(fields: Mapping[str, tuple[Column, str]], contract: Contract) -> Column:
-    """A record of typed values as JSON, from which :func:`reread` takes what the contract's types make the same of.
+    """A record of typed values, of whose text :func:`reread` takes what the contract's types make the same of.
 
     Args:
         fields: Name to value and its type.
@@ -132,7 +132,18 @@ def record(fields: Mapping[str, tuple[Column, str]], contract: Contract) -> Colu
 
     declared = {column.name: column.spark_type for column in contract.columns}
     values = [kept(value, found, declared.get(name)).alias(name) for name, (value, found) in fields.items()]
-    return F.to_json(F.struct(*values), _WRITTEN)
+    return F.struct(*values)
+
+
+def written(record: Column) -> Column:
+    """A record of typed values as JSON.
+
+    Args:
+        record: Outcome of :func:`record`.
+    """
+    from pyspark.sql import functions as F
+
+    return F.to_json(record, _WRITTEN)
 
 
 def kept(value: Column, found: str, declared: str | None) -> Column:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.engine import spark
-from lakehouse.readers import Batch, SourceError, jsonl
+from lakehouse.readers import Batch, SourceError, as_text, jsonl
 from lakehouse.readers.drift import align
 from lakehouse.readers.files import BOMB_BYTES, BOMB_RATIO, delivered, fingerprints, readable, stamps, with_position
 
@@ -72,7 +72,9 @@ def batch(
         _read_alike(schema, group[0], [local[path] for path in group], contract, added)
         for schema, group in alike.items()
     ]
-    df = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), _of_one_type(parts, contract, added))
+    if len(parts) > 1:
+        parts = _of_one_type([as_text(part) for part in parts], contract, added)
+    df = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
     records = with_position(df, paths, df["_index"] + 1, [local[path] for path in paths])
     return Batch(records.drop("_index"), files, added, marks)
 
@@ -127,8 +129,6 @@ def _read_alike(
 
 def _of_one_type(parts: list[DataFrame], contract: Contract, added: dict[str, str]) -> list[DataFrame]:
     """Make text of a column that has one type in some files and another in others, so that each value is kept."""
-    if len(parts) == 1:
-        return parts
     types = [dict(part.dtypes) for part in parts]
     mixed = {name for each in types for name in each if len({other[name] for other in types if name in other}) > 1}
     declared = {column.name: column.spark_type for column in contract.columns}

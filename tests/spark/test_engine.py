@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +18,26 @@ from lakehouse.platform.engine import thrift_connection
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import settings
 from tests.spark.orders import Orders
+
+NO_THREADS = """
+import threading
+from lakehouse.engine import spark
+
+spark()
+start = threading.Thread.start
+
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = refuse
+try:
+    spark().sql("select 1").collect()
+except RuntimeError:
+    print("refused")
+threading.Thread.start = start
+print(spark().sql("select 1").collect(), flush=True)
+"""
+"""What a process without memory does, and does again with memory."""
 
 
 def test_the_function_registry_of_hive_can_be_loaded() -> None:
@@ -36,6 +58,13 @@ def test_many_clients_come_and_go() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(60))) == list(range(60))
+
+
+def test_a_process_that_could_not_start_a_thread_asks_again_when_it_can() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_THREADS], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "refused\n[Row(1=1)]\n", done.stderr
 
 
 def test_a_page_with_a_flipped_bit_fails_the_query_that_reads_it(orders: Orders) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import contracts, ops, release, scaffold, suites, tables
+from lakehouse import batches, contracts, ops, release, scaffold, suites, tables
 from lakehouse.audit import gate
 from lakehouse.batches import RejectedBatchError
 from lakehouse.engine import spark
@@ -128,10 +128,13 @@ def test_a_rerun_and_a_range_leave_the_same_rows(drop: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("days", [["2020-01-05", "2020-01-06"], ["2020-01-05/2020-01-06"]])
 def test_a_key_that_comes_back_on_another_day_is_for_the_gate_in_a_range_as_day_by_day(
-    new_source: Any, days: list[str]
+    new_source: Any, days: list[str], large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if large:
+        monkeypatch.setattr(batches, "LARGE_BATCH", 0)
     source = new_source("comes_back")
     for day, ids in (("2020-01-05", (1, 2, 3, 3)), ("2020-01-06", (1, 4, 5, 6))):
         lines = [f"{number},Ann,5,1,{day}" for number in ids]
@@ -144,6 +147,14 @@ def test_a_key_that_comes_back_on_another_day_is_for_the_gate_in_a_range_as_day_
     source.rules(expect("column_values_to_be_unique", column="id"), BOUNDS)
     [failure] = check(f"bronze_next.{source.name}").failures
     assert "unique(id): 2 of 6 rows break it" in str(failure)
+
+
+def test_no_rule_is_asked_of_the_values_of_a_record_that_could_not_be_read(new_source: Any) -> None:
+    source = new_source("unread_values")
+    source.rules(expect("column_values_to_be_between", column="person", max_value=1, mostly=0.5))
+    source.put("2020-01-05", "id,person,amount,pieces,day\n1,0,5,1,2020-01-05\n2,Joan,5,1\n3,1,5,1,2020-01-05\n")
+    assert source.land("2020-01-05")["rows_quarantined"] == 1
+    assert [(row["_source_row"], row["_codes"]) for row in source.bad()] == [(2, ["field_count"])]
 
 
 def test_bad_rows_are_quarantined_with_their_reasons_and_nothing_is_lost(altered: Callable[..., Path]) -> None:

@@ -543,7 +543,7 @@ def test_a_value_is_of_a_type_for_a_replay_if_it_is_for_landing(new_source: Any)
     source.put(DAY, parquet(values))
     contract = contracts.load(source.name)
     landing = readers.read(contract, Interval.parse(DAY)).rows
-    kept = landing.select("_interval", "_source_file", "_source_row", "_raw", "_columns")
+    kept = readers.as_text(landing).select("_interval", "_source_file", "_source_row", "_raw", "_columns")
     replaying = readers.reread(kept, contract).rows
     landed, replayed = (
         [row.asDict(recursive=True) for row in parse(rows, contract, {}).orderBy("_source_row").collect()]
@@ -563,6 +563,26 @@ def test_a_value_is_of_a_type_for_a_replay_if_it_is_for_landing(new_source: Any)
 
 def faults_of(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [(fault["column"], fault["code"]) for fault in row["_faults"]]
+
+
+def test_files_of_several_types_are_kept_as_records_that_can_be_replayed(new_source: Any) -> None:
+    source = new_source("replay_mixed", "parquet", "ignore")
+    for day, type_ in ((DAY, pa.float32()), (NEXT, pa.float64())):
+        columns = {
+            "id": pa.array([1, 2]),
+            "person": pa.array(["Ann", "Bo"]),
+            "amount": pa.array([5.5, 500.5], type_),
+            "pieces": pa.array([1, 2]),
+            "day": pa.array([dt.date.fromisoformat(day)] * 2),
+        }
+        source.put(day, parquet(columns))
+    days = f"{DAY}/{NEXT}"
+    assert source.land(days)["rows_quarantined"] == 2
+    assert [json.loads(row["_raw"])["person"] for row in source.bad("_raw")] == ["Bo", "Bo"]
+    source.publish(days)
+    source.rules(UNIQUE, WIDE)
+    assert source.replay(days)["rows_replayed"] == 2
+    assert [row["amount"] for row in source.rows("amount")] == [5.5, 500.5] * 2
 
 
 def test_what_landing_has_refused_for_its_types_a_replay_refuses_too(new_source: Any) -> None:

@@ -215,6 +215,33 @@ def test_landing_the_gate_and_gx_count_the_same_rows(rows: list[tuple[Any, ...]]
     assert [*zip(labels, (count for count, _, _ in gate_counts(df)), strict=True)] == theirs
 
 
+@examples(2)
+@given(st.lists(ROWS, min_size=40, max_size=100))
+@example([])
+@example([*ALL_KINDS, *ALL_KINDS, *ALL_KINDS])
+def test_a_large_batch_is_judged_like_a_small_one(rows: list[tuple[Any, ...]]) -> None:
+    """Two days, and of every fifth row a value that could not be read."""
+    fault = f"named_struct('code', if(place % 2 = 0, 'type', '{batches.REQUIRED}'), 'text', 'b: why', 'column', 'b')"
+    parsed = frame(rows).selectExpr(
+        "* except(b)",
+        "if(place % 5 = 0, null, b) as b",
+        "'a file' as _source_file",
+        "place as _source_row",
+        "date_add(date'2013-01-01', place % 2) as _interval",
+        f"if(place % 5 = 0, array({fault}), array()) as _faults",
+    )
+    keys = [each for each in RULES if rules.key(each)]
+    suite = Suite("test.rules", (*RULES[:6], *keys, rule("column_values_to_not_be_null", column="b")))
+
+    def judged(size: int) -> tuple[dict[int, Any], dict[str, Any]]:
+        with batches.judging(parsed, suite, size) as (found, counts):
+            return {row["place"]: (row["_reasons"], row["_codes"]) for row in found.collect()}, counts
+
+    small, large = judged(0), judged(batches.LARGE_BATCH)
+    assert large == small
+    assert len(small[0]) == len(rows)
+
+
 @examples(5)
 @given(st.lists(st.none() | TEXTS, min_size=100, max_size=300))
 def test_what_can_be_read_as_a_time_or_as_json_is_that_of_gx_on_pandas_too(texts: list[str | None]) -> None:
