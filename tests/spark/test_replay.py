@@ -567,9 +567,9 @@ def faults_of(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 def test_files_of_several_types_are_kept_as_records_that_can_be_replayed(new_source: Any) -> None:
     source = new_source("replay_mixed", "parquet", "ignore")
-    for day, type_ in ((DAY, pa.float32()), (NEXT, pa.float64())):
+    for day, type_, ids in ((DAY, pa.float32(), [1, 2]), (NEXT, pa.float64(), [3, 4])):
         columns = {
-            "id": pa.array([1, 2]),
+            "id": pa.array(ids),
             "person": pa.array(["Ann", "Bo"]),
             "amount": pa.array([5.5, 500.5], type_),
             "pieces": pa.array([1, 2]),
