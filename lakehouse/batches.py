@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import TECHNICAL_COLUMNS
@@ -159,8 +158,9 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
     judged = [*contract.columns, *(column for column in drifted if sources[column.name] != column.spark_type.lower())]
     possible = list(map(faults_of, judged))
     # Most rows are good, and need no array: conditions alone are cheap.
-    faulty = any_of(condition for faults in possible for condition, _ in faults)
-    faults = F.when(faulty, F.array_compact(F.array(*map(_first, possible)))).otherwise(none)
+    faulty = any_of(condition for each in possible for condition, _ in each)
+    firsts = [F.coalesce(*(F.when(condition, said) for condition, said in each)) for each in possible]
+    faults = F.when(faulty, F.array_compact(F.array(*firsts))).otherwise(none)
     return raw.select(
         *(typed(column).alias(column.name) for column in (*contract.columns, *drifted)),
         *(name for name in raw.columns if name.startswith("_") and name != "_malformed"),
@@ -170,13 +170,6 @@ def parse(raw: DataFrame, contract: Contract, added: Mapping[str, str]) -> DataF
             F.when(~has_more, none).otherwise(faults),
         ).alias("_faults"),
     )
-
-
-def _first(cases: list[tuple[Column, Column]]) -> Column:
-    from pyspark.sql import functions as F
-
-    (condition, value), *others = cases
-    return reduce(lambda chain, case: chain.when(*case), others, F.when(condition, value))
 
 
 def types_of(added: Mapping[str, str], table: DataFrame) -> dict[str, str]:
@@ -239,11 +232,11 @@ def judging(
     """
     rules = suite.row_rules()
     keys = _keys(rules) if size >= LARGE_BATCH else []
-    others = [rule for rule in rules if rule not in [each.rule for each in keys]]
-    with ExitStack() as kept:
-        rows = judged = kept.enter_context(_kept(judge(parsed, others)))
+    others = [rule for rule in rules if key(rule) is None] if keys else rules
+    with ExitStack() as stack:
+        rows = judged = stack.enter_context(_kept(judge(parsed, others)))
         for each in keys:
-            repeated = kept.enter_context(_kept(_repeated(judged, each)))
+            repeated = stack.enter_context(_kept(_repeated(judged, each)))
             if repeated.count():
                 rows = _mark(rows, each, repeated, rules)
         yield rows, count(rows, suite, **more)
@@ -264,43 +257,35 @@ class _Key:
 
     Attributes:
         rule: The rule that says so.
-        columns: Its columns, by the names that they have in a frame of keys.
+        columns: Names of its columns.
         which: The condition that is true for the rows that have the key.
     """
 
     rule: Rule
-    columns: dict[str, Column]
+    columns: tuple[str, ...]
     which: Column
 
 
 def _keys(rules: list[Any]) -> list[_Key]:
-    from pyspark.sql import functions as F
-
     found = [(rule, parts) for rule in rules if (parts := key(rule))]
-    return [
-        _Key(
-            rule,
-            {f"_key_{i}": F.col(name) for i, name in enumerate((*columns, *_DELIVERY))},
-            which & _known(rule),
-        )
-        for rule, (columns, which) in found
-    ]
+    return [_Key(rule, (*columns, *_DELIVERY), which & _known(rule)) for rule, (columns, which) in found]
 
 
-def _repeated(judged: DataFrame, key: _Key) -> DataFrame:
+def _repeated(judged: DataFrame, unique: _Key) -> DataFrame:
     from pyspark.sql import functions as F
 
-    groups = judged.where(key.which).groupBy(*(column.alias(name) for name, column in key.columns.items()))
+    groups = judged.where(unique.which).groupBy(*(F.col(name).alias(f"_key_{name}") for name in unique.columns))
     return groups.agg(F.count(F.lit(1)).alias("_times")).where("_times > 1")
 
 
-def _mark(judged: DataFrame, key: _Key, repeated: DataFrame, rules: list[Any]) -> DataFrame:
+def _mark(judged: DataFrame, unique: _Key, repeated: DataFrame, rules: list[Any]) -> DataFrame:
     """Add the rule about a key to the reasons of the rows whose key is among those that repeat."""
     from pyspark.sql import functions as F
 
-    same = reduce(lambda a, b: a & b, (column.eqNullSafe(F.col(name)) for name, column in key.columns.items()))
-    broken = key.which & F.col("_times").isNotNull()
-    reasons = _in_order(F.array_append("_reasons", F.lit(reason_of(key.rule))), rules)
+    named = {name: f"_key_{name}" for name in unique.columns}
+    same = [F.col(name).eqNullSafe(F.col(other)) for name, other in named.items()]
+    broken = unique.which & F.col("_times").isNotNull()
+    reasons = _in_order(F.array_append("_reasons", F.lit(reason_of(unique.rule))), rules)
     codes = F.array_append("_codes", F.lit(RULE))
     return (
         judged.join(repeated, same, "left")
@@ -310,7 +295,7 @@ def _mark(judged: DataFrame, key: _Key, repeated: DataFrame, rules: list[Any]) -
                 "_codes": F.when(broken, codes).otherwise(F.col("_codes")),
             }
         )
-        .drop(*key.columns, "_times")
+        .drop(*named.values(), "_times")
     )
 
 
@@ -332,7 +317,7 @@ def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
 
     Args:
         parsed: Outcome of :func:`parse`.
-        rules: The suite's critical row rules.
+        rules: Critical row rules of the suite; :func:`judging` adds those about the keys of a large batch.
     """
     from pyspark.sql import functions as F
 
@@ -351,11 +336,11 @@ def judge(parsed: DataFrame, rules: list[Any]) -> DataFrame:
     )
     judged = broken_rules(faulty.drop("_faults"), rules, known=_known, each=_DELIVERY)
     codes = F.concat("_codes", F.transform("_broken", lambda _: F.lit(RULE)))
-    is_good = F.size("_broken") == 0
+    keeps_all = F.size("_broken") == 0
     return judged.withColumns(
         {
-            "_reasons": F.when(is_good, F.col("_reasons")).otherwise(F.concat("_reasons", "_broken")),
-            "_codes": F.when(is_good, F.col("_codes")).otherwise(codes),
+            "_reasons": F.when(keeps_all, F.col("_reasons")).otherwise(F.concat("_reasons", "_broken")),
+            "_codes": F.when(keeps_all, F.col("_codes")).otherwise(codes),
         }
     ).drop("_broken")
 
@@ -403,7 +388,7 @@ def count(judged: DataFrame, suite: Suite, **more: Column) -> dict[str, Any]:
     Rows, bad rows and those of each rule are there for each of the ``days``, too.
 
     Args:
-        judged: Outcome of :func:`judge`.
+        judged: Rows as :func:`judging` gives them.
         suite: The table's suite.
         more: Further conditions whose rows are counted, under these names.
     """
@@ -505,7 +490,7 @@ def examples(
     """The first bad rows of a batch, in words: file, row, reasons, values; those of personal columns masked.
 
     Args:
-        judged: Outcome of :func:`judge`.
+        judged: Rows as :func:`judging` gives them.
         contract: Says which columns are personal.
         suite: The table's suite.
         days: Those whose rows are shown; all without it.

@@ -61,7 +61,7 @@ def spark() -> SparkSession:
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     # Who waits for an answer is to read it himself. By default gRPC starts a thread that reads, and counts on it even
-    # if there was no memory for one: then that call raises, and each later one of the process waits for ever.
+    # if there was no memory for one: then that call raises, and each later one that streams waits for ever.
     option = (ChannelOptions.SingleThreadedUnaryStream, 1)
     if option not in ChannelBuilder.GRPC_DEFAULT_OPTIONS:
         ChannelBuilder.GRPC_DEFAULT_OPTIONS.append(option)

@@ -132,7 +132,7 @@ def domain(rule: Rule) -> Column:
 
 
 def key(rule: Rule) -> tuple[list[str], Column] | None:
-    """Of a rule that says that a key is unique its columns, and which rows have the key; None of any other rule.
+    """Of a rule that says that a key is unique, its columns, and which rows have the key; None of any other rule.
 
     Args:
         rule: A row-level expectation.

@@ -64,9 +64,9 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
         size = sum(int(facts["bytes"]) for facts in batch.files.values())
         suite = suites.load(bronze)
         added = types_of(batch.added, spark().table(stored))
+        parsed = parse(batch.rows, contract, added)
         with ExitStack() as stack:
             with readers.reading(contract, interval):
-                parsed = parse(batch.rows, contract, added)
                 judged, counts = stack.enter_context(judging(parsed, suite, size))
             readers.check_unchanged(batch)
             this.rows_in, this.bytes_in = counts["rows"], size

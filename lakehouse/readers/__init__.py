@@ -3,11 +3,12 @@
 A reader returns the contract's columns (text for CSV and JSON lines, typed for Parquet and databases) and
 
 - ``_source_file`` and ``_source_row``: where the record stands; rows count from 1, a header is not a row;
-- ``_raw``: the record as it arrived: text, or a struct of typed values, of which :func:`as_text` makes JSON;
+- ``_raw``: the record as it arrived: text, or a struct of typed values, of which :func:`as_text` makes JSON; JSON where
+  files have several schemas;
 - ``_columns``: the names of the fields of ``_raw`` in their order, where the record itself does not have them;
 - ``_malformed``: code and text of why the record could not be taken apart, or of what it has too much, else null.
 
-The same reader takes records apart that were kept as ``_raw``, so that a replay reads them as landing did.
+The same reader takes records apart that were kept as text, so that a replay reads them as landing did.
 """
 
 from __future__ import annotations

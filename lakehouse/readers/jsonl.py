@@ -122,7 +122,7 @@ def _with_plain_keys(text: Column, keys: Column) -> tuple[Column, Column]:
 
 
 def record(fields: Mapping[str, tuple[Column, str]], contract: Contract) -> Column:
-    """A record of typed values, of whose text :func:`reread` takes what the contract's types make the same of.
+    """A record of typed values as a struct, whose JSON :func:`reread` reads as the same values.
 
     Args:
         fields: Name to value and its type.
@@ -135,15 +135,15 @@ def record(fields: Mapping[str, tuple[Column, str]], contract: Contract) -> Colu
     return F.struct(*values)
 
 
-def written(record: Column) -> Column:
+def written(values: Column) -> Column:
     """A record of typed values as JSON.
 
     Args:
-        record: Outcome of :func:`record`.
+        values: Outcome of :func:`record`.
     """
     from pyspark.sql import functions as F
 
-    return F.to_json(record, _WRITTEN)
+    return F.to_json(values, _WRITTEN)
 
 
 def kept(value: Column, found: str, declared: str | None) -> Column:

@@ -134,7 +134,7 @@ def test_a_key_that_comes_back_on_another_day_is_for_the_gate_in_a_range_as_day_
     new_source: Any, days: list[str], large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:
-        monkeypatch.setattr(batches, "LARGE_BATCH", 0)
+        monkeypatch.setattr(batches, "LARGE_BATCH", 1)
     source = new_source("comes_back")
     for day, ids in (("2020-01-05", (1, 2, 3, 3)), ("2020-01-06", (1, 4, 5, 6))):
         lines = [f"{number},Ann,5,1,{day}" for number in ids]

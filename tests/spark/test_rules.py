@@ -7,6 +7,7 @@ import math
 import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import great_expectations as gx
 import numpy as np
@@ -220,8 +221,9 @@ def test_landing_the_gate_and_gx_count_the_same_rows(rows: list[tuple[Any, ...]]
 @example([])
 @example([*ALL_KINDS, *ALL_KINDS, *ALL_KINDS])
 def test_a_large_batch_is_judged_like_a_small_one(rows: list[tuple[Any, ...]]) -> None:
-    """Two days, and of every fifth row a value that could not be read."""
-    fault = f"named_struct('code', if(place % 2 = 0, 'type', '{batches.REQUIRED}'), 'text', 'b: why', 'column', 'b')"
+    """Two days, and of every fifth row a value that could not be read, or all of it."""
+    code = f"if(place % 2 = 0, 'type', '{batches.REQUIRED}')"
+    fault = f"named_struct('code', {code}, 'text', 'why', 'column', if(place % 4 = 0, '*', 'b'))"
     parsed = frame(rows).selectExpr(
         "* except(b)",
         "if(place % 5 = 0, null, b) as b",
@@ -237,7 +239,11 @@ def test_a_large_batch_is_judged_like_a_small_one(rows: list[tuple[Any, ...]]) -
         with batches.judging(parsed, suite, size) as (found, counts):
             return {row["place"]: (row["_reasons"], row["_codes"]) for row in found.collect()}, counts
 
-    small, large = judged(0), judged(batches.LARGE_BATCH)
+    with mock.patch.object(batches, "_repeated", wraps=batches._repeated) as grouped:
+        small = judged(0)
+        assert not grouped.called
+        large = judged(batches.LARGE_BATCH)
+        assert grouped.call_count == len(keys) > 0
     assert large == small
     assert len(small[0]) == len(rows)
 
