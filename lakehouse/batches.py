@@ -46,7 +46,7 @@ REQUIRED = "required"
 LARGE_BATCH = 8 << 20
 """Bytes of files from which on a batch is grouped by its keys, and not sorted by them: another query, which is narrow.
 
-Of a million flights, that took 3 seconds less; of a thousand, half a second more.
+The sort of a million flights took 2 seconds. A thousand took 0.8 longer with queries about their keys.
 """
 MORE_DAYS = 5
 """How many further days are named that a batch is rejected for."""
