@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow.dataset as ds
 
-from lakehouse import suites, tables
+from lakehouse import rules, suites, tables
 from lakehouse.errors import LakeError
 from lakehouse.release import released
-
-UNIQUE = ("expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique")
 
 
 class DiffError(LakeError):
@@ -126,7 +124,7 @@ def key_of(table: str) -> tuple[str, ...]:
         suite = suites.load(table)
     except suites.SuiteNotFoundError:
         return ()
-    unique = [each for each in suite.expectations if each.type in UNIQUE and each.severity == "critical"]
+    unique = [each for each in suite.expectations if each.type in rules.KEYS and each.severity == "critical"]
     return tuple(unique[0].columns) if unique else ()
 
 

@@ -24,6 +24,7 @@ LABEL_LENGTH = 120
 NOT_NULL = "expect_column_values_to_not_be_null"
 UNIQUE = "expect_column_values_to_be_unique"
 COMPOUND_UNIQUE = "expect_compound_columns_to_be_unique"
+UNIQUE_WITHIN_RECORD = "expect_select_column_values_to_be_unique_within_record"
 INCREASING = "expect_column_values_to_be_increasing_within_tolerance"
 OWN_TYPES = {
     INCREASING: frozenset(
@@ -137,7 +138,7 @@ def key(rule: Rule) -> tuple[list[str], Column] | None:
     Args:
         rule: A row-level expectation.
     """
-    of_arguments = _KEYS.get(rule.type)
+    of_arguments = KEYS.get(rule.type)
     if of_arguments is None:
         return None
     columns, which = of_arguments(rule.kwargs)
@@ -420,15 +421,15 @@ _BREAKS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
     "expect_column_values_to_be_json_parseable": _value_rule(_is_json),
     "expect_column_pair_values_a_to_be_greater_than_b": _not_greater,
     "expect_column_pair_values_to_be_equal": _not_equal,
-    "expect_select_column_values_to_be_unique_within_record": _not_unique_within_record,
+    UNIQUE_WITHIN_RECORD: _not_unique_within_record,
 }
 
-_KEYS: dict[str, Callable[[Mapping[str, Any]], Any]] = {UNIQUE: _column_key, COMPOUND_UNIQUE: _compound_key}
+KEYS: dict[str, Callable[[Mapping[str, Any]], Any]] = {UNIQUE: _column_key, COMPOUND_UNIQUE: _compound_key}
 """Those that say that a key is unique."""
 
 _COMPARES: dict[str, Callable[[Mapping[str, Any], Any, Sequence[str]], Any]] = {
     INCREASING: _not_increasing,
-    **{type_: _key_rule(of_arguments) for type_, of_arguments in _KEYS.items()},
+    **{type_: _key_rule(of_arguments) for type_, of_arguments in KEYS.items()},
 }
 """Those that compare a row with others."""
 

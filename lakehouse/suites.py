@@ -391,7 +391,7 @@ def _missing_arguments(
     needed: tuple[str, ...]
     if kind.startswith("expect_column_pair_"):
         needed = ("column_A", "column_B")
-    elif kind in ("expect_compound_columns_to_be_unique", "expect_select_column_values_to_be_unique_within_record"):
+    elif kind in (rules.COMPOUND_UNIQUE, rules.UNIQUE_WITHIN_RECORD):
         needed = ("column_list",)
     else:
         needed = ("column",)

@@ -9,7 +9,7 @@ from lakehouse.settings import settings
 
 
 @pytest.mark.parametrize(("master", "fetched"), [("local[*]", False), ("spark://127.0.0.1:7077", True)])
-def test_executors_elsewhere_fetch_the_jars_from_the_driver(
+def test_executors_elsewhere_fetch_the_jars_from_the_driver_and_compile_as_it_does(
     monkeypatch: pytest.MonkeyPatch, master: str, fetched: bool
 ) -> None:
     monkeypatch.setattr(settings(), "spark_master", master)
@@ -18,6 +18,9 @@ def test_executors_elsewhere_fetch_the_jars_from_the_driver(
     listed = properties.get("spark.jars", "").split(",") if fetched else []
     assert listed == ([str(jar.path) for jar in jars.locked()] if fetched else [])
     assert ("spark.jars" in properties) is fetched
+    compiled = properties.get("spark.executor.extraJavaOptions")
+    assert compiled == (engine.COMPILES_LONG_METHODS if fetched else None)
+    assert engine.COMPILES_LONG_METHODS in engine.JAVA_OPTIONS
 
 
 def test_what_the_user_sets_wins(monkeypatch: pytest.MonkeyPatch) -> None:
