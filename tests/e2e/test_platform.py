@@ -57,6 +57,12 @@ def test_the_demo_ends_with_a_result_and_says_how_to_go_on(platform: Platform) -
     assert "./lake down" in platform.demo and "./lake reset" in platform.demo
 
 
+def test_all_parts_are_said_to_work(platform: Platform) -> None:
+    status, doctor = platform.lake("status").stdout, platform.lake("doctor").stdout
+    for part in platform.pids().keys() - {"health"}:
+        assert f"│ {part} " in status and f"ok    {part}: works" in doctor
+
+
 def test_the_history_is_one_run_over_its_days(airflow: AirflowClient) -> None:
     for source in main_job.SOURCES:
         keys = [run["partition_key"] for run in airflow.runs(f"ingest_{source}")]

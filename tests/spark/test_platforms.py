@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import time
@@ -95,14 +96,22 @@ def test_a_supervisor_that_is_killed_is_started_anew_with_the_parts_that_ran(
     assert platform.pids().keys() == {"health", "postgres"}
 
 
-def test_a_database_that_hangs_with_all_of_its_processes_is_replaced(new_platform: Callable[..., Platform]) -> None:
+def test_a_database_that_hangs_with_all_of_its_processes_is_told_and_replaced(
+    new_platform: Callable[..., Platform],
+) -> None:
     platform = new_platform("alone")
     platform.lake("up", "postgres")
+    fine = platform.lake("doctor").stdout
+    assert "ok    postgres: works" in fine and "ok    engine: not started" in fine
     server = psutil.Process(platform.pid("postgres"))
     server.suspend()  # it starts no more
     for process in server.children():
         with contextlib.suppress(psutil.NoSuchProcess):  # that of a connection which was about to end
             process.suspend()
+    status, doctor = (platform.lake(command, check=False) for command in ("status", "doctor"))
+    assert (status.returncode, doctor.returncode) == (3, 1)
+    [(wrong, way_out)] = re.findall("FAIL  (.*)\n +way out: (.*)", doctor.stdout)
+    assert wrong.startswith("postgres: running: ") and "lake logs postgres" in way_out
     server.kill()  # as the watchman does
     until_another_works(platform, server.pid, "postgres")
 
