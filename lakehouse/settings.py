@@ -87,10 +87,17 @@ class Settings(BaseSettings):
     )
     drop: str | None = Field(
         None,
-        description="Folder or object-store URL that upstream systems drop files into. Default: `<home>/drop`.",
+        description=(
+            "Folder or object-store URL that upstream systems drop files into. Default: `<home>/drop`. A relative path "
+            "starts at the checkout."
+        ),
     )
     warehouse: str | None = Field(
-        None, description="Folder or object-store URL of the Delta tables. Default: `<home>/warehouse`."
+        None,
+        description=(
+            "Folder or object-store URL of the Delta tables. Default: `<home>/warehouse`. A relative path starts at "
+            "the checkout."
+        ),
     )
     database_url: SecretStr | None = Field(
         None,
@@ -208,6 +215,12 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @field_validator("drop", "warehouse")
+    @classmethod
+    def _at_the_checkout(cls, place: str | None) -> str | None:
+        # Not at the present folder: each part has another one.
+        return place and (place if "://" in place else str(PROJECT_DIR / Path(place).expanduser()))
 
     @model_validator(mode="after")
     def _one_engine(self) -> Self:

@@ -91,7 +91,8 @@ def explain(
     prediction: Annotated[str | None, typer.Argument(metavar="PREDICTION_ID", help="Its prediction_id.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of a model folder.")] = None,
     key: Annotated[
-        list[str] | None, typer.Option(help="What it is about: a value for each column of the entity key, in order.")
+        list[str] | None,
+        typer.Option(help="What it is about: its entity key, with one --key for each column, in order."),
     ] = None,
     date: Annotated[
         dt.date | None, typer.Option(parser=parse_day, metavar="DAY", help="Its day, such as 2013-03-01.")

@@ -68,8 +68,8 @@ OPENED_PACKAGES = (
 COMPILES_LONG_METHODS = "-XX:-DontCompileHugeMethods"
 """Java interprets methods of more than 8,000 bytes for ever, and Spark makes such of queries with many conditions.
 
-Landing a million flights took 16 to 19 seconds of CPU with this where it took 26 without (CSV: 27 and 32); a day of 1 MB
-took the same.
+Landing a million flights took 16 to 19 seconds of CPU with this where it took 26 without (CSV: 27 and 32); a day of
+1 MB took the same.
 """
 JAVA_OPTIONS = (
     "-XX:+IgnoreUnrecognizedVMOptions",

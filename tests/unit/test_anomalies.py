@@ -110,6 +110,8 @@ def test_whole_versions_are_compared_with_the_last_releases() -> None:
         ({"metric": "mean", "column": "nope"}, "column", "the table has no column 'nope'"),
         ({"metric": "row_count", "per": "nope"}, "per", "the table has no column 'nope'"),
         ({"metric": "row_count", "method": "weekday"}, "method", "name the column that tells a row's day as per"),
+        ({"metric": "row_count", "method": "weekday", "per": "day"}, "minimum", "a window of 28 holds 4 same weekdays"),
+        ({"metric": "row_count", "window": 6}, "minimum", "7 figures will never be there: a window of 6 holds 6"),
         ({"metric": "row_count", "method": "arima"}, "method", "'arima' is not one of robust, weekday"),
         ({"metric": "row_count", "window": 0}, "window", "0 is not a whole number from 1 on"),
         ({"metric": "row_count", "minimum": 1.5}, "minimum", "1.5 is not a whole number from 2 on"),

@@ -31,6 +31,17 @@ def test_a_misspelt_variable_is_an_error_that_names_the_right_one(monkeypatch: p
         module.settings()
 
 
+def test_a_relative_folder_is_the_same_for_all_parts_though_each_has_another_present_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LAKE_DROP", "drops")
+    monkeypatch.setenv("LAKE_WAREHOUSE", "s3://lake/tables")
+    monkeypatch.chdir(tmp_path)
+    assert (Settings().drop_url, Settings().warehouse_url) == (str(module.PROJECT_DIR / "drops"), "s3://lake/tables")
+    monkeypatch.setenv("LAKE_DROP", str(tmp_path))
+    assert Settings().drop_url == str(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["LAKE_ALERTS", "lake_alerts"])
 def test_a_variable_of_the_wrong_form_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "[")
