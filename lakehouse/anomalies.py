@@ -166,7 +166,8 @@ def problems(entries: Any, columns: Collection[str] | None) -> Iterator[tuple[tu
             value = entry.get(key, least)
             if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
                 yield (index, key), f"{value!r} is not a {'whole ' if kinds is int else ''}number from {least} on."
-        yield from (((index, "minimum"), text) for text in _never_enough(entry))
+        if never := _never_enough(entry):
+            yield (index, "minimum"), never
         for key in ("column", "per"):
             name = entry.get(key)
             if name is not None and columns is not None and name not in columns:
@@ -175,16 +176,17 @@ def problems(entries: Any, columns: Collection[str] | None) -> Iterator[tuple[tu
         yield (), "name two columns as per; a table has one column that tells a row's day."
 
 
-def _never_enough(entry: Mapping[str, Any]) -> Iterator[str]:
-    """Whether the window of a rule can hold as many figures as it wants."""
+def _never_enough(entry: Mapping[str, Any]) -> str | None:
+    """Why the window of a rule cannot hold as many figures as it wants, or None; nothing of what is no number."""
     window, minimum = entry.get("window", Rule.window), entry.get("minimum", Rule.minimum)
     if not isinstance(window, int) or not isinstance(minimum, int) or window < 1:
-        return
+        return None
     weekdays = entry.get("method") == "weekday" and entry.get("per")
     possible = window // 7 if weekdays else window
-    if minimum > possible:
-        held = f"{possible} same weekdays" if weekdays else f"{possible} figures"
-        yield f"{minimum} figures will never be there: a window of {window} holds {held}. There would be no verdict."
+    if minimum <= possible:
+        return None
+    held = f"{possible} {'same weekdays' if weekdays else 'figures'}"
+    return f"{minimum} figures will never be there: a window of {window} holds {held}. There would be no verdict."
 
 
 def watch(
