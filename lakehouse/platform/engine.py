@@ -252,6 +252,9 @@ def properties() -> dict[str, str]:
         # Answers min and max of a date from the log, and fails on it over Thrift (LocalDate for java.sql.Date).
         "spark.databricks.delta.optimizeMetadataQuery.enabled": "false",
         "spark.hadoop.hive.metastore.disallow.incompatible.col.type.changes": "false",
+        # A short query does not wait until a long one has no more tasks to start.
+        "spark.scheduler.mode": "FAIR",
+        "spark.scheduler.allocation.file": (PROJECT_DIR / "infra" / "scheduler.xml").as_uri(),
         # One machine: as many tasks as there are cores, not the hundreds that suit a cluster.
         "spark.sql.shuffle.partitions": cores,
         "spark.default.parallelism": cores,
@@ -338,12 +341,11 @@ def thrift_connection() -> Any:
     )
 
 
-CHECK = "select 1"
-"""What the SQL door is asked, which Spark runs as a job of its own."""
-
-
 def check() -> None:
     """Ask both doors whether they answer: a trivial query at one, a TCP connection at the other.
+
+    The query is one that Spark answers without a task, as ``select 1`` is not: a task has to wait for a core, and an
+    engine whose cores are taken by long tasks works.
 
     Raises:
         OSError: One of them does not listen.
@@ -354,7 +356,7 @@ def check() -> None:
     connection = thrift_connection()
     try:
         cursor = connection.cursor()
-        cursor.execute(CHECK)
+        cursor.execute("values (1)")
         cursor.fetchall()
     finally:
         connection.close()

@@ -48,7 +48,7 @@ class Count:
 
 @contextmanager
 def counting() -> Iterator[Count]:
-    """Count what the engine does in the block, whoever asks for it, but for what looks whether it is healthy."""
+    """Count what the engine does in the block, whoever asks for it."""
     found = Count()
     _wait_for_warm_up()
     job = _mark()
@@ -56,12 +56,17 @@ def counting() -> Iterator[Count]:
         yield found
     found.statements = len(statements)
     last_job = _mark()
-    jobs = [each for each in _ask("jobs") if job < each["jobId"] < last_job and _purpose(each) != engine.CHECK]
+    jobs = [each for each in _ask("jobs") if job < each["jobId"] < last_job]
     found.jobs, found.what = len(jobs), [_purpose(each) for each in jobs]
     stages = {stage for each in jobs for stage in each["stageIds"]}
     done = [stage for stage in _ask("stages") if stage["stageId"] in stages]
     found.bytes_written = sum(stage["outputBytes"] for stage in done)
     found.rows_read = sum(stage["inputRecords"] for stage in done)
+
+
+def running_tasks() -> int:
+    """How many tasks the engine works at."""
+    return sum(each["numActiveTasks"] for each in _ask("jobs?status=running"))
 
 
 @contextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,11 +15,12 @@ import pytest
 from pyspark.errors import PySparkException
 
 from lakehouse import fingerprints, tables
-from lakehouse.engine import sql
+from lakehouse.engine import spark, sql
 from lakehouse.platform import remote_engine
-from lakehouse.platform.engine import thrift_connection
+from lakehouse.platform.engine import check, thrift_connection
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import settings
+from tests.spark.counters import running_tasks
 from tests.spark.orders import Orders
 
 NO_THREADS = """
@@ -65,6 +69,43 @@ def test_a_process_that_could_not_start_a_thread_asks_again_when_it_can() -> Non
         [sys.executable, "-c", NO_THREADS], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "refused\n[Row(1=1)]\n", done.stderr
+
+
+@contextmanager
+def _all_cores_taken(tasks_of_each: int, seconds: float) -> Iterator[Future[object]]:
+    """A query that takes all cores of the engine.
+
+    Args:
+        tasks_of_each: How many tasks each core has to do, one after the other.
+        seconds: How long each takes.
+    """
+    cores = len(os.sched_getaffinity(0))
+    sleep = f"java_method('java.lang.Thread', 'sleep', {seconds * 1000:.0f}L)"
+    with ThreadPoolExecutor(1) as pool:
+        rows = spark().range(0, cores * tasks_of_each, 1, cores * tasks_of_each).selectExpr(sleep)
+        query: Future[object] = pool.submit(rows.collect)
+        while running_tasks() < cores:
+            assert not query.done(), query
+        yield query
+        query.result()
+
+
+def test_an_engine_whose_cores_are_all_taken_is_known_to_work() -> None:
+    with _all_cores_taken(tasks_of_each=1, seconds=10) as query:
+        check()
+        assert not query.done()
+
+
+def test_a_short_query_does_not_wait_for_the_end_of_a_long_one() -> None:
+    with _all_cores_taken(tasks_of_each=10, seconds=1) as query:
+        assert spark().range(100).selectExpr("sum(id)").collect() == [(4950,)]
+        assert not query.done()
+        connection = thrift_connection()
+        cursor = connection.cursor()
+        cursor.execute("select sum(id) from range(100)")
+        assert cursor.fetchall() == [(4950,)]
+        connection.close()
+        assert not query.done()
 
 
 def test_a_page_with_a_flipped_bit_fails_the_query_that_reads_it(orders: Orders) -> None:
