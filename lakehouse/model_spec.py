@@ -12,7 +12,16 @@ from typing import Annotated, Literal
 
 import yaml
 from croniter import croniter  # type: ignore[import-untyped]
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from lakehouse.errors import LakeError
 
@@ -186,7 +195,7 @@ def _share(value: object) -> object:
     return value.removesuffix("%").strip()
 
 
-Share = Annotated[float, BeforeValidator(_share), Field(gt=0, lt=100)]
+Share = Annotated[float, BeforeValidator(_share), Field(gt=0, lt=100), WithJsonSchema({"type": "string"})]
 """Per cent of the entities, written as ``10%``."""
 
 
@@ -285,14 +294,14 @@ class ModelSpec(_Part):
     task: Literal["classification", "regression"] = Field(
         "classification", description="Whether a score is a probability or a number in the label's unit."
     )
-    features: Features
-    label: Label
+    features: Features = Field(description="What it sees.")
+    label: Label = Field(description="What it predicts.")
     metrics: Metrics = Field(description="Of the task's own without it: `log_loss` or `mean_squared_error` decides.")
     decision_threshold: float | None = Field(
         None, description="From this score on the decision is true; without it, predictions have no decision."
     )
     costs: Costs | None = Field(None, description="In place of `decision_threshold`, which follows from them.")
-    training: Training
+    training: Training = Field(description="How it is fitted and selected.")
     promotion: Promotion = Field(Promotion(), description="Without it, a challenger that is better beyond doubt wins.")
     serving: Serving = Field(Serving(), description="Without it, challengers score in the shadow, and failures stop.")
     gate: Gate = Field(Gate(), description="Without it, with the defaults.")

@@ -6,15 +6,22 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import AliasChoices
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 PART = "<!-- {name}: written by tests/docs/generate.py -->\n"
 END = "<!-- end -->\n"
+
+KINDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "`true` or `false`"}
+"""Type in a JSON schema to what people call it."""
+
+BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
+"""Bound in a JSON schema to its sign."""
 
 
 @cache
@@ -71,6 +78,53 @@ def cli_reference() -> str:
     return "\n".join(lines)
 
 
+def model_tables() -> str:
+    """Every key of ``model.yaml``: those of the file itself, then those of each of its parts."""
+    from lakehouse.model_spec import ModelSpec
+
+    lines: list[str] = []
+    for name, part in [("", ModelSpec), *_parts(ModelSpec)]:
+        lines += [f"## `{name}`", "", (part.__doc__ or "").splitlines()[0], ""] if name else []
+        lines += ["| key | kind | default | meaning |", "|---|---|---|---|"]
+        schema = part.model_json_schema()
+        for key, field in part.model_fields.items():
+            kind = _kind(schema["properties"][key])
+            lines.append(f"| `{key}` | {kind} | {_default(field)} | {field.description or ''} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _parts(document: type[BaseModel], within: str = "") -> list[tuple[str, type[BaseModel]]]:
+    """The parts of a document with their full names, each followed by its own."""
+    found: list[tuple[str, type[BaseModel]]] = []
+    for name, field in document.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found += [(f"{within}{name}", kind), *_parts(kind, f"{within}{name}.")]
+    return found
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """What values a key may have, of its JSON schema."""
+    schema = next((each for each in schema.get("anyOf", ()) if each.get("type") != "null"), schema)
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "$ref" in schema or "allOf" in schema:
+        return "see below"
+    if schema["type"] == "array":
+        return f"list of {KINDS[schema['items']['type']]}s"
+    if schema["type"] == "object":
+        return f"{KINDS[schema['additionalProperties']['type']]} by name"
+    bounds = [f"{sign} {schema[bound]:g}" for bound, sign in BOUNDS.items() if bound in schema]
+    return ", ".join([KINDS[schema["type"]], *bounds])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return ""
+    return "see below" if isinstance(field.default, BaseModel) else f"`{json.dumps(field.default)}`"
+
+
 def leaves() -> list[tuple[tuple[str, ...], Any]]:
     """Every command that does something, with the words that call it."""
 
@@ -94,7 +148,11 @@ def _value(option: Any) -> str:
     return "" if option.is_flag else " " + str(option.metavar or option.name.strip("_").upper()).replace("|", "\\|")
 
 
-GENERATED = {"settings.md": ("settings", settings_table), "cli.md": ("commands", cli_reference)}
+GENERATED = {
+    "settings.md": ("settings", settings_table),
+    "cli.md": ("commands", cli_reference),
+    "model.md": ("keys", model_tables),
+}
 
 
 def fill(page: str, text: str) -> str:
