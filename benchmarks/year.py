@@ -80,7 +80,8 @@ def load() -> None:
     from infra.demo.upstream import deliver
     from lakehouse import contracts, dbt_project, warehouse
     from lakehouse.audit import gate
-    from lakehouse.release import release, released
+    from lakehouse.release import release
+    from lakehouse.release_log import released
     from lakehouse.settings import settings
     from lakehouse.steps import job
 

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from lakehouse import locks, ops
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.release import user
 from lakehouse.settings import AlertRoute, settings
+from lakehouse.steps import user
 
 LOG = "ops.alerts"
 

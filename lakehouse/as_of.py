@@ -14,7 +14,7 @@ from sqlglot.errors import SqlglotError
 
 from lakehouse import tables
 from lakehouse.errors import LakeError
-from lakehouse.release import released, views
+from lakehouse.release_log import released, views
 
 CATALOG = "spark_catalog"
 UNRELEASED = {*tables.GATED_LAYERS, *(f"{layer}_next" for layer in (*tables.GATED_LAYERS, tables.VIEW_LAYER))}
@@ -37,7 +37,7 @@ def as_of(query: str, release_id: int) -> str:
 
     Raises:
         AsOfError: It is no query, it cannot be understood, or it names something that was not released by then.
-        lakehouse.release.UnknownReleaseError: There is no such release.
+        lakehouse.release_log.UnknownReleaseError: There is no such release.
     """
     versions = {table: state.version for table, state in released(release_id).items()}
     then, now = views(release_id), views()

@@ -5,21 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import completeness, data_docs, history, ops, shift, tables
+from lakehouse import completeness, data_docs, history, ops, shift, silver_views, tables
 from lakehouse.errors import LakeError
-from lakehouse.release import (
-    NotReleasedError,
-    of_warehouse,
-    pending,
-    refuse_part_of_build,
-    refuse_unfinished,
-    refuse_withdrawn,
-    released,
-    views_with,
-    withdraw,
-    writers,
-)
+from lakehouse.release import writers
+from lakehouse.release_log import NotReleasedError, released
 from lakehouse.steps import step
+from lakehouse.unreleased import pending, refuse_part_of_build, refuse_unfinished, refuse_withdrawn, withdraw
 
 if TYPE_CHECKING:
     from lakehouse.interval import Interval
@@ -95,8 +86,8 @@ def gate(names: list[str], interval: Interval | None) -> dict[str, Any]:
             ops.append("ops.gate_results", rows)
         if failures:
             with writers(names) as held:
-                if of_warehouse(names):
-                    run.details["views"] = views_with(names)  # should a person override the verdict
+                if tables.of_warehouse(names):
+                    run.details["views"] = silver_views.due_with(names)  # should a person override the verdict
                 for table in sorted(names):
                     run.lock = held[tables.next_table(table)]
                     withdraw(table, run)

@@ -11,7 +11,7 @@ import datetime as dt
 from lakehouse import registry, tables
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
-from lakehouse.release import released
+from lakehouse.release_log import released
 from lakehouse.suites import Expectation
 
 LABEL = "complete"

@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 
 from lakehouse import rules, suites, tables
 from lakehouse.errors import LakeError
-from lakehouse.release import released
+from lakehouse.release_log import released
 
 
 class DiffError(LakeError):
@@ -62,7 +62,7 @@ def diff(before: int, after: int, table: str | None = None, ignore: Sequence[str
 
     Raises:
         DiffError: There is no such table.
-        lakehouse.release.UnknownReleaseError: There is no such release.
+        lakehouse.release_log.UnknownReleaseError: There is no such release.
         lakehouse.tables.VersionGoneError: A version is no longer kept.
     """
     return list(_diffs(before, after, table, ignore))

@@ -17,7 +17,7 @@ from lakehouse.model_spec import PREDICTIONS, ModelSpec
 from lakehouse.prediction_id import prediction_id
 from lakehouse.provenance import Days, Files, Ledger, Write, features_of, landed, ranges
 from lakehouse.registry import ModelVersion
-from lakehouse.release import released
+from lakehouse.release_log import released
 from lakehouse.scoring import SCORE, ModelFailedError, ServedModel, score
 
 RUN = ("run_id", "step", "dataset", "started_at", "ended_at", "code_version", "airflow_dag_id", "airflow_run_id")
@@ -51,7 +51,7 @@ def find(
 
     Raises:
         PredictionNotFoundError: There is none.
-        lakehouse.release.UnknownReleaseError: There is no such release.
+        lakehouse.release_log.UnknownReleaseError: There is no such release.
         lakehouse.tables.VersionGoneError: What readers saw then is no longer kept.
     """
     row, looked = _search(wanted, [registry.load(model)] if model else registry.readable(), day, release_id)
@@ -96,7 +96,7 @@ def find_about(model: str, key: Sequence[str], day: dt.date, release_id: int | N
 
     Raises:
         PredictionNotFoundError: There is none.
-        lakehouse.release.UnknownReleaseError: There is no such release.
+        lakehouse.release_log.UnknownReleaseError: There is no such release.
         lakehouse.tables.VersionGoneError: What readers saw then is no longer kept.
     """
     spec = registry.load(model)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from lakehouse import anomalies, ops, suites
-from lakehouse import release as releases
+from lakehouse import anomalies, ops, release_log, suites
 from lakehouse.anomalies import Figure, Watch
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def read(table: str) -> tuple[list[Figure], list[Figure]]:
         table: The table, as readers name it.
     """
     versions: list[int] = []
-    for row in releases.history():
+    for row in release_log.history():
         if row["table_name"] == table:
             # A release of an earlier version takes back those since.
             versions = [version for version in versions if version < row["version"]] + [row["version"]]

@@ -17,7 +17,19 @@ import fsspec
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from lakehouse import compaction, contracts, fingerprints, ops, provenance, quarantine, registry, retention, tables
+from lakehouse import (
+    compaction,
+    contracts,
+    fingerprints,
+    ops,
+    provenance,
+    quarantine,
+    registry,
+    release_log,
+    retention,
+    tables,
+    unreleased,
+)
 from lakehouse import release as releases
 from lakehouse.errors import LakeError
 from lakehouse.model_spec import SCORING_STEPS, ModelSpec, unreleased_tables
@@ -114,12 +126,12 @@ def maintain(
         MaintenanceError: It is not certain what is needed. Nothing has been removed.
         lakehouse.compaction.ChangedRowsError: Rows would have changed. Nothing of it is visible.
     """
-    names, never_released = sorted({row["table_name"] for row in releases.history()}), unreleased()
+    names, never_released = sorted({row["table_name"] for row in release_log.history()}), without_release()
     day = today or dt.datetime.now(dt.UTC).date()
     with ExitStack() as stack:
         # Nobody writes, releases or rolls back meanwhile: what a plan leaves out stays unneeded until it is gone.
         held = stack.enter_context(releases.writers([*names, *_beside_predictions()]))
-        run = stack.enter_context(step("maintain", "the lake", None, writes=releases.LOG))
+        run = stack.enter_context(step("maintain", "the lake", None, writes=release_log.LOG))
         run.beside = held.values()
         for table in releases.catch_up():
             run.say("%s: the release had been killed before readers saw it; they do now", table)
@@ -161,14 +173,15 @@ def _settled(table: str, run: Run) -> bool:
     if _waits(table, run.step):
         run.say("%s: has rows that have not been released, and is left as it is", table)
         return False
-    releases.withdraw(table, run)  # of a maintenance that was killed before its release, or half of another withdrawal
+    # Of a maintenance that was killed before its release, or half of another withdrawal.
+    unreleased.withdraw(table, run)
     return True
 
 
 def _waits(table: str, maintenance: str) -> bool:
     """Whether rows wait for their release that are of another step than a maintenance."""
     return (
-        bool(releases.pending(table))
+        bool(unreleased.pending(table))
         and tables.last_commit(tables.next_table(table))["userMetadata"].get("step") != maintenance
     )
 
@@ -192,7 +205,7 @@ def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
     return done
 
 
-def unreleased() -> dict[str, ModelSpec]:
+def without_release() -> dict[str, ModelSpec]:
     """The tables of what models say beside their predictions, each to its model, where ``model.yaml`` can be read."""
     known = provenance.specs()
     return {table: known[table] for table in _beside_predictions() if table in known}
@@ -271,8 +284,8 @@ def upcoming(today: dt.date | None = None) -> list[Work]:
         today: The day that retention is counted from; that of the clock without it.
     """
     found = []
-    day, beside = today or dt.datetime.now(dt.UTC).date(), unreleased()
-    for table in [*sorted({row["table_name"] for row in releases.history()}), *beside]:
+    day, beside = today or dt.datetime.now(dt.UTC).date(), without_release()
+    for table in [*sorted({row["table_name"] for row in release_log.history()}), *beside]:
         layer, name = tables.split(table)
         if table not in beside and _waits(table, "maintain"):
             found.append(Work(table, "nothing, as it has rows that have not been released", "none", 0, 0))
@@ -311,7 +324,7 @@ def plan(keep_days: int | None = None, grace_hours: int = GRACE_HOURS) -> list[P
         MaintenanceError: A version that is needed cannot be read.
     """
     days = settings().keep_days if keep_days is None else keep_days
-    log = releases.history()
+    log = release_log.history()
     found = needed_by_releases(log, dt.datetime.now(dt.UTC) - dt.timedelta(days=days))
     for table in _beside_predictions():
         newest = tables.head(table)
@@ -400,7 +413,7 @@ def _needed_by_sources(kept: dict[str, dict[int, list[str]]]) -> list[tuple[str,
         for version, beside in quarantine.beside(table, sorted(versions)).items():
             if beside is not None:
                 found.append((stored, beside, f"{table} version {version}"))
-        for commit in tables.lineage(tables.next_table(table), since=releases.released()[table].version):
+        for commit in tables.lineage(tables.next_table(table), since=release_log.released()[table].version):
             for name, version in commit.get("goes_with", {}).items():
                 if version is not None:
                     found.append((name, version, f"a landing of {commit.get('interval')} that is not released"))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from lakehouse import ops, tables
+from lakehouse import ops, release_log, steps, tables
 from lakehouse import release as releases
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.release import LOG
+from lakehouse.release_log import LOG
 from lakehouse.steps import step
 
 
@@ -67,7 +67,7 @@ def override(gate_run: str, reason: str, by: str | None = None) -> int:
     names = ", ".join(sorted(verdict.versions))
     with releases.writers(verdict.versions) as held, step("override", names, verdict.interval, writes=LOG) as run:
         run.beside = held.values()
-        log = releases.history()
+        log = release_log.history()
         now = {row["table_name"]: row["override_of"] for row in log}
         again = all(now.get(table) == gate_run for table in verdict.versions)
         run.details |= {"override_of": gate_run, "broken": verdict.broken}
@@ -79,7 +79,7 @@ def override(gate_run: str, reason: str, by: str | None = None) -> int:
             verdict.versions,
             run,
             reason=reason.strip(),
-            by=by or releases.user(),
+            by=by or steps.user(),
             marks={table: {"override_of": gate_run} for table in verdict.versions},
             queries=None if again else verdict.views,  # another release may have changed them since
         )

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from lakehouse import masking, ops, pages, tables
 from lakehouse.errors import LakeError
-from lakehouse.release import NotReleasedError, released
+from lakehouse.release_log import NotReleasedError, released
 from lakehouse.settings import settings
 from lakehouse.steps import step
 

@@ -27,7 +27,7 @@ from lakehouse.data_files import data_files
 from lakehouse.interval import Interval
 from lakehouse.model_spec import SCORING_STEPS, ModelSpec
 from lakehouse.readers.files import relative
-from lakehouse.release import history
+from lakehouse.release_log import history
 from lakehouse.settings import settings
 
 WRITING = ("land", "replay", "build", *SCORING_STEPS)

@@ -524,7 +524,7 @@ def follows_from(spec: ModelSpec, version: ModelVersion, before: int | None) -> 
     if before is None:
         return first
     from lakehouse.freshness import newest_day
-    from lakehouse.release import history
+    from lakehouse.release_log import history
 
     served = newest_day(spec.predictions_table, history())
     return first if served is None else max(first, served + dt.timedelta(days=1))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakehouse import release as releases
+from lakehouse import release_log, steps, tables, unreleased
 from lakehouse.errors import LakeError
-from lakehouse.release import LOG, NotReleasedError
+from lakehouse.release_log import LOG, NotReleasedError
 from lakehouse.steps import step
 
 
@@ -46,14 +47,14 @@ def rollback(what: str, to: int | None = None, by: str | None = None) -> dict[st
         RollbackError: The request makes no sense.
         lakehouse.tables.VersionGoneError: A version is no longer kept.
     """
-    names = sorted(plan(releases.history(), what, to))
+    names = sorted(plan(release_log.history(), what, to))
     with releases.writers(names) as held, step("rollback", ", ".join(names), None, writes=LOG) as run:
         run.beside = held.values()
-        log = releases.history()
+        log = release_log.history()
         targets = plan(log, what, to)
         undone = {table: _intervals_since(log, table, target) for table, target in targets.items()}
         for table in names:
-            if releases.pending(table):
+            if unreleased.pending(table):
                 run.say("%s: rows that were not released are withdrawn with it", table)
         if to is None and what.isdigit():
             reason = f"rollback of release {what}"
@@ -63,9 +64,9 @@ def rollback(what: str, to: int | None = None, by: str | None = None) -> dict[st
             {table: target.version for table, target in targets.items()},
             run,
             reason=reason,
-            by=by or releases.user(),
+            by=by or steps.user(),
             marks={table: {"rollback_to": target.release_id} for table, target in targets.items()},
-            queries=views_then(log, int(what), to) if what.isdigit() and releases.of_warehouse(names) else None,
+            queries=views_then(log, int(what), to) if what.isdigit() and tables.of_warehouse(names) else None,
         )
         for table, intervals in sorted(undone.items()):
             shown = ", ".join(intervals) or "none"
@@ -107,7 +108,7 @@ def views_then(log: list[dict[str, Any]], release_id: int, to: int | None) -> di
     Raises:
         RollbackError: A view has got yet another query since.
     """
-    then = releases.views(release_id - 1 if to is None else to)
+    then = release_log.views(release_id - 1 if to is None else to)
     if to is not None:
         return then
     of_release = {name for row in log if row["release_id"] == release_id for name, _ in row["views"] or ()}

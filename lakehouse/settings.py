@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     @classmethod
     def _at_the_checkout(cls, place: str | None) -> str | None:
         # Not at the present folder: each part has another one.
-        return place and (place if "://" in place else str(PROJECT_DIR / Path(place).expanduser()))
+        return place and (place if urlsplit(place).scheme else str(PROJECT_DIR / Path(place).expanduser()))
 
     @model_validator(mode="after")
     def _one_engine(self) -> Self:

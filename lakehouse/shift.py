@@ -15,7 +15,7 @@ from lakehouse import registry, tables
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.registry import CHALLENGER, CHAMPION
-from lakehouse.release import history, released
+from lakehouse.release_log import history, released
 from lakehouse.scoring import SCORE
 from lakehouse.suites import Expectation
 

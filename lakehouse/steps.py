@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import getpass
 import hashlib
 import importlib
 import json
@@ -209,6 +210,14 @@ def code_version() -> str:
         return version("lakehouse")
     names = sorted({*differ.split("\0"), *new.split("\0")} - {""})
     return f"{commit}+changed.{_sha256_of(names)[:12]}" if names else commit
+
+
+def user() -> str:
+    """Who runs this process, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"
 
 
 def _git(*arguments: str) -> str:

@@ -7,7 +7,7 @@ the one engine.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -32,6 +32,10 @@ GATED_LAYERS = ("bronze", "gold", "ml")
 
 VIEW_LAYER = "silver"
 """Layer of views that hold no rows. dbt makes them in ``silver_next``; they are released with the tables of gold."""
+
+
+WRITTEN_WHOLE = {"gold_next"}
+"""Layers whose tables are written together, under one lock."""
 
 
 class InvalidTableNameError(LakeError, ValueError):
@@ -79,6 +83,15 @@ def reader_name(stored: str) -> str:
     """
     layer, _, name = stored.partition(".")
     return f"{layer.removesuffix('_next')}.{name}"
+
+
+def of_warehouse(names: Iterable[str]) -> bool:
+    """Whether some of the tables are dbt's, which the views that hold no rows are released with.
+
+    Args:
+        names: Tables by the name that readers use.
+    """
+    return any(split(next_table(name))[0] in WRITTEN_WHOLE for name in names)
 
 
 def location(stored: str) -> str:

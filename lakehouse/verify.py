@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from lakehouse import fingerprints, maintain, ops, tables
 from lakehouse.errors import LakeError
-from lakehouse.release import NotReleasedError, released
+from lakehouse.release_log import NotReleasedError, released
 from lakehouse.steps import step
 from lakehouse.wording import counted
 
@@ -34,7 +34,7 @@ def verify(names: list[str] | None = None, release_id: int | None = None, *, kep
 
     Raises:
         DamagedError: Something is not as recorded; each file is named, and all of them are in ``ops.runs``.
-        lakehouse.release.NotReleasedError: A table has no released version, or there is no such release.
+        lakehouse.release_log.NotReleasedError: A table has no released version, or there is no such release.
         lakehouse.maintain.MaintenanceError: It is not certain what is kept.
     """
     state = released(release_id)
@@ -67,7 +67,8 @@ def verify(names: list[str] | None = None, release_id: int | None = None, *, kep
             faults += found
             which = f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, sorted(versions)))}"
             run.say("%s %s: %s", table, which, counted(len(found), "fault") if found else "as it was released")
-        run.versions_in, run.bytes_in = {table: max(versions) for table, versions in wanted.items()}, bytes_
+        newest = {table: max(versions) for table, versions in wanted.items()}
+        run.versions_in, run.bytes_in = {tables.next_table(table): each for table, each in newest.items()}, bytes_
         run.details = {"files": files, "faults": [asdict(fault) for fault in faults]}
         if faults:
             more = f"\n… and {len(faults) - SHOWN} more, in the details of this run in ops.runs" * (len(faults) > SHOWN)
@@ -83,4 +84,4 @@ def verify(names: list[str] | None = None, release_id: int | None = None, *, kep
                 "release whose files are whole (`lake verify --release N`)."
             )
         every_version = {table: sorted(versions) for table, versions in wanted.items()}
-        return {"versions": every_version if kept else run.versions_in, "files": files, "bytes": bytes_}
+        return {"versions": every_version if kept else newest, "files": files, "bytes": bytes_}

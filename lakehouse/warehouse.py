@@ -26,7 +26,7 @@ def sources() -> dict[str, int]:
 
     ``ops.releases`` is asked, and not the views, which follow a release one after the other.
     """
-    from lakehouse.release import released
+    from lakehouse.release_log import released
 
     return {table: each.version for table, each in released().items() if table.startswith("bronze.")}
 
@@ -76,7 +76,8 @@ def unchanged(made_from: Mapping[str, str], interval: Interval) -> list[str]:
         interval: The days that the build is about.
     """
     from lakehouse import tables
-    from lakehouse.release import pending, released, withdrawn_by
+    from lakehouse.release_log import released
+    from lakehouse.unreleased import pending, withdrawn_by
 
     same, state = [], released()
     for table in dbt_project.stored_models():
@@ -205,7 +206,7 @@ def _run_dbt_of(
 
 def _withdraw(run: Run) -> list[str]:
     """Bring all tables of the warehouse back to what is released; the step has the lock of the gold tables."""
-    from lakehouse.release import withdraw
+    from lakehouse.unreleased import withdraw
 
     stale = _waiting()
     for table in stale:
@@ -215,7 +216,8 @@ def _withdraw(run: Run) -> list[str]:
 
 def _waiting() -> list[str]:
     """The tables of the warehouse that have rows which are not released."""
-    from lakehouse.release import pending, released
+    from lakehouse.release_log import released
+    from lakehouse.unreleased import pending
 
     state = released()
     return [table for table in dbt_project.stored_models() if pending(table, state)]
@@ -263,8 +265,7 @@ def prepare(interval: Interval) -> list[str]:
     Returns:
         The tables that were brought back.
     """
-    from lakehouse import contracts
-    from lakehouse.release import withdraw_views
+    from lakehouse import contracts, silver_views
     from lakehouse.steps import step
 
     for problem in contracts.problems().values():
@@ -276,7 +277,7 @@ def prepare(interval: Interval) -> list[str]:
                 run.lock = lock
                 _withdraw(run)
         # Also where no table waits: a gate that has shut has taken back the tables, and no view.
-        withdraw_views()
+        silver_views.withdraw()
     return stale
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lakehouse import registry, roles
-from lakehouse.release import user
-from lakehouse.steps import step
+from lakehouse.steps import step, user
 from spark_jobs.promote import frozen_rows, outcome
 
 

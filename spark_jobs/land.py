@@ -20,8 +20,8 @@ from lakehouse.batches import (
 from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.engine import spark
 from lakehouse.readers import SourceError
-from lakehouse.release import withdraw
 from lakehouse.steps import Run, step
+from lakehouse.unreleased import withdraw
 from lakehouse.wording import counted
 
 if TYPE_CHECKING:

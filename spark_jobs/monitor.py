@@ -27,7 +27,7 @@ from lakehouse.interval import Interval
 from lakehouse.monitoring import ALL, LOG, Measure, NothingToMonitorError
 from lakehouse.reference import ARTIFACT, Reference
 from lakehouse.registry import CHAMPION
-from lakehouse.release import history, released
+from lakehouse.release_log import history, released
 from lakehouse.scoring import SCORE
 from lakehouse.steps import step
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from lakehouse.model_spec import ModelSpec
     from lakehouse.registry import ModelVersion
-    from lakehouse.release import Released
+    from lakehouse.release_log import Released
 
 
 def run(model: str, interval: Interval) -> dict[str, Any]:

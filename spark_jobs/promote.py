@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import registry, roles, tables
 from lakehouse.interval import Interval
-from lakehouse.release import released, user
-from lakehouse.steps import step
+from lakehouse.release_log import released
+from lakehouse.steps import step, user
 from spark_jobs.train import read_frame
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from typing import Any
 
 from lakehouse import registry, roles
 from lakehouse.promotion import ComparisonError
-from lakehouse.release import user
-from lakehouse.steps import step
+from lakehouse.steps import step, user
 from spark_jobs.promote import frozen_rows
 
 

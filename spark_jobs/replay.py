@@ -21,8 +21,9 @@ from lakehouse.batches import (
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.release import behind, pending, unfinished, withdraw
+from lakehouse.release import behind
 from lakehouse.steps import Run, step
+from lakehouse.unreleased import pending, unfinished, withdraw
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -11,7 +11,7 @@ from lakehouse import ops, registry, reproduction, serving, tables
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.release import NotReleasedError, released
+from lakehouse.release_log import NotReleasedError, released
 from lakehouse.reproduction import Difference
 from lakehouse.scoring import LINEAGE
 from lakehouse.steps import code_version, step

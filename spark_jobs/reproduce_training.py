@@ -6,7 +6,7 @@ from typing import Any
 
 from lakehouse import registry, reproduction, serving, tables, training
 from lakehouse.interval import Interval
-from lakehouse.release import released
+from lakehouse.release_log import released
 from lakehouse.reproduction import Difference, differences
 from lakehouse.steps import code_version, step
 from spark_jobs.train import read_frame

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from lakehouse import dbt_project, ops, registry, retraining, roles, training
 from lakehouse.interval import Interval
 from lakehouse.monitoring import LOG as MEASURES
-from lakehouse.release import NotReleasedError, released, user
+from lakehouse.release_log import NotReleasedError, released
 from lakehouse.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
 from lakehouse.serving import FALLBACK, FALLBACK_BASELINE
-from lakehouse.steps import step
+from lakehouse.steps import step, user
 from spark_jobs.train import last_labelled
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def window_of(spec: ModelSpec, day: dt.date) -> Interval:
         day: The last day that may be known.
 
     Raises:
-        lakehouse.release.NotReleasedError: The outcomes have never been released.
+        lakehouse.release_log.NotReleasedError: The outcomes have never been released.
         lakehouse.training.NotEnoughDataError: No outcome is known.
     """
     state = released().get(spec.label.table)

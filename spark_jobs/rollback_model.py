@@ -9,8 +9,9 @@ import lakehouse
 from lakehouse import registry, roles
 from lakehouse.audit import gate
 from lakehouse.interval import Interval
-from lakehouse.release import release, released, user
-from lakehouse.steps import job, step
+from lakehouse.release import release
+from lakehouse.release_log import released
+from lakehouse.steps import job, step, user
 from spark_jobs.promote import outcome
 
 

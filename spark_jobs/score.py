@@ -13,10 +13,11 @@ from pyspark.errors import PySparkException
 from lakehouse import alerts, prediction_id, registry, routing, serving, tables
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
-from lakehouse.release import NotReleasedError, released, withdraw
+from lakehouse.release_log import NotReleasedError, released
 from lakehouse.scoring import LINEAGE, SCORE, ModelFailedError, score_batches
 from lakehouse.serving import Crew, Failure, Part, Shift
 from lakehouse.steps import step
+from lakehouse.unreleased import withdraw
 from lakehouse.wording import counted
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from lakehouse.interval import Interval
     from lakehouse.model_spec import ModelSpec
-    from lakehouse.release import Released
+    from lakehouse.release_log import Released
     from lakehouse.scoring import ServedModel
     from lakehouse.steps import Run
 
@@ -64,7 +65,7 @@ def run(model: str, interval: Interval, expected: int | None = None) -> dict[str
     Raises:
         lakehouse.roles.NoChampionError: No version of the model may score a day of the interval, or it is not the
             expected one.
-        lakehouse.release.NotReleasedError: The features have never been released.
+        lakehouse.release_log.NotReleasedError: The features have never been released.
         lakehouse.scoring.ModelFailedError: A champion fails, and ``model.yaml`` names nothing in its place.
         NothingToScoreError: The features have no rows for the interval.
     """
@@ -129,7 +130,7 @@ def source_of(spec: ModelSpec) -> Released:
         spec: The model.
 
     Raises:
-        lakehouse.release.NotReleasedError: They have never been released.
+        lakehouse.release_log.NotReleasedError: They have never been released.
     """
     source = released().get(spec.features.table)
     if source is None:

@@ -14,8 +14,8 @@ from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.promotion import ComparisonError
 from lakehouse.reference import ARTIFACT, Reference
-from lakehouse.release import NotReleasedError, Released, released, user
-from lakehouse.steps import code_version, step
+from lakehouse.release_log import NotReleasedError, Released, released
+from lakehouse.steps import code_version, step, user
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def run(
         ``model_version``, ``roles``, ``reason`` for its role, ``candidate``, and its figures on the test days.
 
     Raises:
-        lakehouse.release.NotReleasedError: The features or labels have never been released.
+        lakehouse.release_log.NotReleasedError: The features or labels have never been released.
         lakehouse.training.NotEnoughDataError: The window is too short, or has too few labels.
         lakehouse.leaks.LeakError: An input tells the outcome by itself.
     """

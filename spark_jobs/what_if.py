@@ -33,7 +33,7 @@ def run(model: str, interval: Interval, version: int) -> dict[str, Any]:
 
     Raises:
         lakehouse.registry.UnknownVersionError: There is no such version.
-        lakehouse.release.NotReleasedError: The features have never been released.
+        lakehouse.release_log.NotReleasedError: The features have never been released.
         lakehouse.scoring.ModelFailedError: The version fails.
         spark_jobs.score.NothingToScoreError: The features have no rows for the interval.
     """

@@ -32,6 +32,8 @@ os.environ["LAKE_SPARK_CONF"] = json.dumps(
     {
         "spark.ui.enabled": "true",
         "spark.ui.port": os.environ["TEST_SPARK_UI"],
+        # It is told at once how many tasks run.
+        "spark.ui.liveUpdate.period": "0",
         # Generating and compiling code costs more than it saves on a few rows. The platform of the e2e tests does it.
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",

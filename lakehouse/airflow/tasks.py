@@ -123,7 +123,7 @@ def no_retry() -> Iterator[None]:
     from lakehouse.engine import EngineLostError
     from lakehouse.locks import StaleWriterError, TableLockedError
     from lakehouse.readers import UnfinishedError
-    from lakehouse.release import UnfinishedWriteError
+    from lakehouse.unreleased import UnfinishedWriteError
 
     try:
         yield
@@ -521,7 +521,7 @@ def plan_rollback() -> dict[str, Any]:
     """Find out which release is meant, once, so that the next task can be repeated without going back further."""
     context = get_current_context()
     check_conf(context)
-    from lakehouse.release import history
+    from lakehouse.release_log import history
     from lakehouse.rollback import plan
 
     what, to = context["params"]["what"], context["params"]["to"]

@@ -156,7 +156,7 @@ def releases(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
     """List what became visible, when, and why; a release is one set of tables."""
-    from lakehouse.release import NotReleasedError, sets
+    from lakehouse.release_log import NotReleasedError, sets
 
     found = sets(table)
     if table and not found:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,6 +100,8 @@ JAVA_OPTIONS = (
     "--enable-native-access=ALL-UNNAMED",
     *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENED_PACKAGES),
 )
+
+SECONDS_FOR_A_CORE = 60
 
 LOGGING = """\
 rootLogger.level = warn
@@ -254,7 +257,6 @@ def properties() -> dict[str, str]:
         "spark.hadoop.hive.metastore.disallow.incompatible.col.type.changes": "false",
         # A short query does not wait until a long one has no more tasks to start.
         "spark.scheduler.mode": "FAIR",
-        "spark.scheduler.allocation.file": (PROJECT_DIR / "infra" / "scheduler.xml").as_uri(),
         # One machine: as many tasks as there are cores, not the hundreds that suit a cluster.
         "spark.sql.shuffle.partitions": cores,
         "spark.default.parallelism": cores,
@@ -270,13 +272,17 @@ def properties() -> dict[str, str]:
     }
 
 
+def _is_local() -> bool:
+    return settings().spark_master.startswith("local")
+
+
 def _for_executors() -> dict[str, str]:
     """What executors in processes of their own need that one in the driver has: they fetch its JARs."""
-    if settings().spark_master.startswith("local"):
+    if _is_local():
         return {}
     return {
         "spark.jars": ",".join(str(jar.path) for jar in jars.locked()),
-        "spark.executor.extraJavaOptions": COMPILES_LONG_METHODS,
+        "spark.executor.defaultJavaOptions": COMPILES_LONG_METHODS,
     }
 
 
@@ -362,8 +368,40 @@ def check() -> None:
         connection.close()
 
 
+def check_cores(seconds: float = SECONDS_FOR_A_CORE) -> None:
+    """See whether the engine has a core to work with: a cluster may give it none.
+
+    Args:
+        seconds: How long to wait for one.
+
+    Raises:
+        PlatformError: It has got none.
+    """
+    from TCLIService.ttypes import TOperationState as State
+
+    connection = thrift_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("select 1", async_=True)
+        waiting = (State.INITIALIZED_STATE, State.PENDING_STATE, State.RUNNING_STATE)
+        deadline = time.monotonic() + seconds
+        while cursor.poll(get_progress_update=False).operationState in waiting:
+            if time.monotonic() > deadline:
+                cursor.cancel()
+                raise PlatformError(
+                    f"The engine answers, but {settings().spark_master} has given it no core in {seconds:.0f} s. Look "
+                    "whether it has workers with cores and memory left that reach the driver, then `lake up` again."
+                )
+            time.sleep(0.1)
+        cursor.fetchall()
+    finally:
+        connection.close()
+
+
 def create_schemas() -> None:
     """Create the schemas of all layers and the platform's own tables, each unless it is there."""
+    if not _is_local():
+        check_cores()
     # Asked first, since the metastore logs a page about each schema that is there already.
     there = {name for (name,) in _execute("show schemas")}
     missing = [schema for schema in SCHEMAS if schema not in there]

@@ -157,13 +157,13 @@ def test_the_lake_of_the_year_is_loaded_once(monkeypatch: pytest.MonkeyPatch) ->
         return lambda what, *_: done.append((name, what if isinstance(what, str) else ", ".join(what)))
 
     from infra.demo import upstream
-    from lakehouse import audit, release, steps, warehouse
+    from lakehouse import audit, release, release_log, steps, warehouse
 
     monkeypatch.setattr(upstream, "deliver", step("deliver"))
     monkeypatch.setattr(steps, "job", step)
     monkeypatch.setattr(audit, "gate", step("gate"))
     monkeypatch.setattr(release, "release", lambda tables, _: there.update(dict.fromkeys(tables)))
-    monkeypatch.setattr(release, "released", lambda: there)
+    monkeypatch.setattr(release_log, "released", lambda: there)
     monkeypatch.setattr(warehouse, "build", lambda _: done.append(("build", "gold")))
     monkeypatch.setattr(dbt_project, "stored_models", lambda: ["gold.fct_flights"])
     year.load()

@@ -203,10 +203,10 @@ def test_each_dbt_model_is_a_task_and_gold_is_released_at_the_end(bag: Any) -> N
 def test_every_dbt_of_a_build_is_told_which_state_of_the_sources_it_reads(
     bag: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lakehouse import release
+    from lakehouse import release_log
 
-    state = {"bronze.weather": release.Released("bronze.weather", 17, 9)}
-    monkeypatch.setattr(release, "released", lambda: state)
+    state = {"bronze.weather": release_log.Released("bronze.weather", 17, 9)}
+    monkeypatch.setattr(release_log, "released", lambda: state)
     dag = bag.dags["build_warehouse"]
     tasks = [task for task in dag.tasks if "DBT_COMMIT" in (getattr(task, "env", None) or {})]
     assert {task.task_id for task in tasks} >= {"dbt.dbt_producer_watcher", *(f"dbt.{model}_run" for model in MODELS)}

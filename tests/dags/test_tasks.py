@@ -98,7 +98,7 @@ def test_an_upload_that_is_under_way_is_waited_for() -> None:
 
 def test_a_writer_that_has_not_come_to_its_end_is_waited_for() -> None:
     from lakehouse.airflow.tasks import no_retry
-    from lakehouse.release import UnfinishedWriteError
+    from lakehouse.unreleased import UnfinishedWriteError
 
     with pytest.raises(UnfinishedWriteError), no_retry():
         raise UnfinishedWriteError("it still runs")

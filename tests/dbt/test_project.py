@@ -124,11 +124,11 @@ def test_only_what_is_made_whole_from_released_sources_can_be_left_alone(manifes
 
 
 def test_a_build_reads_one_state_of_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lakehouse import release
-    from lakehouse.release import Released
+    from lakehouse import release_log
+    from lakehouse.release_log import Released
 
     state = {table: Released(table, 3, 7) for table in ("bronze.planes", "gold.fct_flights", "ml.predictions")}
-    monkeypatch.setattr(release, "released", lambda: state)
+    monkeypatch.setattr(release_log, "released", lambda: state)
     assert warehouse.sources() == {"bronze.planes": 3}
 
 

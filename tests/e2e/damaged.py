@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from lakehouse import fingerprints, maintain, ops, tables
-from lakehouse.release import released
+from lakehouse.release_log import released
 from tests.unit.test_verify import DAMAGES, any_of, damage, kind
 
 

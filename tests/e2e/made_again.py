@@ -6,7 +6,7 @@ import json
 
 from lakehouse import registry
 from lakehouse.interval import Interval
-from lakehouse.release import history
+from lakehouse.release_log import history
 from lakehouse.steps import job
 
 

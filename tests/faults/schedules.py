@@ -8,11 +8,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from lakehouse import release, tables
+from lakehouse import release_log, tables, unreleased
 from lakehouse.batches import RejectedBatchError
 from lakehouse.engine import spark
-from lakehouse.release import WithdrawnError
 from lakehouse.rollback import rollback
+from lakehouse.unreleased import WithdrawnError
 from tests.spark.sources import UNIQUE, Source, expect
 
 DAYS = ("2020-01-05", "2020-01-06", "2020-01-07")
@@ -147,8 +147,8 @@ class Machine:
             raise AssertionError(f"{one} was released although {two} has been landed since")
 
     def _release_again(self, day: str) -> None:
-        before = release.released().get(self.table)
-        if before is None or release.pending(self.table):
+        before = release_log.released().get(self.table)
+        if before is None or unreleased.pending(self.table):
             return
         # What was written last for the day may have been taken back: to say so is right.
         with contextlib.suppress(WithdrawnError):
@@ -163,7 +163,7 @@ class Machine:
         self.model.limit = limit
 
     def _replay(self, day: str) -> None:
-        if day not in self.model.visible or release.pending(self.table):
+        if day not in self.model.visible or unreleased.pending(self.table):
             return
         landed = set(self.model.visible[day])
         self.source.replay(day)
@@ -185,7 +185,7 @@ class Machine:
         self.model.history[release_id] = self.model.visible
 
     def _rows(self) -> list[Any]:
-        if self.table not in release.released():
+        if self.table not in release_log.released():
             return []
         return spark().sql(f"select id, amount, day from {self.table}").collect()
 
@@ -193,7 +193,7 @@ class Machine:
         seen = sorted((str(row["day"]), row["id"], int(row["amount"])) for row in self._rows())
         must = sorted((day, i, a) for day, rows in self.model.visible.items() for i, a in rows.items())
         assert seen == must, f"after {operation}: readers see {seen}, and must see {must}"
-        state = release.released().get(self.table)
+        state = release_log.released().get(self.table)
         if state is not None:
             head = tables.head(tables.next_table(self.table))
             assert head is not None and head >= state.version

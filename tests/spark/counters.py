@@ -50,7 +50,7 @@ class Count:
 def counting() -> Iterator[Count]:
     """Count what the engine does in the block, whoever asks for it."""
     found = Count()
-    _wait_for_warm_up()
+    wait_for_warm_up()
     job = _mark()
     with _statements() as statements:
         yield found
@@ -62,6 +62,11 @@ def counting() -> Iterator[Count]:
     done = [stage for stage in _ask("stages") if stage["stageId"] in stages]
     found.bytes_written = sum(stage["outputBytes"] for stage in done)
     found.rows_read = sum(stage["inputRecords"] for stage in done)
+
+
+def engine_cores() -> int:
+    """How many tasks the engine can work at."""
+    return sum(each["totalCores"] for each in _ask("executors"))
 
 
 def running_tasks() -> int:
@@ -118,7 +123,7 @@ def _statements() -> Iterator[list[None]]:
         yield sent
 
 
-def _wait_for_warm_up() -> None:
+def wait_for_warm_up() -> None:
     """Wait until the platform has used its engine for the first time, which would be counted, too."""
     written = engine.folder() / "tmp" / "warm-up-connect" / "_delta_log" / f"{0:020}.json"
     for _ in range(PATIENCE * 20):

@@ -29,8 +29,8 @@ from lakehouse.airflow.alerts import (
 )
 from lakehouse.batches import RejectedBatchError
 from lakehouse.interval import Interval
-from lakehouse.release import WithdrawnError
 from lakehouse.settings import AlertRoute, settings
+from lakehouse.unreleased import WithdrawnError
 from tests.platforms import free_ports, http_connection, web_server
 from tests.spark.orders import RULES, Orders
 from tests.spark.sources import expect

@@ -11,7 +11,8 @@ from lakehouse import history, ops, tables
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
-from lakehouse.release import release, released
+from lakehouse.release import release
+from lakehouse.release_log import released
 from lakehouse.rollback import rollback
 from lakehouse.steps import step
 from tests.spark.orders import RULES, Orders

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 import yaml
 
-from lakehouse import dbt_project, ops, release, tables, warehouse
+from lakehouse import dbt_project, ops, release, release_log, silver_views, tables, unreleased, warehouse
 from lakehouse.as_of import as_of
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
@@ -33,7 +33,7 @@ def publish(interval: Interval) -> int:
     land("planes", interval)
     gate([SOURCE], interval)
     release.release([SOURCE], interval)
-    return release.released()[SOURCE].version
+    return release_log.released()[SOURCE].version
 
 
 def read_by(version: int) -> int:
@@ -66,7 +66,7 @@ def days_of_snapshots() -> set[str]:
 def test_a_build_reads_what_is_released_also_where_the_views_do_not_show_it_yet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = release.released()[SOURCE].version
+    before = release_log.released()[SOURCE].version
     with monkeypatch.context() as patched:
         patched.setattr(release, "_point", lambda _table, _version: None)  # killed after it was recorded
         recorded = publish(DAYS[1])
@@ -78,7 +78,7 @@ def test_a_build_reads_what_is_released_also_where_the_views_do_not_show_it_yet(
 
 
 def test_a_release_in_the_middle_of_a_build_is_left_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = release.released()[SOURCE].version
+    before = release_log.released()[SOURCE].version
     dbt, built = warehouse.run_dbt, []
 
     def interrupted(*arguments: Any, **named: Any) -> Any:
@@ -89,7 +89,7 @@ def test_a_release_in_the_middle_of_a_build_is_left_to_the_next_one(monkeypatch:
         patched.setattr(warehouse, "run_dbt", interrupted)
         assert build(DAYS[2]) == before
     [now] = built
-    assert now == release.released()[SOURCE].version > before
+    assert now == release_log.released()[SOURCE].version > before
     assert str(DAYS[2]) not in days_of_snapshots()
     runs = ops.read("ops.runs").sort_by("ended_at").to_pylist()
     whole = next(run for run in reversed(runs) if run["dataset"] == "warehouse")
@@ -116,7 +116,7 @@ def test_what_a_build_has_written_and_not_recorded_is_recorded_by_the_next_one(m
     [row] = runs_that_wrote(written)
     assert (row["step"], row["dataset"], row["status"]) == ("build", GOLD, "success")
     assert Interval(row["interval_start"], row["interval_end"]) == DAYS[2]
-    assert row["versions_in"] == [(tables.next_table(SOURCE), release.released()[SOURCE].version)]
+    assert row["versions_in"] == [(tables.next_table(SOURCE), release_log.released()[SOURCE].version)]
     assert row["code_version"] and row["lock_token"]
     events = [event for event in server.events if event["run"]["runId"] == row["run_id"]]
     assert [event["eventType"] for event in events] == ["START", "COMPLETE"]
@@ -149,7 +149,7 @@ def test_a_view_gets_its_new_query_when_what_was_built_from_it_is_released(
     build(DAYS[2])
     gate([GOLD], DAYS[2])
     first = release.release([GOLD], DAYS[2])
-    assert not revised("silver") and "silver.stg_planes" in release.views(first)
+    assert not revised("silver") and "silver.stg_planes" in release_log.views(first)
     staging = project_of_its_own(tmp_path, monkeypatch) / "models" / "staging" / "stg_planes.sql"
     staging.write_text(staging.read_text().replace("seats,", "-1 as seats, 1 as revision,"))
     build(DAYS[2])
@@ -162,14 +162,14 @@ def test_a_view_gets_its_new_query_when_what_was_built_from_it_is_released(
     gate_run = re.search(r"`lake release --override (\S+) --reason", str(failure.value))
     assert gate_run
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(release, "_show_views", Mock(side_effect=KeyboardInterrupt))  # killed after it was recorded
+        patched.setattr(silver_views, "show", Mock(side_effect=KeyboardInterrupt))  # killed after it was recorded
         override(gate_run[1], "a query that tells nothing")
     assert not revised("silver")
     second = override(gate_run[1], "a query that tells nothing")
     assert revised("silver")
     for number, columns in ((first, False), (second, True)):
         assert ("revision" in sql(as_of("select * from silver.stg_planes", number)).columns) == columns
-    assert release.sets("silver.stg_planes")[0]["release"] == second
+    assert release_log.sets("silver.stg_planes")[0]["release"] == second
 
     warehouse.build(DAYS[2], "+dim_planes")  # leaves the table alone, which was made from the same
     assert revised("silver_next")
@@ -230,7 +230,7 @@ def test_a_query_that_was_turned_down_is_not_released_with_another_build_and_a_t
     warehouse.build(DAYS[2], "+dim_planes alone")
     for part, other in ((GOLD, "gold.alone"), ("gold.alone", GOLD)):
         for refused in (gate, release.release):
-            with pytest.raises(release.PartOfBuildError, match=f"the same build has written {other}"):
+            with pytest.raises(unreleased.PartOfBuildError, match=f"the same build has written {other}"):
                 refused([part], DAYS[2])
     assert set(warehouse.prepare(DAYS[2])) == {GOLD, "gold.alone"}
 
@@ -246,7 +246,7 @@ def test_a_view_of_a_view_is_released_as_one_and_read_as_of_a_release(
         gate([GOLD], DAYS[2])
         released = release.release([GOLD], DAYS[2])
         assert columns("silver.stg_a_view_of_planes") == ["tail_number", *(["edition"] if extra else [])]
-        text = release.views(released)["silver.stg_a_view_of_planes"]
+        text = release_log.views(released)["silver.stg_a_view_of_planes"]
         assert "silver.stg_planes" in text and "silver_next" not in text
         counted = [sql(as_of(f"select * from silver.{name}", released)).count() for name in ("stg_planes", query.stem)]
         assert counted[0] == counted[1] == sql(f"select * from silver.{query.stem}").count() > 0
@@ -266,8 +266,8 @@ def test_what_breaks_a_data_test_is_withdrawn(tmp_path: Path, monkeypatch: pytes
     whole = told(server.events, "build.warehouse", "FAIL")
     assert asked["run"]["facets"]["parent"]["run"]["runId"] == whole["run"]["runId"]
     assert assertions(asked) == {GOLD: [("nothing_is_right", False, "critical")]}
-    assert not release.pending(GOLD) and tables.head(tables.next_table(GOLD)) != before
-    with pytest.raises(release.WithdrawnError, match="withdrawn by the step build"):
+    assert not unreleased.pending(GOLD) and tables.head(tables.next_table(GOLD)) != before
+    with pytest.raises(unreleased.WithdrawnError, match="withdrawn by the step build"):
         gate([GOLD], DAYS[2])
 
     # In Airflow they are a task of their own, after the gate.
@@ -281,8 +281,8 @@ def test_what_breaks_a_data_test_is_withdrawn(tmp_path: Path, monkeypatch: pytes
     assert assertions(told(server.events, "test.warehouse", "FAIL")) == {
         GOLD: [("nothing_is_right", False, "critical")]
     }
-    assert not release.pending(GOLD)
-    with pytest.raises(release.WithdrawnError, match="withdrawn by the step test"):
+    assert not unreleased.pending(GOLD)
+    with pytest.raises(unreleased.WithdrawnError, match="withdrawn by the step test"):
         release.release([GOLD], DAYS[2])
 
 
@@ -325,7 +325,7 @@ def test_a_statement_that_outlives_its_build_is_not_released_with_the_next_one(
     late = {"run_id": "killed", "step": "build", "interval": str(DAYS[2])}
     warehouse.run_dbt(DAYS[2], ["dim_planes"], reads=warehouse.sources(), commit=late)
     for refused in (gate, release.release):
-        with pytest.raises(release.UnfinishedWriteError, match=rf"the step build {DAYS[2]} \(run killed\)"):
+        with pytest.raises(unreleased.UnfinishedWriteError, match=rf"the step build {DAYS[2]} \(run killed\)"):
             refused([GOLD], DAYS[2])
     warehouse.build(DAYS[2], "+dim_planes")
     gate([GOLD], DAYS[2])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ from pyspark.errors import PySparkException
 from lakehouse import fingerprints, tables
 from lakehouse.engine import spark, sql
 from lakehouse.platform import remote_engine
-from lakehouse.platform.engine import check, thrift_connection
+from lakehouse.platform.engine import check, check_cores, thrift_connection
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import settings
-from tests.spark.counters import running_tasks
+from tests.spark.counters import engine_cores, running_tasks, wait_for_warm_up
 from tests.spark.orders import Orders
 
 NO_THREADS = """
@@ -79,13 +79,15 @@ def _all_cores_taken(tasks_of_each: int, seconds: float) -> Iterator[Future[obje
         tasks_of_each: How many tasks each core has to do, one after the other.
         seconds: How long each takes.
     """
-    cores = len(os.sched_getaffinity(0))
+    wait_for_warm_up()
+    cores = engine_cores()
     sleep = f"java_method('java.lang.Thread', 'sleep', {seconds * 1000:.0f}L)"
     with ThreadPoolExecutor(1) as pool:
         rows = spark().range(0, cores * tasks_of_each, 1, cores * tasks_of_each).selectExpr(sleep)
         query: Future[object] = pool.submit(rows.collect)
         while running_tasks() < cores:
             assert not query.done(), query
+            time.sleep(0.1)
         yield query
         query.result()
 
@@ -94,6 +96,16 @@ def test_an_engine_whose_cores_are_all_taken_is_known_to_work() -> None:
     with _all_cores_taken(tasks_of_each=1, seconds=10) as query:
         check()
         assert not query.done()
+
+
+def test_an_engine_that_gets_no_core_is_told_when_it_starts() -> None:
+    with _all_cores_taken(tasks_of_each=1, seconds=10) as query:
+        with pytest.raises(
+            PlatformError, match=r"local\[\*\] has given it no core in 1 s\. Look whether it has workers"
+        ):
+            check_cores(seconds=1)
+        assert not query.done()
+    check_cores()
 
 
 def test_a_short_query_does_not_wait_for_the_end_of_a_long_one() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from lakehouse import audit, fingerprints, ops, registry, release, tables, warehouse
+from lakehouse import audit, fingerprints, ops, registry, release, release_log, tables, unreleased, warehouse
 from lakehouse.audit import gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
@@ -152,7 +152,7 @@ def base(drop: Path) -> Iterator[int]:
     lines = original.split("\n")
     path.write_text("\n".join([*lines[:5], lines[5] + ",surplus", *lines[6:]]))
     publish(BASE)
-    yield release.released()[TABLE].release_id
+    yield release_log.released()[TABLE].release_id
     path.write_text(original)
 
 
@@ -203,7 +203,7 @@ def test_a_landing_that_was_killed_and_is_tried_again_leaves_the_rows_of_a_clean
     assert content(TABLE) == clean["before"][0]
     if phase == "after the commit":  # of the good rows, and before that of the bad ones
         for goes_on in (gate, release.release):
-            with pytest.raises(release.UnfinishedWriteError, match="the step land"):
+            with pytest.raises(unreleased.UnfinishedWriteError, match="the step land"):
                 goes_on([TABLE], DAY)
     publish(DAY)
     assert visible() == clean["one"]
@@ -278,11 +278,11 @@ def test_a_writer_that_was_asleep_while_another_took_over_does_not_commit(clean:
 def test_a_release_that_was_asleep_while_another_took_over_is_not_recorded(clean: dict[str, tuple[str, str]]) -> None:
     with asleep("paused before the record", NEXT, "land", "gate", "release") as wake:
         publish(DAY)
-        releases = len(release.history())
+        releases = len(release_log.history())
         code, errors = wake()
     assert code == 1
     assert "StaleWriterError" in errors
-    assert len(release.history()) == releases
+    assert len(release_log.history()) == releases
     assert visible()[0] == clean["one"][0]
 
 

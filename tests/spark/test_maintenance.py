@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lakehouse import compaction, maintain, ops, registry, retention, tables
+from lakehouse import compaction, maintain, ops, registry, release_log, retention, tables, unreleased
 from lakehouse import release as releases
 from lakehouse.audit import gate
 from lakehouse.compaction import ChangedRowsError
@@ -21,7 +21,8 @@ from lakehouse.impact import impact
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Serving
 from lakehouse.provenance import Ledger, ranges
-from lakehouse.release import Released, release, released
+from lakehouse.release import release
+from lakehouse.release_log import Released, released
 from lakehouse.rollback import rollback
 from lakehouse.scoring import LINEAGE
 from lakehouse.steps import job, step
@@ -41,8 +42,8 @@ FIRST_KEPT = DAYS[1].start
 
 def only(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
     """Of this table alone: those that other tests have left may have been damaged or removed by them."""
-    everything = releases.history
-    monkeypatch.setattr(releases, "history", lambda: [row for row in everything() if row["table_name"] == table])
+    everything = release_log.history
+    monkeypatch.setattr(release_log, "history", lambda: [row for row in everything() if row["table_name"] == table])
     monkeypatch.setattr(compaction, "FEW_FILES", 3)
     monkeypatch.setattr(registry, "registered", lambda: [])
 
@@ -103,7 +104,7 @@ def test_small_files_become_one_with_the_same_rows_and_the_same_past(many: Order
     rollback(many.table)
     assert rows(many.table) == shown
     assert released()[many.table].version == after.version
-    rollback(many.table, releases.history()[0]["release_id"])
+    rollback(many.table, release_log.history()[0]["release_id"])
     assert len(rows(many.table)) == 10
 
 
@@ -120,14 +121,14 @@ def test_rows_that_would_change_are_never_shown(many: Orders, monkeypatch: pytes
     with pytest.raises(ChangedRowsError, match=rf"{many.stored} where .*are not those of {before.version}"):
         maintain.maintain(30, grace_hours=0)
     assert (released()[many.table], rows(many.table)) == (before, shown)
-    assert not releases.pending(many.table)
+    assert not unreleased.pending(many.table)
 
 
 def test_rows_that_wait_for_their_release_are_left_alone(many: Orders) -> None:
     many.write("2013-03-06")
     waiting = tables.head(many.stored)
     assert maintain.maintain(30, grace_hours=0)["compacted"] == {}
-    assert tables.head(many.stored) == waiting and releases.pending(many.table)
+    assert tables.head(many.stored) == waiting and unreleased.pending(many.table)
 
 
 def test_a_log_gets_a_checkpoint_when_many_commits_have_come(many: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,15 +293,15 @@ def test_days_that_are_no_longer_kept_go_and_a_kill_at_any_point_harms_nothing(
     assert 0 < len(kept) < len(everything)
 
     killed("after the deletion")
-    assert rows(BRONZE) == everything and releases.pending(BRONZE)
+    assert rows(BRONZE) == everything and unreleased.pending(BRONZE)
     killed("after the rewriting")
-    assert rows(BRONZE) == everything and releases.pending(BRONZE)
-    stored, shown = tables.next_table(BRONZE), len(releases.history())
+    assert rows(BRONZE) == everything and unreleased.pending(BRONZE)
+    stored, shown = tables.next_table(BRONZE), len(release_log.history())
     killed("after its record")
     assert rows(BRONZE) == everything  # of the views alone: it is recorded already, and shown by the next run
     killed("before the removal")
     assert rows(BRONZE) == kept and len(data_files(stored, "_interval", released()[BRONZE].version)) == 1
-    [record] = releases.history()[shown:]  # days that have gone and files put together: one release
+    [record] = release_log.history()[shown:]  # days that have gone and files put together: one release
     assert (
         record["reason"]
         == f"maintenance: days that are no longer kept deleted of {BRONZE}; small files put together of {BRONZE}"

@@ -25,9 +25,11 @@ from lakehouse.leaks import LeakError
 from lakehouse.metrics import metric
 from lakehouse.model_spec import ModelSpec, Retrain, Search
 from lakehouse.monitoring import NothingToMonitorError
-from lakehouse.release import release, released, withdraw
+from lakehouse.release import release
+from lakehouse.release_log import released
 from lakehouse.settings import settings
 from lakehouse.steps import job, step
+from lakehouse.unreleased import withdraw
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.openlineage_receiver import receiving, told, versions_of
 from tests.spark.counters import appending, counting

@@ -22,11 +22,11 @@ from lakehouse import (
     openlineage,
     ops,
     registry,
+    release_log,
     suites,
     tables,
     warehouse,
 )
-from lakehouse import release as releases
 from lakehouse.audit import gate
 from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.engine import spark, sql
@@ -34,7 +34,8 @@ from lakehouse.interval import Interval
 from lakehouse.provenance import Ledger
 from lakehouse.provenance import landed as landed_files
 from lakehouse.readers import SourceError
-from lakehouse.release import release, released
+from lakehouse.release import release
+from lakehouse.release_log import released
 from lakehouse.rollback import rollback
 from lakehouse.steps import code_version, job
 from lakehouse.verify import verify
@@ -179,8 +180,8 @@ def test_what_is_done_to_a_table_afterwards_is_told_too(
         land("airlines", interval)
         gate([TABLE], interval)
         release([TABLE], interval)
-    everything = releases.history
-    monkeypatch.setattr(releases, "history", lambda: [row for row in everything() if row["table_name"] == TABLE])
+    everything = release_log.history
+    monkeypatch.setattr(release_log, "history", lambda: [row for row in everything() if row["table_name"] == TABLE])
     monkeypatch.setattr(compaction, "FEW_FILES", 2)
     monkeypatch.setattr(registry, "registered", lambda: [])
     before = released()[TABLE].version

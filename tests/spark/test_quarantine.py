@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from lakehouse import ops, quarantine, release, tables
+from lakehouse import ops, quarantine, release, release_log, tables, unreleased
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.batches import RejectedBatchError
 from lakehouse.interval import Interval
 from lakehouse.locks import StaleWriterError
 from lakehouse.maintain import maintain
 from lakehouse.override import override
-from lakehouse.release import UnfinishedWriteError
 from lakehouse.rollback import rollback
 from lakehouse.steps import Run, step
+from lakehouse.unreleased import UnfinishedWriteError
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
 from tests.spark.sources import new_source as new_source
 from tests.spark.test_maintenance import only, release_unchecked
@@ -76,12 +76,12 @@ def test_a_withdrawal_that_was_killed_half_way_is_completed(new_source: Any, mon
     with step("gate", table, None, writes=tables.next_table(table)) as run:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(tables, "restore", killed)
-            release.withdraw(table, run)
+            unreleased.withdraw(table, run)
         assert rows(source) == ([50], [])
-        release.withdraw(table, run)
+        unreleased.withdraw(table, run)
         assert rows(source) == ([50], [51])
         head = tables.head(f"quarantine.{source.name}")
-        release.withdraw(table, run)
+        unreleased.withdraw(table, run)
         assert tables.head(f"quarantine.{source.name}") == head
 
 
@@ -154,7 +154,7 @@ def test_a_roll_back_that_was_killed_before_the_quarantine_followed_is_completed
         patched.setattr(quarantine, "follow", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             rollback(table, first)
-    assert release.released()[table].version != tables.head(f"bronze_next.{source.name}")
+    assert release_log.released()[table].version != tables.head(f"bronze_next.{source.name}")
     rollback(table, first)
     assert rows(source) == ([50], [51])
     head = tables.head(f"quarantine.{source.name}")
@@ -173,7 +173,7 @@ def test_a_roll_back_over_maintenance_takes_the_rows_in_quarantine_along(
     publish(source, LAST, 3)
     outcome = maintain(30, grace_hours=0, today=dt.date(2020, 1, 8))
     assert outcome["compacted"][table] == f"{DAY}/{LAST}"
-    compacted = release.released()[table].release_id
+    compacted = release_log.released()[table].release_id
     publish(source, NEXT, 2, 3)
     assert rows(source) == ([50, 60, 61, 70], [51])
     rollback(table, compacted)
@@ -195,7 +195,7 @@ def test_a_landing_that_was_killed_before_its_bad_rows_were_written_is_not_relea
         source.land(NEXT)
     refused(table)
     assert source.replay(NEXT)["rows_replayed"] == 0  # takes back what is not whole
-    assert not release.pending(table) and source.bad("_source_row") == [{"_source_row": 2}]
+    assert not unreleased.pending(table) and source.bad("_source_row") == [{"_source_row": 2}]
     source.land(NEXT)
     source.publish(NEXT)
     assert rows(source) == ([50, 60], [51, 61])
@@ -270,7 +270,7 @@ def test_a_writer_that_loses_its_lock_while_it_writes_fails_and_what_it_wrote_is
     with monkeypatch.context() as patched, pytest.raises(StaleWriterError, match="Another writer has taken over"):
         patched.setattr(Run, "commit", stolen)
         source.land(NEXT)
-    assert release.pending(table)
+    assert unreleased.pending(table)
     refused(table)
     source.land(NEXT)
     source.publish(NEXT)

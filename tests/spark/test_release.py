@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 import lakehouse
-from lakehouse import locks, ops, release, suites, tables
+from lakehouse import locks, ops, release, release_log, suites, tables, unreleased
 from lakehouse.as_of import as_of
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import spark, sql
@@ -46,9 +46,9 @@ def _nothing_pending(request: pytest.FixtureRequest) -> None:
     if "orders" in request.fixturenames:
         return
     request.getfixturevalue("first")
-    if release.pending(TABLE):
+    if unreleased.pending(TABLE):
         with step("test", TABLE, None, writes="bronze_next.airlines") as run:
-            release.withdraw(TABLE, run)
+            unreleased.withdraw(TABLE, run)
 
 
 def test_readers_see_a_write_only_after_its_release() -> None:
@@ -59,7 +59,7 @@ def test_readers_see_a_write_only_after_its_release() -> None:
     assert visible() == before
     release.release([TABLE], SECOND)
     assert visible() == len(lakehouse.read(TABLE))
-    assert release.released()[TABLE].version == landed["version"]
+    assert release_log.released()[TABLE].version == landed["version"]
 
 
 def test_a_gate_that_fails_takes_nothing_back_while_a_build_writes(orders: Orders) -> None:
@@ -81,7 +81,7 @@ def test_a_gate_that_fails_takes_nothing_back_while_a_build_writes(orders: Order
             assert not gated.done() and tables.head(orders.stored) == head
         with pytest.raises(GateFailedError):
             gated.result(timeout=120)
-    assert not release.pending(orders.table)
+    assert not unreleased.pending(orders.table)
 
 
 @pytest.fixture
@@ -107,18 +107,18 @@ def shown(pair: list[Orders]) -> list[list[str]]:
 
 def test_a_set_of_which_one_table_fails_becomes_visible_nowhere(pair: list[Orders]) -> None:
     good, bad = pair
-    names, releases = [good.table, bad.table], len(release.history())
+    names, releases = [good.table, bad.table], len(release_log.history())
     good.write("2013-01-02")
     interval = bad.write("2013-01-02", carrier="'ZZ'")
     with pytest.raises(GateFailedError, match=bad.table):
         gate(names, interval)
     for step_ in (gate, release.release):
-        with pytest.raises(release.WithdrawnError, match="withdrawn by the step gate"):
+        with pytest.raises(unreleased.WithdrawnError, match="withdrawn by the step gate"):
             step_(names, interval)
     assert shown(pair) == [["2013-01-01"]] * 2
-    assert len(release.history()) == releases
+    assert len(release_log.history()) == releases
     for each in pair:
-        assert not release.pending(each.table)
+        assert not unreleased.pending(each.table)
         head = spark().sql(f"select distinct cast(day as string) from {each.stored}").collect()
         assert [row[0] for row in head] == ["2013-01-01"]
 
@@ -142,14 +142,14 @@ def test_a_set_whose_release_was_killed_between_two_views_is_completed_by_its_re
         release.release(names, interval)
     assert sorted(map(len, shown(pair))) == [1, 2]
     # What was recorded is the truth meanwhile, also for a query on several tables.
-    numbers = sorted({row["release_id"] for row in release.history() if row["table_name"] in names})
+    numbers = sorted({row["release_id"] for row in release_log.history() if row["table_name"] in names})
     joined = "select * from {} join {} using (day, id)".format(*names)
     assert [sql(as_of(joined, number)).count() for number in numbers] == [10, 20]
-    releases = len(release.history())
+    releases = len(release_log.history())
     one = release.release(names, interval)
     assert shown(pair) == [["2013-01-01", "2013-01-02"]] * 2
-    assert len(release.history()) == releases
-    assert {release.released()[name].release_id for name in names} == {one}
+    assert len(release_log.history()) == releases
+    assert {release_log.released()[name].release_id for name in names} == {one}
 
 
 def test_what_has_not_passed_a_gate_cannot_be_released() -> None:
@@ -173,7 +173,7 @@ def test_a_version_that_breaks_its_suite_is_withdrawn_and_stays_so_when_the_gate
     with pytest.raises(GateFailedError, match="expect_table_row_count_to_be_between"):
         gate([TABLE], SECOND)
     assert visible() == before
-    assert not release.pending(TABLE)
+    assert not unreleased.pending(TABLE)
     [verdict] = {
         row["verdict"]
         for row in ops.read("ops.gate_results").to_pylist()
@@ -181,7 +181,7 @@ def test_a_version_that_breaks_its_suite_is_withdrawn_and_stays_so_when_the_gate
     }
     assert verdict == "failed"
     monkeypatch.undo()
-    with pytest.raises(release.WithdrawnError, match="withdrawn by the step gate because"):
+    with pytest.raises(unreleased.WithdrawnError, match="withdrawn by the step gate because"):
         gate([TABLE], SECOND)
     land("airlines", SECOND)
     gate([TABLE], SECOND)
@@ -191,9 +191,9 @@ def test_the_next_write_starts_from_the_released_rows() -> None:
     before = visible()
     land("airlines", SECOND)  # never released
     with step("test", TABLE, None, writes="bronze_next.airlines") as run:
-        release.withdraw(TABLE, run)
+        unreleased.withdraw(TABLE, run)
     assert spark().sql("select count(*) from bronze_next.airlines").collect()[0][0] == before
-    assert not release.pending(TABLE)
+    assert not unreleased.pending(TABLE)
 
 
 def test_releasing_twice_is_one_release() -> None:
@@ -212,7 +212,7 @@ def test_a_release_that_was_killed_before_its_views_followed_is_completed_by_its
 
 
 def test_an_earlier_release_can_still_be_read() -> None:
-    first = release.released()[TABLE].release_id
+    first = release_log.released()[TABLE].release_id
     before = visible()
     land("airlines", SECOND)
     gate([TABLE], SECOND)
@@ -221,13 +221,13 @@ def test_an_earlier_release_can_still_be_read() -> None:
 
 
 def test_a_number_is_given_once_though_the_database_is_younger_than_the_tables() -> None:
-    newest = max(row["release_id"] for row in release.history())
+    newest = max(row["release_id"] for row in release_log.history())
     with psycopg.connect(settings().postgres_url("lake"), autocommit=True) as connection:
         connection.execute("select setval('release_id', 1)")
     land("airlines", SECOND)
     gate([TABLE], SECOND)
     assert release.release([TABLE], SECOND) == newest + 1
-    assert release.released()[TABLE].release_id == newest + 1
+    assert release_log.released()[TABLE].release_id == newest + 1
 
 
 def test_a_release_waits_for_who_writes_its_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse import contracts, ops, readers, release, tables
+from lakehouse import contracts, ops, readers, release, release_log, tables
 from lakehouse.audit import GateFailedError
 from lakehouse.batches import RejectedBatchError, parse
 from lakehouse.cli import command_line
@@ -27,8 +27,8 @@ from lakehouse.explain import Explainer, files_of
 from lakehouse.impact import impact
 from lakehouse.interval import Interval
 from lakehouse.readers import SourceError, UnfitRuleError
-from lakehouse.release import UnfinishedWriteError
 from lakehouse.steps import step
+from lakehouse.unreleased import UnfinishedWriteError
 from tests.openlineage_receiver import receiving, told, versions_of
 from tests.spark.counters import appending
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
@@ -57,7 +57,7 @@ def take_in(source: Source, day: str) -> int:
 def behind(source: Source, day: str) -> dict[str, tuple[str, int]]:
     """The files that the visible rows of a day are explained by, each with its hash and rows."""
     table = f"bronze.{source.name}"
-    shown = Explainer()._input(table, release.released()[table].version, frozenset({dt.date.fromisoformat(day)}))
+    shown = Explainer()._input(table, release_log.released()[table].version, frozenset({dt.date.fromisoformat(day)}))
     return {file["file"]: (file["sha256"], file["rows"]) for _, file in files_of([shown])}
 
 
@@ -309,7 +309,7 @@ def test_one_command_replays_gates_and_releases_and_the_second_time_changes_noth
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def state() -> Any:
-        return heads(source), release.history(), source.rows("id, amount", table), source.bad()
+        return heads(source), release_log.history(), source.rows("id, amount", table), source.bad()
 
     source.rules(UNIQUE, WIDE)
     before = state()
@@ -617,7 +617,7 @@ def replay_as_the_dag_does(source: Source, monkeypatch: pytest.MonkeyPatch) -> d
     outcome: dict[str, Any] = tasks.replay.function(source.name)
     table = f"bronze.{source.name}"
     assert tasks.gate.function([table])
-    assert tasks.release.function([table]) == release.released()[table].release_id
+    assert tasks.release.function([table]) == release_log.released()[table].release_id
     return outcome
 
 

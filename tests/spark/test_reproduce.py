@@ -18,15 +18,15 @@ from pyspark.errors import PySparkException
 from rich.console import Console
 
 import lakehouse
-from lakehouse import column_lineage, fingerprints, maintain, ops, registry, roles, serving, tables
-from lakehouse import release as releases
+from lakehouse import column_lineage, fingerprints, maintain, ops, registry, release_log, roles, serving, tables
 from lakehouse.engine import sql
 from lakehouse.explain import explain, find
 from lakehouse.graphs import page_of_explanation
 from lakehouse.impact import Impact, impact
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
-from lakehouse.release import release, released
+from lakehouse.release import release
+from lakehouse.release_log import released
 from lakehouse.reproduction import NotReproducedError, content_sha256
 from lakehouse.rollback import rollback
 from lakehouse.scoring import ModelFailedError
@@ -344,9 +344,11 @@ def test_after_maintenance_with_the_shortest_retention_all_is_made_again_and_rea
 ) -> None:
     """Of the features, a version that was released and replaced, and that nothing was made from, goes."""
     # Of this module's tables alone: those that other tests have left may have been damaged or removed by them.
-    everything = releases.history
+    everything = release_log.history
     monkeypatch.setattr(
-        releases, "history", lambda: [row for row in everything() if row["table_name"] in (FEATURES, OUTCOMES, TABLE)]
+        release_log,
+        "history",
+        lambda: [row for row in everything() if row["table_name"] in (FEATURES, OUTCOMES, TABLE)],
     )
     day = SCORED[0]
     unneeded = [put(FEATURES, flights(day, seed=seed)[0], folder) for seed in (3, 4, 5)]

@@ -14,17 +14,17 @@ from rich.tree import Tree
 from typer.testing import CliRunner
 
 import lakehouse
-from lakehouse import ops, release, suites, tables, trees
+from lakehouse import ops, release, release_log, suites, tables, trees, unreleased
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.cli import command_line
 from lakehouse.engine import spark
 from lakehouse.explain import Explainer
 from lakehouse.interval import Interval
 from lakehouse.override import OverrideError, override
-from lakehouse.release import WithdrawnError
 from lakehouse.rollback import RollbackError, rollback
 from lakehouse.steps import job
 from lakehouse.tables import VersionGoneError
+from lakehouse.unreleased import WithdrawnError
 
 land = job("land")
 TABLE, STORED = "bronze.airports", "bronze_next.airports"
@@ -48,7 +48,7 @@ def text(*intervals: Interval) -> list[str]:
 
 
 def shown() -> int:
-    return release.released()[TABLE].version
+    return release_log.released()[TABLE].version
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def turned_down(three: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def last_release() -> dict[str, Any]:
-    return release.history()[-1]
+    return release_log.history()[-1]
 
 
 def test_readers_go_back_and_the_next_write_goes_on_from_there(three: list[int]) -> None:
@@ -94,7 +94,7 @@ def test_readers_go_back_and_the_next_write_goes_on_from_there(three: list[int])
     outcome = rollback(TABLE, by="ada")
     assert set(days()) == before - {str(DAYS[2])} == set(lakehouse.read(TABLE)["_interval"].astype(str))
     assert days(STORED) == days()
-    assert not release.pending(TABLE)
+    assert not unreleased.pending(TABLE)
     assert outcome["undone"][TABLE] == text(DAYS[2])
     row = last_release()
     assert (row["released_by"], row["rollback_to"]) == ("ada", three[1])
@@ -131,10 +131,10 @@ def test_a_roll_back_that_was_killed_before_its_views_followed_is_completed_by_i
         with pytest.raises(KeyboardInterrupt):
             rollback(TABLE, three[0])
     assert str(DAYS[2]) in days()
-    releases = len(release.history())
+    releases = len(release_log.history())
     rollback(TABLE, three[0])
     assert str(DAYS[2]) not in days()
-    assert len(release.history()) == releases
+    assert len(release_log.history()) == releases
 
 
 def test_a_roll_back_that_was_killed_before_it_was_recorded_has_changed_nothing(
@@ -144,7 +144,7 @@ def test_a_roll_back_that_was_killed_before_it_was_recorded_has_changed_nothing(
         patched.setattr(release, "_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             rollback(TABLE)
-    assert release.pending(TABLE)
+    assert unreleased.pending(TABLE)
     land("airports", DAYS[3])
     assert set(text(*DAYS)) <= set(days(STORED))
 
@@ -161,7 +161,7 @@ def test_a_set_goes_back_whole_or_not_at_all(three: list[int]) -> None:
     rollback(str(one))
     for table in both:
         assert str(DAYS[3]) not in days(table)
-        assert last_release()["release_id"] == release.released()[table].release_id
+        assert last_release()["release_id"] == release_log.released()[table].release_id
     publish(DAYS[3], other)
     publish(DAYS[3])
     with pytest.raises(RollbackError, match="released again since"):
@@ -169,15 +169,15 @@ def test_a_set_goes_back_whole_or_not_at_all(three: list[int]) -> None:
 
 
 def test_a_version_that_is_no_longer_kept_is_refused_and_nothing_changes(three: list[int]) -> None:
-    old, new = (set(tables.delta(STORED, release.released(each)[TABLE].version).file_uris()) for each in three[1:])
+    old, new = (set(tables.delta(STORED, release_log.released(each)[TABLE].version).file_uris()) for each in three[1:])
     gone, *_ = sorted(new - old)
     rollback(TABLE)
     lost = Path(gone)
     aside = lost.rename(lost.with_suffix(".aside"))
-    head, releases = tables.head(STORED), len(release.history())
+    head, releases = tables.head(STORED), len(release_log.history())
     with pytest.raises(VersionGoneError, match="can no longer be read"):
         rollback(TABLE, three[2])
-    assert (tables.head(STORED), len(release.history())) == (head, releases)
+    assert (tables.head(STORED), len(release_log.history())) == (head, releases)
     aside.rename(lost)
 
 
@@ -194,7 +194,7 @@ def test_a_person_publishes_what_a_gate_has_turned_down(
     assert (row["release_id"], row["override_of"], row["reason"], row["released_by"], row["interval_start"]) == (
         one, run_id, "counted by hand", "ada", DAYS[3].start,
     )  # fmt: skip
-    assert release.sets(TABLE)[0]["reason"] == "override: counted by hand"
+    assert release_log.sets(TABLE)[0]["reason"] == "override: counted by hand"
     rule = f"{TABLE}: expect_table_row_count_to_be_between"
     assert f"published in spite of: {rule}" in caplog.text
     [run] = ops.read("ops.runs").filter(pc.field("run_id") == row["run_id"]).to_pylist()
@@ -207,7 +207,7 @@ def test_a_person_publishes_what_a_gate_has_turned_down(
     assert f"release {one}, an OVERRIDE of gate {run_id} by ada: counted by hand" in explained.get()
     again = CliRunner().invoke(command_line(), ["release", "--override", run_id, "--reason", "once more"])
     assert json.loads(again.stdout) == {"release_id": one}, again.output
-    assert not release.pending(TABLE)
+    assert not unreleased.pending(TABLE)
     gate([TABLE], DAYS[3])
     rollback(TABLE)
     assert set(days()) == before

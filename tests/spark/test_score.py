@@ -21,7 +21,8 @@ from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
-from lakehouse.release import NotReleasedError, release, released
+from lakehouse.release import release
+from lakehouse.release_log import NotReleasedError, released
 from lakehouse.rollback import rollback
 from lakehouse.settings import settings
 from lakehouse.steps import job

@@ -25,10 +25,11 @@ from lakehouse.impact import impact
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Promotion, Serving
 from lakehouse.registry import ModelVersion
-from lakehouse.release import release, released, user
+from lakehouse.release import release
+from lakehouse.release_log import released
 from lakehouse.scoring import ModelFailedError, ServedModel
 from lakehouse.settings import settings
-from lakehouse.steps import Run, job
+from lakehouse.steps import Run, job, user
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.spark.made_up import forget, give_suites, put
 from tests.unit.test_regression import SPEC as MINUTES

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lakehouse import compaction, maintain, ops, registry, roles, tables
-from lakehouse import release as releases
+from lakehouse import compaction, maintain, ops, registry, release_log, roles, tables
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
-from lakehouse.release import release, released
+from lakehouse.release import release
+from lakehouse.release_log import released
 from lakehouse.settings import settings
 from lakehouse.steps import job
 from tests.made_up_flights import flights
@@ -123,9 +123,9 @@ def test_maintenance_with_the_shortest_retention_keeps_all_that_it_takes(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = {FEATURES, OUTCOMES, *map(predictions, MODELS)}
-    everything = releases.history
+    everything = release_log.history
     # Of these tables alone: those that other tests have left may have been damaged or removed by them.
-    monkeypatch.setattr(releases, "history", lambda: [row for row in everything() if row["table_name"] in ours])
+    monkeypatch.setattr(release_log, "history", lambda: [row for row in everything() if row["table_name"] in ours])
     monkeypatch.setattr(compaction, "FEW_FILES", 4)
     views = {table: sql(f"select * from {table}").toPandas() for table in sorted(ours)}
     before = {table: released()[table].version for table in ours}

@@ -404,7 +404,7 @@ def test_options_of_which_one_would_be_dropped_are_refused(command: str) -> None
 
 
 def test_what_does_not_exist_is_no_success(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakehouse.release.sets", lambda _table: [])
+    monkeypatch.setattr("lakehouse.release_log.sets", lambda _table: [])
     code, said = lake("releases", "gold.nosuch", "--json")
     assert code == 1 and "No release has changed gold.nosuch" in said
     monkeypatch.setattr("lakehouse.registry.versions", lambda _model: [])

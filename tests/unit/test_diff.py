@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from lakehouse import diff, ops, release, tables
+from lakehouse import diff, ops, release_log, tables
 from lakehouse.diff import DiffError, TableDiff, compare
 from lakehouse.tables import VersionGoneError
 
@@ -97,7 +97,7 @@ def test_releases_are_compared_table_by_table() -> None:
     def released(release_id: int, table: str, version: int) -> None:
         when = dt.datetime(2013, 1, release_id, tzinfo=dt.UTC)
         ops.append(
-            release.LOG,
+            release_log.LOG,
             [{"release_id": release_id, "released_at": when, "table_name": table, "version": version}],
         )
 
@@ -111,7 +111,7 @@ def test_releases_are_compared_table_by_table() -> None:
     ]
     assert [one.table for one in diff.diff(2, 3)] == [TABLE]
     assert numbers(diff.diff(2, 3, "gold.other")[0]) == (0, 0, None)
-    with pytest.raises(release.UnknownReleaseError, match="There is no release 7"):
+    with pytest.raises(release_log.UnknownReleaseError, match="There is no release 7"):
         diff.diff(1, 7)
     with pytest.raises(DiffError, match=r"gold\.typo has no released version"):
         diff.diff(1, 3, "gold.typo")

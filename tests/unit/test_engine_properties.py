@@ -18,7 +18,7 @@ def test_executors_elsewhere_fetch_the_jars_from_the_driver_and_compile_as_it_do
     listed = properties.get("spark.jars", "").split(",") if fetched else []
     assert listed == ([str(jar.path) for jar in jars.locked()] if fetched else [])
     assert ("spark.jars" in properties) is fetched
-    compiled = properties.get("spark.executor.extraJavaOptions")
+    compiled = properties.get("spark.executor.defaultJavaOptions")
     assert compiled == (engine.COMPILES_LONG_METHODS if fetched else None)
     assert engine.COMPILES_LONG_METHODS in engine.JAVA_OPTIONS
 

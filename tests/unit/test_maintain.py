@@ -28,8 +28,10 @@ from lakehouse import (
     ops,
     registry,
     release,
+    release_log,
     retention,
     tables,
+    unreleased,
 )
 from lakehouse.interval import Interval
 from lakehouse.maintain import MaintenanceError, needed_by_models, needed_by_releases, plan
@@ -96,7 +98,7 @@ def test_what_models_were_trained_on_is_needed_until_they_are_archived() -> None
 def test_only_the_files_of_needed_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = [put(number) for number in range(7)]
     assert versions == list(range(7))
-    ops.append(release.LOG, [row(1, 1, 9), row(2, 2, 8), row(3, 3, 3), row(4, 4, 1)])
+    ops.append(release_log.LOG, [row(1, 1, 9), row(2, 2, 8), row(3, 3, 3), row(4, 4, 1)])
     monkeypatch.setattr(registry, "registered", lambda: [model(1, 1), model(2, 2, archived="true")])
     found = plans()[TABLE]
     assert set(found.files) == files(0) | files(2) | files(3) | files(5)  # 6 is the newest: not released yet
@@ -119,7 +121,7 @@ def test_a_dry_run_says_what_would_be_done_what_is_kept_by_what_and_how_many_byt
     for number in range(5):
         put(number)
     for each in (row(1, 1, 9), row(2, 3, 8), row(3, 4, 1)):
-        ops.append(release.LOG, [each])
+        ops.append(release_log.LOG, [each])
     monkeypatch.setattr(registry, "registered", lambda: [model(7, 1)])
     monkeypatch.setattr(maintain, "plan", partial(plan, grace_hours=0))
     days = {"days": "2013-03-01/2013-03-02", "files": 9, "bytes": 4321}
@@ -130,13 +132,13 @@ def test_a_dry_run_says_what_would_be_done_what_is_kept_by_what_and_how_many_byt
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines() if line.startswith("│")]
     going = [Path(path) for number in (0, 2, 3) for path in files(number)]
     size = sum(there[path] for path in going)
-    log = tables.delta(release.LOG)
+    log = tables.delta(release_log.LOG)
     assert log is not None
     sizes = log.get_add_actions()["size_bytes"].to_pylist()
     assert len(sizes) == 3
     assert lines == [
         [TABLE, "put files together, 9 → 1", "2013-03-01/2013-03-02", "9", "4321"],
-        [release.LOG, "put files together", "all", str(len(sizes)), str(sum(sizes))],
+        [release_log.LOG, "put files together", "all", str(len(sizes)), str(sum(sizes))],
         [TABLE, "1", "model late version 7", str(sum(there[Path(path)] for path in files(1)))],
         [TABLE, "4", "release 3, which readers see", "0"],
         [TABLE, str(len(going)), str(size)],
@@ -157,7 +159,7 @@ def test_what_predictions_were_made_from_is_needed() -> None:
     read = [(tables.next_table(features), 3)]
     ops.append("ops.runs", [{"run_id": "asked", "step": "what_if", "versions_in": read}])
     ops.append(
-        release.LOG,
+        release_log.LOG,
         [
             row(1, 0, 9, features), row(2, 1, 8, features), row(3, 2, 7, features), row(4, 4, 6, features),
             row(5, made, 5, PREDICTIONS), row(6, of_gone, 4, "ml.predictions_gone"),
@@ -199,7 +201,7 @@ def test_the_quarantine_of_a_kept_version_is_kept_with_it() -> None:
         pairs.append((version, commit(number, quarantine, run_id=f"run {number}")))
     compacted = commit(5, bronze, run_id="maintain", compacted=pairs[3][0])
     ages = [(1, pairs[0][0], 50), (2, pairs[1][0], 20), (3, pairs[2][0], 10), (4, compacted, 1)]
-    ops.append(release.LOG, [row(number, version, ago, bronze) for number, version, ago in ages])
+    ops.append(release_log.LOG, [row(number, version, ago, bronze) for number, version, ago in ages])
     found = plans(15)
     kept = {pin.version: pin.why for pin in found[quarantine].pinned}
     assert kept == {
@@ -213,7 +215,7 @@ def test_the_quarantine_of_a_kept_version_is_kept_with_it() -> None:
 def test_what_was_left_by_killed_writes_goes_and_checksums_go_with_their_files() -> None:
     for number in range(2):
         put(number)
-    ops.append(release.LOG, [row(1, 1, 1)])
+    ops.append(release_log.LOG, [row(1, 1, 1)])
     folder = Path(tables.location(STORED))
     left = folder / "part-left.parquet"
     left.write_bytes(b"x")
@@ -231,7 +233,7 @@ def test_what_was_left_by_killed_writes_goes_and_checksums_go_with_their_files()
 def test_when_it_is_not_certain_what_is_needed_nothing_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         put(number)
-    ops.append(release.LOG, [row(1, 3, 1)])
+    ops.append(release_log.LOG, [row(1, 3, 1)])
     monkeypatch.setattr(registry, "registered", lambda: [model(1, 2)])
     entry = Path(tables.location(STORED)) / "_delta_log" / f"{1:020}.json"
     entry.write_text("{")
@@ -241,18 +243,18 @@ def test_when_it_is_not_certain_what_is_needed_nothing_goes(monkeypatch: pytest.
 
 def test_the_platforms_own_tables_are_one_file_again_with_the_same_rows() -> None:
     for number in range(30):
-        ops.append(release.LOG, [row(number, number, 1)])
-    before = release.history()
+        ops.append(release_log.LOG, [row(number, number, 1)])
+    before = release_log.history()
     [work] = maintain.upcoming_ops()
-    assert (work.table, work.files) == (release.LOG, 30)
-    assert maintain.compact_ops(release.LOG, grace_hours=0) == (30, 1)
+    assert (work.table, work.files) == (release_log.LOG, 30)
+    assert maintain.compact_ops(release_log.LOG, grace_hours=0) == (30, 1)
     assert maintain.upcoming_ops() == []
-    assert release.history() == before
-    folder = Path(tables.location(release.LOG))
+    assert release_log.history() == before
+    folder = Path(tables.location(release_log.LOG))
     assert len(list(folder.glob("*.parquet"))) == 1
     assert maintain.compact_ops("ops.profiles") is None
-    ops.append(release.LOG, [row(30, 30, 1)])
-    assert len(release.history()) == 31
+    ops.append(release_log.LOG, [row(30, 30, 1)])
+    assert len(release_log.history()) == 31
 
 
 def test_the_versions_of_a_table_that_no_release_shows_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,8 +272,8 @@ def test_the_versions_of_a_table_that_no_release_shows_are_named(monkeypatch: py
     monkeypatch.setattr(retention, "first_kept", lambda *_: NOW.date())
     monkeypatch.setattr(retention, "planned", lambda *_: {"quarantine.planes": old})
     monkeypatch.setattr(retention, "expire", lambda stored, *_: put(2, stored))
-    monkeypatch.setattr(release, "pending", lambda _table: False)
-    monkeypatch.setattr(release, "withdraw", lambda *_: None)
+    monkeypatch.setattr(unreleased, "pending", lambda _table: False)
+    monkeypatch.setattr(unreleased, "withdraw", lambda *_: None)
     monkeypatch.setattr(compaction, "planned", lambda _table: None)
     before, run = put(1, "quarantine.planes"), Run("maintain", "the lake", None)
     put(1, "bronze.planes")
@@ -284,11 +286,11 @@ def two(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Two tables that have been released once."""
     names = (ANOTHER, TABLE)
     for table in names:
-        ops.append(release.LOG, [row(1, put(1, table), 1, table)])
+        ops.append(release_log.LOG, [row(1, put(1, table), 1, table)])
     fingerprints.record(dict.fromkeys(names, 0), "before")
     monkeypatch.setattr(release, "writers", lambda _names: nullcontext({}))
     monkeypatch.setattr(release, "catch_up", lambda: [])
-    monkeypatch.setattr(release, "withdraw", lambda *_: None)
+    monkeypatch.setattr(unreleased, "withdraw", lambda *_: None)
     monkeypatch.setattr(release, "_point", lambda *_: None)
     monkeypatch.setattr(release, "_next_id", lambda: 2)
     monkeypatch.setattr(compaction, "planned", lambda _table: SimpleNamespace(days="some days"))
@@ -309,8 +311,8 @@ def test_what_a_maintenance_has_done_to_many_tables_is_one_release_and_one_run(
     before, days = commits(), dict.fromkeys(two, "some days")
     assert maintain.maintain(30)["compacted"] == days
     assert {table: count - before[table] for table, count in commits().items()} == dict.fromkeys(before, 1)
-    assert {table: each.version for table, each in release.released().items()} == dict.fromkeys(two, 1)
-    assert release.history()[-1]["reason"] == f"maintenance: small files put together of {ANOTHER}, {TABLE}"
+    assert {table: each.version for table, each in release_log.released().items()} == dict.fromkeys(two, 1)
+    assert release_log.history()[-1]["reason"] == f"maintenance: small files put together of {ANOTHER}, {TABLE}"
     [run] = ops.read("ops.runs").to_pylist()
     stored = [tables.next_table(table) for table in two]
     assert (dict(run["versions_in"]), dict(run["versions_out"])) == (dict.fromkeys(stored, 0), dict.fromkeys(stored, 1))
@@ -338,7 +340,7 @@ def test_what_was_done_before_a_table_that_fails_is_shown(
         entry.write_text(entry.read_text()[:-20])
     with pytest.raises(error):
         maintain.maintain(30)
-    assert {table: each.version for table, each in release.released().items()} == {ANOTHER: 1, TABLE: 0}
+    assert {table: each.version for table, each in release_log.released().items()} == {ANOTHER: 1, TABLE: 0}
 
 
 def test_a_run_checks_the_locks_of_all_tables_that_nobody_may_write_meanwhile() -> None:

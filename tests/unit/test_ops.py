@@ -11,7 +11,7 @@ import pytest
 
 import lakehouse
 from lakehouse import locks, ops, tables
-from lakehouse.release import NotReleasedError
+from lakehouse.release_log import NotReleasedError
 
 TABLE = "ops.profiles"
 

@@ -11,16 +11,16 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, write_deltalake
 
-from lakehouse import dbt_project, ops, quarantine, release, tables
+from lakehouse import dbt_project, ops, quarantine, release_log, tables, unreleased
 from lakehouse.interval import Interval
-from lakehouse.release import (
+from lakehouse.tables import VersionGoneError
+from lakehouse.unreleased import (
     PartOfBuildError,
     UnfinishedWriteError,
     refuse_part_of_build,
     refuse_unfinished,
     unfinished,
 )
-from lakehouse.tables import VersionGoneError
 
 TABLE, STORED, QUARANTINE = "bronze.made_up", "bronze_next.made_up", "quarantine.made_up"
 
@@ -101,7 +101,7 @@ def ended(run_id: str, status: str = "success") -> None:
     ops.append("ops.runs", [{"run_id": run_id, "status": status}])
 
 
-@pytest.mark.parametrize("step", release.WRITES_OF_STEPS)
+@pytest.mark.parametrize("step", unreleased.STEPS_THAT_NAME_THEIR_RUN)
 def test_rows_of_a_step_that_has_not_come_to_its_end_are_refused(step: str) -> None:
     land("a", step=step)
     with pytest.raises(UnfinishedWriteError, match=rf"{TABLE}: the step {step} 2020-01-01 \(run a\)"):
@@ -162,7 +162,7 @@ def test_a_part_of_a_build_is_not_released_alone(monkeypatch: pytest.MonkeyPatch
 
 def test_what_is_released_or_was_taken_back_may_have_been_left_unfinished() -> None:
     version, _ = land("a")
-    ops.append(release.LOG, [{"release_id": 1, "table_name": TABLE, "version": version}])
+    ops.append(release_log.LOG, [{"release_id": 1, "table_name": TABLE, "version": version}])
     refuse_unfinished([TABLE])
     land("b")
     put(STORED, "gate", restored=version)

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from lakehouse import dbt_project, ops, release, tables
-from lakehouse.release import NotReleasedError, _withdrawn_by
+from lakehouse import dbt_project, ops, release, release_log, silver_views, tables, unreleased
+from lakehouse.release_log import NotReleasedError
 from lakehouse.rollback import RollbackError, Target, plan, views_then
 from lakehouse.steps import Run
+from lakehouse.unreleased import _withdrawn_by
 
 
 def row(release_id: int, table: str, version: int, rollback_to: int | None = None) -> dict[str, Any]:
@@ -124,8 +125,8 @@ def test_views_go_back_with_their_release_unless_another_has_changed_them_since(
 ) -> None:
     changes = {1: {"silver.a": "1", "silver.b": "1"}, 2: {"silver.a": "2"}, 3: {"silver.b": "3"}, 4: {}}
     log = [row(number, "gold.a", number) | {"views": list(views.items())} for number, views in changes.items()]
-    monkeypatch.setattr(release, "history", lambda: log)
-    assert release.views() == {"silver.a": "2", "silver.b": "3"}
+    monkeypatch.setattr(release_log, "history", lambda: log)
+    assert release_log.views() == {"silver.a": "2", "silver.b": "3"}
     assert views_then(log, 2, None) == {"silver.a": "1"}
     assert views_then(log, 4, None) == {}
     assert views_then(log, 4, 2) == {"silver.a": "2", "silver.b": "1"}
@@ -140,7 +141,7 @@ def test_the_retry_of_a_roll_back_that_was_recorded_finds_the_queries_where_they
 ) -> None:
     changes = {1: "1", 2: "2", 3: "1"}  # the last is the roll back of the second
     log = [row(number, "gold.a", number) | {"views": [("silver.a", query)]} for number, query in changes.items()]
-    monkeypatch.setattr(release, "history", lambda: log)
+    monkeypatch.setattr(release_log, "history", lambda: log)
     assert views_then(log, 2, None) == {"silver.a": "1"}
 
 
@@ -150,11 +151,11 @@ def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any,
     monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
     write_deltalake(tables.location("gold_next.a"), pa.table({"n": [1]}))
     views = [("silver.a", "1")]
-    ops.append(release.LOG, [{"release_id": 1, "table_name": "gold.a", "version": 0, "views": views}])
+    ops.append(release_log.LOG, [{"release_id": 1, "table_name": "gold.a", "version": 0, "views": views}])
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(release, "_record", lambda *arguments: calls.append(arguments) or 2)
     monkeypatch.setattr(release, "_point", lambda _table, _version: None)
-    monkeypatch.setattr(release, "_show_views", lambda: [])
+    monkeypatch.setattr(silver_views, "show", lambda: [])
     return calls
 
 
@@ -173,10 +174,10 @@ def test_a_query_goes_back_also_where_its_tables_are_there_already(
 def test_queries_wait_for_the_last_table_of_their_build(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = {"gold.a", "gold.b"}
     monkeypatch.setattr(dbt_project, "stored_models", lambda: ["gold.a", "gold.b", "gold.c"])
-    monkeypatch.setattr(release, "pending", lambda table, _: table in waiting)
-    monkeypatch.setattr(release, "built_views", lambda: {"silver.a": "1"})
-    monkeypatch.setattr(release, "released", dict)
-    assert release.views_with(["gold.a"]) == release.views_with(["ml.a"]) == {}
-    assert release.views_with(["gold.a", "gold.b"]) == {"silver.a": "1"}
+    monkeypatch.setattr(unreleased, "pending", lambda table, _: table in waiting)
+    monkeypatch.setattr(silver_views, "built", lambda: {"silver.a": "1"})
+    monkeypatch.setattr(release_log, "released", dict)
+    assert silver_views.due_with(["gold.a"]) == silver_views.due_with(["ml.a"]) == {}
+    assert silver_views.due_with(["gold.a", "gold.b"]) == {"silver.a": "1"}
     waiting.remove("gold.b")
-    assert release.views_with(["gold.a"]) == {"silver.a": "1"}
+    assert silver_views.due_with(["gold.a"]) == {"silver.a": "1"}

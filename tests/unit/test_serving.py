@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lakehouse import registry, release, roles, routing, scoring, serving
+from lakehouse import registry, release_log, roles, routing, scoring, serving
 from lakehouse.interval import Interval
 from lakehouse.model_spec import Serving
 from lakehouse.registry import ModelVersion
@@ -256,7 +256,7 @@ def test_a_version_does_not_serve_days_that_were_served_when_it_was_decided_abou
         {"table_name": SPEC.predictions_table, "release_id": number, "rollback_to": None,
          "interval_end": dt.date.fromisoformat(end)} for number, end in enumerate(shown)
     ]  # fmt: skip
-    monkeypatch.setattr(release, "history", lambda: released)
+    monkeypatch.setattr(release_log, "history", lambda: released)
     monkeypatch.setattr(roles, "events", lambda _: log((1, "promoted", "2013-03-01", None)) if before else [])
     monkeypatch.setattr(roles.ops, "append", lambda _, rows: kept.extend(rows))
     monkeypatch.setattr(roles, "show", lambda _: None)

@@ -35,11 +35,11 @@ def test_a_relative_folder_is_the_same_for_all_parts_though_each_has_another_pre
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LAKE_DROP", "drops")
-    monkeypatch.setenv("LAKE_WAREHOUSE", "s3://lake/tables")
     monkeypatch.chdir(tmp_path)
-    assert (Settings().drop_url, Settings().warehouse_url) == (str(module.PROJECT_DIR / "drops"), "s3://lake/tables")
-    monkeypatch.setenv("LAKE_DROP", str(tmp_path))
-    assert Settings().drop_url == str(tmp_path)
+    assert Settings().drop_url == str(module.PROJECT_DIR / "drops")
+    for elsewhere in ("s3://lake/tables", "file:/data/tables", str(tmp_path)):
+        monkeypatch.setenv("LAKE_WAREHOUSE", elsewhere)
+        assert Settings().warehouse_url == elsewhere
 
 
 @pytest.mark.parametrize("name", ["LAKE_ALERTS", "lake_alerts"])

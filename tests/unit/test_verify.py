@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import fingerprints, maintain, ops, release, tables
+from lakehouse import fingerprints, maintain, ops, release_log, tables
 from lakehouse.cli.errors import expected, first_lines
 from lakehouse.fingerprints import Fault
 from lakehouse.tables import VersionGoneError
@@ -60,7 +60,7 @@ def put(day: int, predicate: str | None = None) -> int:
 
 def released(version: int, release_id: int | None = None) -> None:
     fingerprints.record({TABLE: version}, "a run")
-    ops.append(release.LOG, [{"release_id": release_id or version, "table_name": TABLE, "version": version}])
+    ops.append(release_log.LOG, [{"release_id": release_id or version, "table_name": TABLE, "version": version}])
 
 
 def faults(version: int) -> list[Fault]:
@@ -272,7 +272,9 @@ def test_a_log_with_a_gap_is_told_in_a_line_with_the_name_of_its_table(lake: Pat
 
 
 def test_a_table_that_is_not_released_is_refused(lake: Path) -> None:
-    with pytest.raises(release.NotReleasedError, match=r"gold\.unknown: not released\. Released"):
+    with pytest.raises(release_log.NotReleasedError, match=r"gold\.unknown: not released\. Released"):
         verify(["gold.unknown"])
-    with pytest.raises(release.NotReleasedError, match=r"silver\.a: not released as of release 10\. silver has views"):
+    with pytest.raises(
+        release_log.NotReleasedError, match=r"silver\.a: not released as of release 10\. silver has views"
+    ):
         verify(["silver.a"], release_id=10)
