@@ -78,7 +78,7 @@ def prepared(size: str, home: Path) -> tuple[Day, pd.DataFrame]:
     Returns:
         The day, and its rows as they are in the table.
     """
-    from lakehouse import registry, roles
+    from lakehouse import model_folders, registry, roles
     from lakehouse.interval import Interval
     from lakehouse.settings import settings
     from lakehouse.steps import job
@@ -92,7 +92,7 @@ def prepared(size: str, home: Path) -> tuple[Day, pd.DataFrame]:
             "label": SPEC.label.model_copy(update={"table": OUTCOMES}),
         }
     )
-    registry.load = lambda _name: spec
+    model_folders.load = lambda _name: spec
     settings().mlflow_tracking_uri = f"sqlite:///{home}/mlflow.sqlite"
     registry.connect().create_experiment(spec.name, artifact_location=(home / "artifacts").as_uri())
     history, outcomes = flights(WINDOW, per_day=600)

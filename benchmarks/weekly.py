@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import code
-from lakehouse import registry, training
+from lakehouse import model_folders, training
 from lakehouse.scoring import model_input, predict
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ class Trainings:
         file = self._folder / f"{window.end}.parquet"
         if not file.exists():
             spec = self._spec
-            trained = training.train(self.frame, registry.candidates(spec), spec, window, registry.search_spaces(spec))
+            trained = training.train(
+                self.frame, model_folders.candidates(spec), spec, window, model_folders.search_spaces(spec)
+            )
             self._folder.mkdir(parents=True, exist_ok=True)
             facts = {"selected": trained.selected, **trained.headline()}
             self._facts(window).write_text(json.dumps(facts), "utf-8")

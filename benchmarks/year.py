@@ -308,10 +308,10 @@ def replay(home: Path, upto: int | None) -> dict[str, Any]:
     """
     from benchmarks import harness, weekly
     from benchmarks.replay import Year, drive
-    from lakehouse import monitoring_pages, pages, registry
+    from lakehouse import model_folders, monitoring_pages, pages
     from lakehouse.steps import code_version
 
-    spec = registry.load(MODEL)
+    spec = model_folders.load(MODEL)
     trainings = weekly.Trainings(home, weekly.read(spec), spec)
     trained: dict[Interval, dict[str, Any]] = {}
 

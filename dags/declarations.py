@@ -3,8 +3,8 @@
 The other files leave such a source or model out, so that one mistake does not take all DAGs away.
 """
 
-from lakehouse import contracts, registry
+from lakehouse import contracts, model_folders
 from lakehouse.errors import LakeError
 
-if problems := [*contracts.problems().values(), *registry.problems().values()]:
+if problems := [*contracts.problems().values(), *model_folders.problems().values()]:
     raise LakeError("\n".join(map(str, problems)))

@@ -2,11 +2,11 @@
 
 from airflow.sdk import DAG, AssetAny, Param, chain
 
-from lakehouse import registry
+from lakehouse import model_folders
 from lakehouse.airflow import tasks
 from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
 
-for spec in registry.readable():
+for spec in model_folders.readable():
     model, later = spec.name, spec.label.known_after_days
     follows, again = {tasks.table_asset(spec.predictions_table): IntervalMapper()}, ""
     if later:  # without delay, the outcomes are in the warehouse that the day is scored from

@@ -2,10 +2,10 @@
 
 from airflow.sdk import DAG, Asset, Param
 
-from lakehouse import registry
+from lakehouse import model_folders
 from lakehouse.airflow import promotion_tasks, tasks
 
-for spec in registry.readable():
+for spec in model_folders.readable():
     model = spec.name
     asked = spec.promotion.policy == "approve"
     with DAG(

@@ -2,11 +2,11 @@
 
 from airflow.sdk import DAG, Param, chain
 
-from lakehouse import registry
+from lakehouse import model_folders
 from lakehouse.airflow import tasks
 from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
 
-for spec in registry.readable():
+for spec in model_folders.readable():
     model = spec.name
     table = spec.predictions_table
     with DAG(

@@ -22,7 +22,7 @@ from typing import Literal
 
 import sqlglot
 
-from lakehouse import contracts, dbt_project, ops, registry, sql_lineage
+from lakehouse import contracts, dbt_project, model_folders, ops, sql_lineage
 from lakehouse.errors import LakeError
 from lakehouse.model_spec import ModelSpec
 from lakehouse.scoring import LINEAGE, SCORE
@@ -243,7 +243,7 @@ def _digest() -> str:
     digest = hashlib.sha256(f"{dbt_project.project_digest()} {sqlglot.__version__}".encode())
     for path in (Path(__file__), Path(sql_lineage.__file__)):
         digest.update(path.read_bytes())
-    for spec in registry.readable():
+    for spec in model_folders.readable():
         digest.update(spec.model_dump_json().encode())
     return digest.hexdigest()
 
@@ -294,7 +294,7 @@ def _read() -> Project:
         known[compiled.table] = lineage.columns
         found.update(lineage.edges)
         decisive.update(lineage.conditions)
-    specs = registry.readable()
+    specs = model_folders.readable()
     for spec in specs:
         known |= _columns_of_model(spec)
     for spec in specs:

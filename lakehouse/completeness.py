@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from lakehouse import registry, tables
+from lakehouse import model_folders, tables
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.release_log import released
@@ -23,7 +23,7 @@ def rules(table: str) -> tuple[Expectation, ...]:
     Args:
         table: The table, as readers name it.
     """
-    spec = registry.of_predictions(table)
+    spec = model_folders.of_predictions(table)
     if spec is None:
         return ()
     state = released().get(table)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 
-from lakehouse import contracts, dbt_project, ops, registry
+from lakehouse import contracts, dbt_project, model_folders, ops
 from lakehouse.alerts import Cause, report
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
@@ -244,7 +244,7 @@ def owner(table: str) -> str | None:
     """
     layer, _, name = table.partition(".")
     if model := _MODEL.match(table):
-        return next((spec.owner for spec in registry.readable() if spec.name == model[1]), None)
+        return next((spec.owner for spec in model_folders.readable() if spec.name == model[1]), None)
     if layer in ("bronze", "quarantine"):
         return next((contract.owner for contract in contracts.readable() if contract.name == name), None)
     return (dbt_project.meta(table) or {}).get("owner") if layer in ("silver", "gold") else None
@@ -317,7 +317,7 @@ def _tables() -> list[str]:
     return [
         *(f"bronze.{name}" for name in contracts.sources()),
         *dbt_project.stored_models(),
-        *(f"models.{name}" for name in registry.models()),
+        *(f"models.{name}" for name in model_folders.models()),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 import lakehouse
-from lakehouse import attribution, contracts, ops, registry, roles, serving, tables
+from lakehouse import attribution, contracts, model_folders, ops, registry, roles, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import PREDICTIONS, ModelSpec
@@ -54,7 +54,7 @@ def find(
         lakehouse.release_log.UnknownReleaseError: There is no such release.
         lakehouse.tables.VersionGoneError: What readers saw then is no longer kept.
     """
-    row, looked = _search(wanted, [registry.load(model)] if model else registry.readable(), day, release_id)
+    row, looked = _search(wanted, [model_folders.load(model)] if model else model_folders.readable(), day, release_id)
     if row is None:
         skipped = [] if model else _unreadable(release_id)
         then = f"had been released by release {release_id}" if release_id else "have been released"
@@ -72,8 +72,10 @@ def find(
 
 def _unreadable(release_id: int | None) -> list[str]:
     """The predictions of models whose folder is wrong or gone, in words: without it they cannot be explained."""
-    wrong = registry.problems()
-    known = {f"ml.{PREDICTIONS}{name}" for name in wrong} | {spec.predictions_table for spec in registry.readable()}
+    wrong = model_folders.problems()
+    known = {f"ml.{PREDICTIONS}{name}" for name in wrong} | {
+        spec.predictions_table for spec in model_folders.readable()
+    }
     gone = sorted(
         table for table in released(release_id) if table.startswith(f"ml.{PREDICTIONS}") and table not in known
     )
@@ -99,7 +101,7 @@ def find_about(model: str, key: Sequence[str], day: dt.date, release_id: int | N
         lakehouse.release_log.UnknownReleaseError: There is no such release.
         lakehouse.tables.VersionGoneError: What readers saw then is no longer kept.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     names = spec.features.entity_key
     if len(key) != len(names):
         raise PredictionNotFoundError(
@@ -183,7 +185,7 @@ class Explainer:
         Raises:
             ExplanationError: The features or the model give another score than that of the row.
         """
-        spec = registry.load(row["model_name"])
+        spec = model_folders.load(row["model_name"])
         if missing := [name for name in (spec.features.interval_column, *spec.features.entity_key) if name not in row]:
             raise ExplanationError(
                 f"{row['table']} has no column {', '.join(missing)}, which models/{spec.name}/model.yaml names now and "
@@ -340,7 +342,7 @@ class Explainer:
                 f"ops.models does not know version {number} of {name}: it was registered by other means than "
                 f"`lake train {name}`, so it is not recorded what it was made from."
             )
-        spec = registry.load(name)
+        spec = model_folders.load(name)
         run = next((run for run in self._ledger.runs if run["run_id"] == recorded["run_id"]), None)
         window = Interval(recorded["window_start"], recorded["window_end"])
         days = frozenset(window.days())

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from lakehouse import ops, registry, serving, tables
+from lakehouse import model_folders, ops, registry, serving, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.model_spec import PREDICTIONS, SCORING_STEPS
@@ -191,7 +191,7 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
         if at and table in known:
             raise UnknownOriginError(f"{version!r} is no version of {table}: versions are numbers, as in {table}@1.")
         model = what.removeprefix("models.")
-        models = {spec.name for spec in registry.readable()} | registry.problems().keys()
+        models = {spec.name for spec in model_folders.readable()} | model_folders.problems().keys()
         if model in models or f"ml.{PREDICTIONS}{model}" in known:
             raise UnknownOriginError(f"{model} is a model: ask for one of its versions, such as {model}@1.")
         if re.fullmatch(r"[0-9a-f]{32}", what):
@@ -270,7 +270,7 @@ def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:
         version = serving.kept(name, number)
     except registry.UnknownVersionError:
         if not registry.versions(name):
-            registry.load(name)  # says of a name that is no model's which there are
+            model_folders.load(name)  # says of a name that is no model's which there are
         raise
     result = Impact(what, "model")
     result.models.append(
@@ -297,7 +297,7 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     result.columns_by_condition = sorted({to for _, to in result.edges} - set(result.columns))
     inputs = {what, *result.columns, *result.columns_by_condition}
     used: dict[tuple[str, int], str] = {}
-    models, wrong = {spec.name: spec for spec in registry.readable()}, registry.problems()
+    models, wrong = {spec.name: spec for spec in model_folders.readable()}, model_folders.problems()
     writes = ledger.writes()
     scorings: dict[tuple[str, int], list[Write]] = {}
     for write in writes:

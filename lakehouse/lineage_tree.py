@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 from rich.tree import Tree
 
-from lakehouse import column_lineage, registry
+from lakehouse import column_lineage, model_folders
 from lakehouse.column_lineage import Edge
 
 _Neighbours = dict[str, dict[str, set[str]]]
@@ -116,7 +116,7 @@ class Label:
 
 
 def _labels() -> list[Label]:
-    return [Label(f"models.{spec.name}", spec.label.table, spec.label.column) for spec in registry.readable()]
+    return [Label(f"models.{spec.name}", spec.label.table, spec.label.column) for spec in model_folders.readable()]
 
 
 def _labels_of(start: list[tuple[str, str]], edges: list[Edge]) -> list[Label]:

@@ -21,6 +21,7 @@ from lakehouse import (
     compaction,
     contracts,
     fingerprints,
+    model_folders,
     ops,
     provenance,
     quarantine,
@@ -214,7 +215,7 @@ def without_release() -> dict[str, ModelSpec]:
 def _beside_predictions() -> list[str]:
     """All tables of what models say beside their predictions, also where ``model.yaml`` is wrong, or gone."""
     trained = ops.read("ops.models", ["model_name"])["model_name"].to_pylist()
-    names = sorted({*registry.models(), *trained})
+    names = sorted({*model_folders.models(), *trained})
     return [table for name in names for table in unreleased_tables(name) if tables.head(table) is not None]
 
 
@@ -394,7 +395,7 @@ def _needed_by_predictions(
 def _may_have_read(model: str, release_id: int, log: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
     """What a scoring that has left no record can have read: the features, or everything when they are not known."""
     state = {row["table_name"]: row["version"] for row in log if row["release_id"] <= release_id}
-    features = next((spec.features.table for spec in registry.readable() if spec.name == model), None)
+    features = next((spec.features.table for spec in model_folders.readable() if spec.name == model), None)
     return [(features, state[features])] if features and features in state else sorted(state.items())
 
 

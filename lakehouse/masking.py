@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from lakehouse import contracts, ops, registry
+from lakehouse import contracts, model_folders, ops
+from lakehouse.model_spec import PREDICTIONS
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
@@ -57,7 +58,7 @@ def hidden_columns(table: str, columns: Iterable[str] = ()) -> frozenset[str]:
         except contracts.ContractError:
             declared = set()
         return hidden | set(columns) - declared - contracts.TECHNICAL_COLUMNS.keys()
-    if layer == "ml" and name.removeprefix(registry.PREDICTIONS) in registry.problems():
+    if layer == "ml" and name.removeprefix(PREDICTIONS) in model_folders.problems():
         return hidden | set(columns)
     return hidden | _made_from_hidden(table)
 

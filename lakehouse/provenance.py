@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
-from lakehouse import contracts, dbt_project, ops, registry, tables
+from lakehouse import contracts, dbt_project, model_folders, ops, tables
 from lakehouse.data_files import data_files
 from lakehouse.interval import Interval
 from lakehouse.model_spec import SCORING_STEPS, ModelSpec
@@ -586,7 +586,7 @@ def specs() -> dict[str, ModelSpec]:
     """Table of predictions to the model that makes them, those that readers do not see among them."""
     return {
         table: spec
-        for spec in registry.readable()
+        for spec in model_folders.readable()
         for table in (spec.predictions_table, spec.shadow_table, spec.what_if_table)
     }
 

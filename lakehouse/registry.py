@@ -1,18 +1,14 @@
-"""Models: what their folders declare, and their versions in the MLflow registry.
+"""The versions of models, in the MLflow registry.
 
-A model is a folder ``models/<name>/`` with ``model.yaml`` (see :mod:`lakehouse.model_spec`), ``pipeline.py``
-(its candidate pipelines) and ``README.md`` (its card). MLflow is imported only by the functions that talk to
-it, because DAG files import this module.
+MLflow is imported only by the functions that talk to it: it takes seconds.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import logging
 import os
-import platform
 import socket
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,24 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lakehouse import linear
+from lakehouse import model_folders
 from lakehouse.engine import process_record
 from lakehouse.errors import LakeError
-from lakehouse.interval import Interval
-from lakehouse.model_spec import PREDICTIONS, InvalidModelError, ModelSpec, read_spec
+from lakehouse.model_spec import ModelSpec
+from lakehouse.pins import Pins
 from lakehouse.scoring import TRUSTED, ServedModel, UntrustedModelError, check
-from lakehouse.settings import PROJECT_DIR, settings
+from lakehouse.settings import settings
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from mlflow.tracking import MlflowClient
-    from sklearn.pipeline import Pipeline
 
-    from lakehouse.search import Space
     from lakehouse.training import Trained
 
-MODELS_DIR = PROJECT_DIR / "models"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
@@ -66,219 +57,6 @@ class AnotherVersionError(LakeError):
 
 class UnknownVersionError(LakeError, LookupError):
     """A model has no such version."""
-
-
-def models() -> list[str]:
-    """Names of all models, sorted: the folders that have a ``model.yaml``."""
-    return sorted(path.parent.name for path in MODELS_DIR.glob("*/model.yaml"))
-
-
-def load(name: str) -> ModelSpec:
-    """Read and check a model's ``model.yaml``.
-
-    Args:
-        name: Name of the model's folder.
-
-    Raises:
-        InvalidModelError: There is no such model, or a key is unknown, missing or of the wrong type.
-    """
-    path = MODELS_DIR / name / "model.yaml"
-    if not path.is_file():
-        raise InvalidModelError(f"There is no model {name!r}. Models: {', '.join(models()) or 'none yet'}.")
-    return read_spec(path)
-
-
-def readable() -> list[ModelSpec]:
-    """The models whose ``model.yaml`` can be read, sorted: one that is wrong is in the way of its model alone."""
-    return _all()[0]
-
-
-def problems() -> dict[str, InvalidModelError]:
-    """The models whose ``model.yaml`` is wrong, each with what is wrong with it."""
-    return _all()[1]
-
-
-def _all() -> tuple[list[ModelSpec], dict[str, InvalidModelError]]:
-    good, wrong = [], {}
-    for name in models():
-        try:
-            good.append(load(name))
-        except InvalidModelError as error:
-            wrong[name] = error
-    return good, wrong
-
-
-def of_predictions(table: str) -> ModelSpec | None:
-    """The model that makes a table of predictions; None for any other table.
-
-    Args:
-        table: The table, as readers name it.
-
-    Raises:
-        InvalidModelError: Its ``model.yaml`` is wrong.
-    """
-    good, wrong = _all()
-    if error := wrong.get(table.removeprefix(f"ml.{PREDICTIONS}")):
-        raise error
-    return next((spec for spec in good if spec.predictions_table == table), None)
-
-
-def candidates(spec: ModelSpec) -> dict[str, Pipeline]:
-    """The model's unfitted candidate pipelines, by name; the first is the baseline.
-
-    A linear model is always among them: where the folder has none, the platform adds its own.
-
-    Args:
-        spec: The model.
-
-    Raises:
-        InvalidModelError: The first is not the constant that every model has to beat.
-    """
-    from sklearn.pipeline import Pipeline, make_pipeline
-
-    given = _pipeline_module(spec).candidates(spec)
-    found = {name: each if isinstance(each, Pipeline) else make_pipeline(each) for name, each in given.items()}
-    baseline = next(iter(found), None)
-    if baseline is None or not _is_the_constant(found[baseline], spec):
-        kind = (
-            "DummyClassifier(strategy='prior')" if spec.task == "classification" else "DummyRegressor(strategy='mean')"
-        )
-        raise InvalidModelError(
-            f"{MODELS_DIR / spec.name / 'pipeline.py'}: the first candidate is the baseline that every model has to "
-            f"beat. It has to be {kind}, and nothing before it; {baseline or 'none'} is not."
-        )
-    if not any(linear.is_linear(each) for name, each in found.items() if name != baseline):
-        found[linear.NAME] = linear.linear(spec)
-    return found
-
-
-def _is_the_constant(candidate: Pipeline, spec: ModelSpec) -> bool:
-    """Whether a candidate says the mean outcome of the rows that it is fitted on, whatever it is asked."""
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-
-    kind, strategy = (DummyClassifier, "prior") if spec.task == "classification" else (DummyRegressor, "mean")
-    return len(candidate) == 1 and isinstance(candidate[0], kind) and candidate[0].strategy == strategy
-
-
-def search_spaces(spec: ModelSpec) -> dict[str, Space]:
-    """The search spaces of a model's candidates, by candidate; none where ``pipeline.py`` has no ``search_spaces``.
-
-    Args:
-        spec: The model.
-    """
-    spaces = getattr(_pipeline_module(spec), "search_spaces", None)
-    return {} if spaces is None else dict(spaces(spec))
-
-
-def _pipeline_module(spec: ModelSpec) -> ModuleType:
-    # By its place and not as a package: the folders belong to the project, which need not be where the library is.
-    path = MODELS_DIR / spec.name / "pipeline.py"
-    found = importlib.util.spec_from_file_location(f"models.{spec.name}.pipeline", path)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-def surroundings(spec: ModelSpec) -> dict[str, str]:
-    """What a training or a scoring that starts now is made with, beside the code and the data.
-
-    Args:
-        spec: The model.
-
-    Returns:
-        ``lock_sha256``, ``model_sha256``, ``environment``: see :class:`Pins`.
-    """
-    folder = MODELS_DIR / spec.name
-    return {
-        "lock_sha256": _sha256(PROJECT_DIR / "uv.lock"),
-        "model_sha256": _sha256(folder / "model.yaml", folder / "pipeline.py"),
-        "environment": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
-    }
-
-
-@dataclass(frozen=True)
-class Pins:
-    """What a training run was made from: enough to make it again.
-
-    Attributes:
-        window: The training window, test days included.
-        versions: Table (as readers name it) to Delta version.
-        release_id: The release whose state of the tables was read.
-        code_version: Commit of the code.
-        seed: Seed of everything random.
-        lock_sha256: Hash of ``uv.lock``.
-        model_sha256: Hash of the model's folder: ``model.yaml`` and ``pipeline.py``.
-        row_order: Columns that the rows were sorted by.
-        input_sha256: Hash of the rows that were trained on.
-        environment: Python and the kind of machine.
-    """
-
-    window: Interval
-    versions: dict[str, int]
-    release_id: int
-    code_version: str
-    seed: int
-    lock_sha256: str
-    model_sha256: str
-    row_order: tuple[str, ...]
-    input_sha256: str
-    environment: str
-
-    @classmethod
-    def of(
-        cls,
-        spec: ModelSpec,
-        window: Interval,
-        versions: dict[str, int],
-        release_id: int,
-        code_version: str,
-        input_sha256: str,
-    ) -> Pins:
-        """Pins of a training run that starts now.
-
-        Args:
-            spec: The model.
-            window: The training window, test days included.
-            versions: Table to Delta version.
-            release_id: The release whose state is read.
-            code_version: Commit of the code.
-            input_sha256: Hash of the rows that are trained on.
-        """
-        return cls(
-            window=window,
-            versions=versions,
-            release_id=release_id,
-            code_version=code_version,
-            seed=spec.training.seed,
-            row_order=(spec.features.interval_column, *spec.features.entity_key),
-            input_sha256=input_sha256,
-            **surroundings(spec),
-        )
-
-    def tags(self) -> dict[str, str]:
-        """The pins as MLflow tags."""
-        return {
-            "training_window": str(self.window),
-            "release_id": str(self.release_id),
-            "code_version": self.code_version,
-            "seed": str(self.seed),
-            "lock_sha256": self.lock_sha256,
-            "model_sha256": self.model_sha256,
-            "row_order": ", ".join(self.row_order),
-            "input_sha256": self.input_sha256,
-            "environment": self.environment,
-            **{f"version.{table}": str(version) for table, version in sorted(self.versions.items())},
-        }
-
-    def fingerprint(self, predictions_sha256: str) -> str:
-        """Equal for two training runs that read the same data with the same model and came out the same.
-
-        Args:
-            predictions_sha256: Hash of the fitted model's scores on the test days.
-        """
-        facts = [str(self.window), sorted(self.versions.items()), self.seed, self.lock_sha256, self.model_sha256]
-        return hashlib.sha256(json.dumps([*facts, predictions_sha256]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -603,7 +381,7 @@ def _log(client: MlflowClient, spec: ModelSpec, trained: Trained, pins: Pins, ta
             dataset = MetaDataset(source, name=f"{table}@{version}")  # type: ignore[abstract]  # MLflow's own lapse
             mlflow.log_input(dataset, context="training")
         mlflow.log_dict(trained.figures(), "metrics.json")
-        written = MODELS_DIR / spec.name / "README.md"
+        written = model_folders.MODELS_DIR / spec.name / "README.md"
         text = card(spec, trained, pins.tags(), written.read_text() if written.is_file() else None)
         mlflow.log_text(text, CARD)
         with tempfile.TemporaryDirectory() as folder:
@@ -680,10 +458,3 @@ def _installed(package: str) -> str:
     from importlib.metadata import version
 
     return version(package)
-
-
-def _sha256(*paths: Path) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 
-from lakehouse import registry, tables
+from lakehouse import model_folders, tables
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
 from lakehouse.registry import CHALLENGER, CHAMPION
@@ -34,7 +34,7 @@ def rules(table: str, interval: Interval | None) -> tuple[Expectation, ...]:
         table: The table, as readers name it.
         interval: The days whose predictions are new; without them nothing is asked.
     """
-    spec = registry.of_predictions(table)
+    spec = model_folders.of_predictions(table)
     if spec is None or interval is None or len(_days_before(table, interval)) < FEWEST_DAYS:
         return ()
     state = released().get(table)

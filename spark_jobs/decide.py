@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse import registry, roles
+from lakehouse import model_folders, registry, roles
 from lakehouse.steps import step, user
 from spark_jobs.promote import frozen_rows, outcome
 
@@ -30,7 +30,7 @@ def run(
     Raises:
         lakehouse.roles.RoleError: Another version has become champion since the person was asked.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     with step("decide", f"{model}@{version}", None, writes=f"models.{model}") as this:
         challenger = registry.version(model, version)
         comparison = roles.compare(spec, challenger, frozen_rows(spec, challenger, this))

@@ -12,6 +12,7 @@ from lakehouse import (
     dbt_project,
     freshness,
     histograms,
+    model_folders,
     monitoring,
     monitoring_pages,
     ops,
@@ -57,7 +58,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
     Raises:
         lakehouse.monitoring.NothingToMonitorError: No predictions of the interval are released, and none were due.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     if spec.predictions_table not in released() and not roles.succession(roles.events(spec.name), interval.end):
         raise _none_due(spec, interval)  # which is no step that has failed
     with step("monitor", spec.name, interval, writes=LOG) as this:

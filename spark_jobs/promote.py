@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import registry, roles, tables
+from lakehouse import model_folders, registry, roles, tables
 from lakehouse.interval import Interval
 from lakehouse.release_log import released
 from lakehouse.steps import step, user
@@ -35,7 +35,7 @@ def run(model: str, version: int | None = None, reason: str | None = None, by: s
         lakehouse.promotion.ComparisonError: No day is left that neither of the two was fitted on.
         lakehouse.tables.VersionGoneError: The rows of its test days are no longer kept.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     known = registry.versions(model)
     number = version or (known[-1].version if known else 0)
     with step("promote", f"{model}@{number}", None, writes=f"models.{model}") as this:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse import registry, roles
+from lakehouse import model_folders, registry, roles
 from lakehouse.promotion import ComparisonError
 from lakehouse.steps import step, user
 from spark_jobs.promote import frozen_rows
@@ -26,7 +26,7 @@ def run(model: str, version: int | None = None, by: str | None = None) -> dict[s
         lakehouse.registry.UnknownVersionError: There is no such version.
         lakehouse.roles.RoleError: It is the champion.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     number = version or roles.waiting(roles.events(model))
     if number is None:
         return None

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import ops, registry, reproduction, serving, tables
+from lakehouse import model_folders, ops, pins, reproduction, serving, tables
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
@@ -43,7 +43,7 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
         lakehouse.tables.VersionGoneError: The features or the predictions are no longer kept.
         lakehouse.tables.UnreadableError: A file of them is damaged or missing.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     table, day = spec.predictions_table, spec.features.interval_column
     with step("reproduce", table, interval) as this:
         seen = released(release_id).get(table)
@@ -111,7 +111,7 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
 def _changed_since(spec: ModelSpec, run_ids: set[str]) -> list[Difference]:
     """How the code and its surroundings differ from those of the runs that have scored."""
     runs = ops.read("ops.runs", ["run_id", "code_version", "details"]).sort_by("run_id").to_pylist()
-    now = {"code_version": code_version(), **registry.surroundings(spec)}
+    now = {"code_version": code_version(), **pins.surroundings(spec)}
     found = [
         each
         for run in runs

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse import registry, reproduction, serving, tables, training
+from lakehouse import model_folders, registry, reproduction, serving, tables, training
 from lakehouse.interval import Interval
+from lakehouse.pins import Pins
 from lakehouse.release_log import released
 from lakehouse.reproduction import Difference, differences
 from lakehouse.steps import code_version, step
@@ -27,7 +28,7 @@ def run(model: str, version: int) -> dict[str, Any]:
         lakehouse.reproduction.NotReproducedError: Something came out otherwise; each is named, with what has changed.
         lakehouse.tables.VersionGoneError: The data of the training is no longer kept.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     with step("reproduce", f"{model}@{version}", None) as this:
         then = serving.kept(model, version)
         if "release_id" not in then.tags:
@@ -56,10 +57,10 @@ def run(model: str, version: int) -> dict[str, Any]:
         # A search that was ended by its time is repeated by the number of its trials.
         prefix = "search_trials."
         trials = {k.removeprefix(prefix): int(v) for k, v in logged.parameters.items() if k.startswith(prefix)}
-        spaces = registry.search_spaces(spec)
-        trained = training.train(frame, registry.candidates(spec), spec, window, spaces, trials)
+        spaces = model_folders.search_spaces(spec)
+        trained = training.train(frame, model_folders.candidates(spec), spec, window, spaces, trials)
 
-        pins = registry.Pins.of(spec, window, versions, release_id, code_version(), input_sha256)
+        pins = Pins.of(spec, window, versions, release_id, code_version(), input_sha256)
         parameters = {name: str(value) for name, value in registry.parameters(spec, trained, pins).items()}
         hashes = {"input_sha256": input_sha256, "predictions_sha256": trained.predictions_sha256}
         found: list[Difference] = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from lakehouse import dbt_project, ops, registry, retraining, roles, training
+from lakehouse import dbt_project, model_folders, ops, registry, retraining, roles, training
 from lakehouse.interval import Interval
 from lakehouse.monitoring import LOG as MEASURES
 from lakehouse.release_log import NotReleasedError, released
@@ -42,7 +42,7 @@ def run(model: str, interval: Interval | None = None, by: str | None = None, che
         lakehouse.roles.NoChampionError: There is nothing to train again.
         lakehouse.retraining.NotMonitoredError: The champion has not been monitored.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     office = roles.in_office(roles.events(spec.name))
     if office is None:
         roles.champion(spec.name)

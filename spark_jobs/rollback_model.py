@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 import lakehouse
-from lakehouse import registry, roles
+from lakehouse import model_folders, roles
 from lakehouse.audit import gate
 from lakehouse.interval import Interval
 from lakehouse.release import release
@@ -41,7 +41,7 @@ def run(
     Raises:
         lakehouse.roles.RoleError: There is no such champion to go back to, or no reason.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     table, column = spec.predictions_table, spec.features.interval_column
     event = _unfinished(model, table, column, to) if rescore else None
     if event is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import PySparkException
 
-from lakehouse import alerts, prediction_id, registry, routing, serving, tables
+from lakehouse import alerts, model_folders, pins, prediction_id, routing, serving, tables
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
 from lakehouse.release_log import NotReleasedError, released
@@ -69,7 +69,7 @@ def run(model: str, interval: Interval, expected: int | None = None) -> dict[str
         lakehouse.scoring.ModelFailedError: A champion fails, and ``model.yaml`` names nothing in its place.
         NothingToScoreError: The features have no rows for the interval.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     table, stored = spec.predictions_table, tables.next_table(spec.predictions_table)
     column = spec.features.interval_column
     with step("score", table, interval, writes=stored) as this:
@@ -89,7 +89,7 @@ def run(model: str, interval: Interval, expected: int | None = None) -> dict[str
                 stack.callback(features.persist().unpersist)
             this.rows_in = features.count()
             this.versions_in = {tables.next_table(source.table): source.version}
-            this.details = {"release_id": source.release_id, "made_with": registry.surroundings(spec)}
+            this.details = {"release_id": source.release_id, "made_with": pins.surroundings(spec)}
             if this.rows_in == 0:
                 raise NothingToScoreError(
                     f"{source.table} has no rows for {interval} in its released version {source.version}. Nothing was "

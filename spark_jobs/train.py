@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 import lakehouse
-from lakehouse import column_lineage, ops, registry, roles, tables, training
+from lakehouse import column_lineage, model_folders, ops, registry, roles, tables, training
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
+from lakehouse.pins import Pins
 from lakehouse.promotion import ComparisonError
 from lakehouse.reference import ARTIFACT, Reference
 from lakehouse.release_log import NotReleasedError, Released, released
@@ -41,7 +42,7 @@ def run(
         lakehouse.training.NotEnoughDataError: The window is too short, or has too few labels.
         lakehouse.leaks.LeakError: An input tells the outcome by itself.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     features, label = spec.features, spec.label
     with step("train", spec.name, interval, writes=f"models.{spec.name}") as this:
         state = released()
@@ -57,8 +58,8 @@ def run(
         window = interval or training.default_window(spec.training, last_labelled(spec, state[label.table]))
         frame = read_frame(spec, release_id, window)
         this.rows_in = len(frame)
-        candidates = registry.candidates(spec)
-        trained = training.train(frame, candidates, spec, window, registry.search_spaces(spec))
+        candidates = model_folders.candidates(spec)
+        trained = training.train(frame, candidates, spec, window, model_folders.search_spaces(spec))
         for name in [name for name in candidates if name not in trained.candidates]:
             this.say("%s: %s: set aside, as it gives no number to some rows of the test days", spec.name, name)
         for name, figures in trained.candidates.items():
@@ -67,7 +68,7 @@ def run(
                 spec.name, name, trained.optimize, figures.validation, figures.test[trained.optimize],
             )  # fmt: skip
 
-        pins = registry.Pins.of(spec, window, versions, release_id, code_version(), training.content_sha256(frame))
+        pins = Pins.of(spec, window, versions, release_id, code_version(), training.content_sha256(frame))
         this.check_lock()
         version = registry.register(spec, trained, pins, this.run_id)
         this.versions_out = {f"models.{spec.name}": version.version}
@@ -113,9 +114,7 @@ def run(
         return outcome
 
 
-def record(
-    version: registry.ModelVersion, pins: registry.Pins, metrics: dict[str, float], by: str, run_id: str
-) -> None:
+def record(version: registry.ModelVersion, pins: Pins, metrics: dict[str, float], by: str, run_id: str) -> None:
     """Say in ``ops.models`` what a version was made from, and why it has its role; once.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
-from lakehouse import registry, roles, serving, tables
+from lakehouse import model_folders, registry, roles, serving, tables
 from lakehouse.interval import Interval
 from lakehouse.scoring import ModelFailedError
 from lakehouse.serving import Crew
@@ -37,7 +37,7 @@ def run(model: str, interval: Interval, version: int) -> dict[str, Any]:
         lakehouse.scoring.ModelFailedError: The version fails.
         spark_jobs.score.NothingToScoreError: The features have no rows for the interval.
     """
-    spec = registry.load(model)
+    spec = model_folders.load(model)
     stored, column = spec.what_if_table, spec.features.interval_column
     with step("what_if", stored, interval, writes=stored) as this:
         chosen = registry.version(model, version)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lakehouse import registry, training
+from lakehouse import model_folders, training
 from lakehouse.interval import Interval
 
-SPEC = registry.load("flight_delay")
+SPEC = model_folders.load("flight_delay")
 WINDOW = Interval.parse("2013-01-01/2013-02-28")
 
 
@@ -47,4 +47,4 @@ def flights(
 def train(features: pd.DataFrame, labels: pd.DataFrame, window: Interval = WINDOW) -> training.Trained:
     """Train flight_delay on made-up flights."""
     frame = training.training_frame(features, labels, SPEC)
-    return training.train(frame, registry.candidates(SPEC), SPEC, window)
+    return training.train(frame, model_folders.candidates(SPEC), SPEC, window)

@@ -25,7 +25,7 @@ LIBRARIES = (
     "lakehouse.airflow.plugin",
     "lakehouse.airflow.tasks",
     "lakehouse.airflow.watching",
-    "lakehouse.registry",
+    "lakehouse.model_folders",
     "lakehouse.warehouse",
 )
 

@@ -480,7 +480,7 @@ def decide(model: str) -> dict[str, Any]:
     """
     context = get_current_context()
     interval = run_interval(context)
-    from lakehouse.registry import load
+    from lakehouse.model_folders import load
     from lakehouse.retraining import NotMonitoredError
     from lakehouse.steps import job
 

@@ -70,9 +70,9 @@ def _sources() -> list[str]:
 
 
 def _models() -> list[str]:
-    from lakehouse import registry
+    from lakehouse import model_folders
 
-    return registry.models()
+    return model_folders.models()
 
 
 SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a contract.", autocompletion=_sources)]

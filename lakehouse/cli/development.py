@@ -73,12 +73,12 @@ def check() -> None:
 
 def _check_declared() -> int:
     """Print what is wrong with what is declared, and what an author should know of it; 1 if something is wrong."""
-    from lakehouse import contracts, registry, suites
+    from lakehouse import contracts, model_folders, suites
 
     found = [suites.lint(suites.suite_path(name)) for name in suites.names()]
     for note in (note for lint in found for note in lint.notes):
         print(f"note: {note}")
-    declared = [*contracts.problems().values(), *registry.problems().values()]
+    declared = [*contracts.problems().values(), *model_folders.problems().values()]
     problems = [*declared, *(problem for lint in found for problem in lint.problems)]
     for problem in problems:
         print(problem)

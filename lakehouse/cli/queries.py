@@ -61,29 +61,29 @@ def models(
     ] = False,
 ) -> None:
     """List the models with their champions and challengers; of one model, each decision about its versions and why."""
-    from lakehouse import registry, roles, serving
+    from lakehouse import model_folders, registry, roles, serving
 
     if card:
         name, number = parse_version(model or "")
-        spec = registry.load(name)
+        spec = model_folders.load(name)
         wanted = roles.champion(spec.name) if number is None else serving.kept(spec.name, number)
         print(registry.card(wanted))
         return
     if model is not None:
-        for event in roles.events(registry.load(model).name):
+        for event in roles.events(model_folders.load(model).name):
             print(
                 f"{event['at']:%Y-%m-%d %H:%M} version {event['model_version']} {event['event']}, may score from "
                 f"{event['serves_from']} on, by {event['decided_by']}: {event['reason']}"
             )
         return
     shown = []
-    for spec in registry.readable():
+    for spec in model_folders.readable():
         log = roles.events(spec.name)
         office = roles.in_office(log) or dict.fromkeys(["model_version", "serves_from"])
         champion = {"champion": office["model_version"], "since": office["serves_from"]}
         shown.append({"model": spec.name, **champion, "challenger": roles.challenging(log), "owner": spec.owner})
     print_table(["model", "champion", "since", "challenger", "owner"], shown)
-    for problem in registry.problems().values():
+    for problem in model_folders.problems().values():
         typer.echo(problem, err=True)
 
 

@@ -266,7 +266,7 @@ def reproduce(
         raise typer.BadParameter(
             "Give MODEL@VERSION, or MODEL for all; --interval and --release go with --predictions."
         )
-    from lakehouse import registry
+    from lakehouse import model_folders, registry
     from lakehouse.reproduction import NotReproducedError
 
     if at:
@@ -274,7 +274,7 @@ def reproduce(
         return
     differ: list[int] = []
     lost: list[int] = []
-    versions = registry.versions(registry.load(model).name)
+    versions = registry.versions(model_folders.load(model).name)
     if not versions:
         raise registry.UnknownVersionError(f"{model} has no version yet: `lake train {model}` makes the first.")
     for each in versions:

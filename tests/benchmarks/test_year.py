@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks import code, weekly, year
 from benchmarks.replay import Year, drive
-from lakehouse import dbt_project, gate, monitoring_pages, registry, training
+from lakehouse import dbt_project, gate, model_folders, monitoring_pages, training
 from lakehouse.gate import RuleResult
 from lakehouse.interval import Interval
 from lakehouse.metrics import metric
@@ -124,7 +124,7 @@ def test_what_came_of_it_is_kept_and_told(trained: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(year, "FIRST", WINDOW)
     monkeypatch.setattr(year, "weeks", lambda: WEEKS)
     monkeypatch.setattr(weekly, "read", lambda _: FRAME)
-    monkeypatch.setattr(registry, "load", lambda _: MODEL)
+    monkeypatch.setattr(model_folders, "load", lambda _: MODEL)
     path = year.keep(year.replay(trained, None), tmp_path / "results" / "year.json")
     kept = json.loads(path.read_text())
     page = (trained / "year.html").read_text()

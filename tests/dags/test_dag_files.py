@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from lakehouse import contracts, dbt_project, registry
+from lakehouse import contracts, dbt_project, model_folders
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -82,7 +82,7 @@ def test_a_wrong_contract_or_model_takes_its_own_dags_away_and_is_named(
 
     sources, models = tmp_path / "sources", tmp_path / "models"
     shutil.copytree(contracts.SOURCES_DIR, sources)
-    shutil.copytree(registry.MODELS_DIR, models)
+    shutil.copytree(model_folders.MODELS_DIR, models)
     lines = {
         "sources/flight_schedule.yaml": spoilt(
             sources / "flight_schedule.yaml", "logicalType: string", "logicalType: strnig"
@@ -92,7 +92,7 @@ def test_a_wrong_contract_or_model_takes_its_own_dags_away_and_is_named(
         ),
     }  # fmt: skip
     monkeypatch.setattr(contracts, "SOURCES_DIR", sources)
-    monkeypatch.setattr(registry, "MODELS_DIR", models)
+    monkeypatch.setattr(model_folders, "MODELS_DIR", models)
     contracts.load.cache_clear()
     generated = dbt_project.SOURCES.read_text()
     try:
@@ -224,8 +224,8 @@ def test_a_model_is_trained_when_its_schedule_says_and_without_one_on_demand_alo
     from airflow.serialization.serialized_objects import DagSerialization
     from airflow.timetables.base import TimeRestriction
 
-    shutil.copytree(registry.MODELS_DIR, tmp_path / "models")
-    monkeypatch.setattr(registry, "MODELS_DIR", tmp_path / "models")
+    shutil.copytree(model_folders.MODELS_DIR, tmp_path / "models")
+    monkeypatch.setattr(model_folders, "MODELS_DIR", tmp_path / "models")
     spoilt(tmp_path / "models" / "flight_delay" / "model.yaml", "schedule: null", 'schedule: "30 4 * * 1"')
     found = DagBag(DAGS / "train.py")
     assert set(found.dags) == {"train_flight_delay", "train_flight_delay_minutes"} and not found.import_errors
@@ -275,10 +275,10 @@ def test_a_promotion_waits_for_one_of_those_who_may_decide_it(bag: Any) -> None:
 
 PROMOTE = """
 import json, runpy, sys
-from lakehouse import registry
-load = registry.load
+from lakehouse import model_folders
+load = model_folders.load
 policy = lambda spec: spec.model_copy(update={"promotion": spec.promotion.model_copy(update={"policy": sys.argv[2]})})
-registry.load = lambda name: policy(load(name))
+model_folders.load = lambda name: policy(load(name))
 dag = runpy.run_path(sys.argv[1])["dag"]
 print(json.dumps(dag.schedule and [asset.name for asset in dag.schedule]))
 """

@@ -156,12 +156,12 @@ def test_outcomes_that_are_known_on_the_day_itself_start_no_monitoring_before_it
     from airflow.dag_processing.dagbag import DagBag
     from airflow.serialization.serialized_objects import DagSerialization
 
-    from lakehouse import registry
+    from lakehouse import model_folders
     from tests.dags.conftest import DAGS
 
-    spec = registry.load("flight_delay")
+    spec = model_folders.load("flight_delay")
     at_once = spec.model_copy(update={"label": spec.label.model_copy(update={"known_after_days": 0})})
-    monkeypatch.setattr(registry, "readable", lambda: [at_once])
+    monkeypatch.setattr(model_folders, "readable", lambda: [at_once])
     [dag] = DagBag(DAGS / "monitor.py").dags.values()
     read_back = DagSerialization.from_dict(DagSerialization.to_dict(dag))
     followed = [key.name for key, _ in read_back.timetable.asset_condition.iter_assets()]

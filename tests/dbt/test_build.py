@@ -19,7 +19,17 @@ import pytest
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import contracts, dbt_project, locks, ops, provenance, registry, tables, training, warehouse
+from lakehouse import (
+    contracts,
+    dbt_project,
+    locks,
+    model_folders,
+    ops,
+    provenance,
+    tables,
+    training,
+    warehouse,
+)
 from lakehouse.interval import Interval
 from lakehouse.settings import settings
 from tests import reference
@@ -479,8 +489,8 @@ def test_a_training_set_is_the_same_whatever_arrives_after_its_last_day(
     def training_sets() -> dict[str, str]:
         features, flights = stored("flight_delay_features"), stored("fct_flights")
         found = {}
-        for name in registry.models():
-            spec = registry.load(name)
+        for name in model_folders.models():
+            spec = model_folders.load(name)
             frame = training.training_frame(features, flights, spec)
             found[name] = training.content_sha256(frame[frame[spec.features.interval_column] <= last])
         return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse import dbt_project, ops, registry, suites, tables, warehouse
+from lakehouse import dbt_project, model_folders, ops, suites, tables, warehouse
 from lakehouse.interval import Interval
 
 GOLD = {
@@ -88,7 +88,7 @@ def test_a_red_gate_of_any_table_that_a_models_input_is_made_from_is_found(
     from spark_jobs.retrain import red_gates
 
     monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
-    spec, noon = registry.load("flight_delay"), dt.datetime(2013, 3, 1, 12, tzinfo=dt.UTC)
+    spec, noon = model_folders.load("flight_delay"), dt.datetime(2013, 3, 1, 12, tzinfo=dt.UTC)
 
     def judge(minute: int, **verdicts: str) -> None:
         at = noon + dt.timedelta(minutes=minute)

@@ -154,12 +154,12 @@ def test_settings_that_are_named_exist(page: Path) -> None:
 
 @every_page
 def test_tables_and_dags_that_are_named_exist(page: Path) -> None:
-    from lakehouse import contracts, ops, registry
+    from lakehouse import contracts, model_folders, ops
 
     examples = list((ROOT / "examples").glob("*/project"))
     queries = [path for root in (ROOT, *examples) for path in (root / "dbt" / "models").rglob("*.sql")]
     sources = [*contracts.sources(), *(path.stem for each in examples for path in each.glob("spark_jobs/sources/*"))]
-    models = [*registry.models(), *(path.name for each in examples for path in each.glob("models/*"))]
+    models = [*model_folders.models(), *(path.name for each in examples for path in each.glob("models/*"))]
     tables = {
         *(f"{layer}.{source}" for layer in ("bronze", "quarantine") for source in sources),
         *(f"{layer}.{path.stem}" for layer in ("silver", "gold") for path in queries),
@@ -345,7 +345,7 @@ def test_what_the_pages_let_one_make_is_valid(project: Path) -> None:
         )
         check = {
             "source": "import sys; from lakehouse import contracts; contracts.load(sys.argv[1])",
-            "model": "import sys; from lakehouse import registry; registry.candidates(registry.load(sys.argv[1]))",
+            "model": "import sys; from lakehouse import model_folders; model_folders.candidates(model_folders.load(sys.argv[1]))",
             "table": "import sys; from lakehouse.dbt_project import meta; assert meta('gold.' + sys.argv[1])",
         }[arguments[1]]
         python(check, arguments[2])

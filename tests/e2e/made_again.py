@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from lakehouse import registry
+from lakehouse import model_folders, registry
 from lakehouse.interval import Interval
 from lakehouse.release_log import history
 from lakehouse.steps import job
@@ -12,8 +12,8 @@ from lakehouse.steps import job
 
 def main() -> None:
     """Go through all models, one after the other."""
-    for name in registry.models():
-        spec = registry.load(name)
+    for name in model_folders.models():
+        spec = model_folders.load(name)
         for version in registry.versions(name):
             outcome = job("reproduce_training")(name, version.version)
             print(json.dumps({"training": f"{name}@{version.version}", "equal": outcome["equal"]}), flush=True)

@@ -24,13 +24,13 @@ DAYS = [dt.date(2013, 3, day) for day in (1, 2, 3)]
 
 WALK = """
 import json
-from lakehouse import registry, release
+from lakehouse import model_folders, release_log
 from lakehouse.explain import Explainer, sources
 import lakehouse
 
 explainer, found = Explainer(), []
-state = release.released()
-for table in filter(state.__contains__, (registry.load(model).predictions_table for model in registry.models())):
+state = release_log.released()
+for table in filter(state.__contains__, (model_folders.load(model).predictions_table for model in model_folders.models())):
     version = state[table].version
     for row in lakehouse.read(table).to_dict("records"):
         each = explainer.explain({**row, "table": table, "version": version})

@@ -22,7 +22,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from lakehouse import audit, fingerprints, ops, registry, release, release_log, tables, unreleased, warehouse
+from lakehouse import (
+    audit,
+    fingerprints,
+    model_folders,
+    ops,
+    release,
+    release_log,
+    tables,
+    unreleased,
+    warehouse,
+)
 from lakehouse.audit import gate
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
@@ -106,7 +116,7 @@ def run(phase: str, interval: Interval, table: str, model: str, steps: tuple[str
     harm[phase]()
     if model:
         spec = importlib.import_module(model).made_up()
-        registry.load = lambda _name: spec
+        model_folders.load = lambda _name: spec
     known_steps: dict[str, Callable[[], object]] = {
         "land": lambda: job("land")(SOURCE, interval),
         "gate": lambda: audit.gate([table], interval),

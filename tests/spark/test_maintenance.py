@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lakehouse import compaction, maintain, ops, registry, release_log, retention, tables, unreleased
+from lakehouse import compaction, maintain, model_folders, ops, registry, release_log, retention, tables, unreleased
 from lakehouse import release as releases
 from lakehouse.audit import gate
 from lakehouse.compaction import ChangedRowsError
@@ -168,10 +168,10 @@ def said(spec: ModelSpec, step_name: str, day: Interval, on: Released, ago: int 
 def test_what_models_say_beside_their_predictions_is_kept_small_and_goes_when_its_time_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = registry.load("flight_delay").model_copy(update={"name": "beside"})
+    spec = model_folders.load("flight_delay").model_copy(update={"name": "beside"})
     specs = {"now": spec}
-    monkeypatch.setattr(registry, "models", lambda: ["beside"])
-    monkeypatch.setattr(registry, "load", lambda _name: specs["now"])
+    monkeypatch.setattr(model_folders, "models", lambda: ["beside"])
+    monkeypatch.setattr(model_folders, "load", lambda _name: specs["now"])
     only(monkeypatch, FEATURES)
     features = []
     for number in range(4):

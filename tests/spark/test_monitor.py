@@ -17,7 +17,7 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 import lakehouse
-from lakehouse import alerts, dbt_project, monitoring, ops, registry, roles, scoring, shift, tables
+from lakehouse import alerts, dbt_project, model_folders, monitoring, ops, registry, roles, scoring, shift, tables
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
@@ -75,7 +75,7 @@ def folder(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         }
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "load", lambda _name: spec)
+        patch.setattr(model_folders, "load", lambda _name: spec)
         patch.setattr(ModelSpec, "predictions_table", TABLE)
         give_suites(patch, path, {TABLE: f"ml.predictions_{MODEL}"})
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{path}/mlflow.sqlite")
@@ -160,10 +160,10 @@ def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
 
 
 def test_of_many_segments_the_greatest_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = registry.load(MODEL)
+    spec = model_folders.load(MODEL)
     watch = spec.monitoring.model_copy(update={"segments": ["flight_id", "origin"], "segment_rows": 1})
     many = spec.model_copy(update={"monitoring": watch})
-    monkeypatch.setattr(registry, "load", lambda _name: many)
+    monkeypatch.setattr(model_folders, "load", lambda _name: many)
     monkeypatch.setattr(monitoring, "SEGMENTS", 5)
     monitor(MODEL, WEEK)
     found = measured(WEEK)
@@ -179,9 +179,9 @@ def test_of_many_segments_the_greatest_are_measured(monkeypatch: pytest.MonkeyPa
 def test_of_a_label_without_reports_a_day_is_due_until_a_later_one_has_outcomes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = registry.load(MODEL)
+    spec = model_folders.load(MODEL)
     silent = spec.model_copy(update={"label": spec.label.model_copy(update={"reported": None})})
-    monkeypatch.setattr(registry, "load", lambda _name: silent)
+    monkeypatch.setattr(model_folders, "load", lambda _name: silent)
     newest, lost = (Interval(day, day) for day in (KNOWN_UNTIL, KNOWN_UNTIL - dt.timedelta(days=1)))
     outcomes = known(flights(ALL)[1], KNOWN_UNTIL)
     here = (outcomes["flight_date"] != KNOWN_UNTIL) | (np.arange(len(outcomes)) % 2 == 0)
@@ -377,7 +377,7 @@ def test_the_report_is_kept_with_the_version() -> None:
 
 
 def spec_with(**policy: Any) -> ModelSpec:
-    return registry.load(MODEL).model_copy(update={"retrain": Retrain(**policy)})
+    return model_folders.load(MODEL).model_copy(update={"retrain": Retrain(**policy)})
 
 
 def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,7 +409,7 @@ def test_shifted_features_are_a_cause_and_missing_ones_are_not(folder: Path, mon
     assert retrain(MODEL, last, check=True)["decision"] == "retrain"
     every = spec_with(drift_share=0.5, performance=True, max_age_days=5, new_rows=10)
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "load", lambda _name: every)
+        patch.setattr(model_folders, "load", lambda _name: every)
         assert retrain(MODEL, NEXT, check=True)["causes"] == ["drift", "performance", "age", "new data"]
 
     holes = shifted.copy()
@@ -463,17 +463,17 @@ def test_an_input_that_tells_the_outcome_is_refused_and_nothing_is_registered(fo
 
 def test_a_search_ends_with_its_time_and_its_trials_are_tracked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two candidates have spaces, and share it; for fifty trials of each there is no time."""
-    spec = registry.load(MODEL)
+    spec = model_folders.load(MODEL)
     searched = spec.training.model_copy(update={"search": Search(trials=50, seconds=0.4), "folds": 2})
-    monkeypatch.setattr(registry, "load", lambda _name: spec.model_copy(update={"training": searched}))
+    monkeypatch.setattr(model_folders, "load", lambda _name: spec.model_copy(update={"training": searched}))
     names = ("logistic_regression", "logistic_regression_with_weather")
-    chosen = {name: each for name, each in registry.candidates(spec).items() if name in ("base_rate", *names)}
-    monkeypatch.setattr(registry, "candidates", lambda _: chosen)
+    chosen = {name: each for name, each in model_folders.candidates(spec).items() if name in ("base_rate", *names)}
+    monkeypatch.setattr(model_folders, "candidates", lambda _: chosen)
 
     def strength(trial: Any) -> dict[str, float]:
         return {"logisticregression__C": trial.suggest_float("C", 1e-3, 1.0, log=True)}
 
-    monkeypatch.setattr(registry, "search_spaces", lambda _: dict.fromkeys(names, strength))
+    monkeypatch.setattr(model_folders, "search_spaces", lambda _: dict.fromkeys(names, strength))
     version = registry.version(MODEL, train(MODEL, WINDOW)["model_version"])
     kept = registry.logged(version).parameters
     tried = {name: int(kept[f"search_trials.{name}"]) for name in names}

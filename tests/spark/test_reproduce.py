@@ -18,7 +18,19 @@ from pyspark.errors import PySparkException
 from rich.console import Console
 
 import lakehouse
-from lakehouse import column_lineage, fingerprints, maintain, ops, registry, release_log, roles, serving, tables
+from lakehouse import (
+    column_lineage,
+    fingerprints,
+    maintain,
+    model_folders,
+    ops,
+    pins,
+    registry,
+    release_log,
+    roles,
+    serving,
+    tables,
+)
 from lakehouse.engine import sql
 from lakehouse.explain import explain, find
 from lakehouse.graphs import page_of_explanation
@@ -66,7 +78,7 @@ def folder(backend: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Itera
         }
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "load", lambda _name: spec)
+        patch.setattr(model_folders, "load", lambda _name: spec)
         patch.setattr(ModelSpec, "predictions_table", TABLE)
         give_suites(patch, path, {TABLE: f"ml.predictions_{MODEL}"})
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{path}/mlflow.sqlite")
@@ -282,10 +294,10 @@ def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.Mon
         patch.setattr("spark_jobs.reproduce_predictions.code_version", lambda: "another")
         [changed] = score_again(MODEL, SCORED[0])["changed_since"]
     assert changed == f"the code (code_version): {code_version()} then, another now"
-    features = registry.load(MODEL).features.model_copy(update={"table": "gold.named_since"})
+    features = model_folders.load(MODEL).features.model_copy(update={"table": "gold.named_since"})
     with monkeypatch.context() as patch:
-        elsewhere = registry.load(MODEL).model_copy(update={"features": features})
-        patch.setattr(registry, "load", lambda _name: elsewhere)
+        elsewhere = model_folders.load(MODEL).model_copy(update={"features": features})
+        patch.setattr(model_folders, "load", lambda _name: elsewhere)
         for again in (lambda: train_again(MODEL, 1), lambda: score_again(MODEL, SCORED[0])):
             with pytest.raises(NotReproducedError, match=r"gold\.named_since had not been released: model\.yaml"):
                 again()
@@ -312,15 +324,15 @@ def test_it_is_said_what_has_changed_since(folder: Path, monkeypatch: pytest.Mon
         ),
     ):
         with monkeypatch.context() as patch:
-            then = registry.load(MODEL)
+            then = model_folders.load(MODEL)
             now = then.model_copy(update={"features": then.features.model_copy(update=changed_features)})
-            patch.setattr(registry, "load", lambda _name, now=now: now)
+            patch.setattr(model_folders, "load", lambda _name, now=now: now)
             with pytest.raises(NotReproducedError, match=said) as error:
                 again()
         assert ("named_since" in said) == (of_another_commit in str(error.value))
-    other = registry.load(MODEL).model_copy(update={"decision_threshold": 0.9})
-    monkeypatch.setattr(registry, "load", lambda _name: other)
-    monkeypatch.setattr(registry, "_sha256", lambda *_files: "another lock")
+    other = model_folders.load(MODEL).model_copy(update={"decision_threshold": 0.9})
+    monkeypatch.setattr(model_folders, "load", lambda _name: other)
+    monkeypatch.setattr(pins, "_sha256", lambda *_files: "another lock")
     monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
     assert [line.split(":")[0] for line in score_again(MODEL, SCORED[0])["changed_since"]] == [
         "the model's folder (model_sha256)", "the environment (uv.lock) (lock_sha256)",
@@ -391,7 +403,7 @@ def test_after_maintenance_with_the_shortest_retention_all_is_made_again_and_rea
     # Once nothing else needs what an archived version was trained on, what is left of its reasons is told.
     explained = explain(find(prediction(SCORED[3])["prediction_id"], MODEL, SCORED[3].start))
     assert explained["reasons"]["gone"] is None
-    assert explained["scored"]["made_with"] == registry.surroundings(registry.load(MODEL))
+    assert explained["scored"]["made_with"] == pins.surroundings(model_folders.load(MODEL))
     registry.connect().set_model_version_tag(MODEL, "3", "archived", "true")
     assert maintain.maintain(0, grace_hours=0)["files"] > 0
     told = explain(find(prediction(SCORED[3])["prediction_id"], MODEL, SCORED[3].start))

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 import lakehouse
-from lakehouse import cli, locks, ops, registry, roles, serving, tables
+from lakehouse import cli, locks, model_folders, ops, registry, roles, serving, tables
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
@@ -58,7 +58,7 @@ def model(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mo
     put(FEATURES, features, folder)
     put(OUTCOMES, outcomes, folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "load", lambda _name: spec)
+        patch.setattr(model_folders, "load", lambda _name: spec)
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{folder}/mlflow.sqlite")
         registry.connect.cache_clear()
         registry.connect().create_experiment(spec.name, artifact_location=(folder / "artifacts").as_uri())
@@ -218,12 +218,12 @@ def test_workers_tell_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_champion_or_release_it_says_what_to_do(model: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     other = model.model_copy(update={"features": model.features.model_copy(update={"table": "gold.never_built"})})
-    monkeypatch.setattr(registry, "load", lambda _name: other)
+    monkeypatch.setattr(model_folders, "load", lambda _name: other)
     with pytest.raises(NotReleasedError, match=r"gold\.never_built has no released version"):
         score("flight_delay", DAY)
     with pytest.raises(NotReleasedError, match=r"gold\.never_built not released"):
         train("flight_delay", WINDOW)
-    monkeypatch.setattr(registry, "load", lambda _name: model.model_copy(update={"name": "untrained"}))
+    monkeypatch.setattr(model_folders, "load", lambda _name: model.model_copy(update={"name": "untrained"}))
     with pytest.raises(roles.NoChampionError, match="lake train untrained"):
         score("untrained", DAY)
 
@@ -240,7 +240,7 @@ def test_the_comparison_is_made_again_on_the_same_frozen_rows() -> None:
     """What is compared when a version is trained, and when a person asks for it later, are the same rows."""
     first = roles.events("flight_delay")[0]
     assert first["event"] == "promoted" and first["evaluation_rows"] > 300
-    spec = registry.load("flight_delay")
+    spec = model_folders.load("flight_delay")
     version = registry.version("flight_delay", 1)
     days = Interval.parse(registry.logged(version).parameters["test_days"])
     release_id = int(version.tags["release_id"])

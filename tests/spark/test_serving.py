@@ -18,12 +18,26 @@ from rich.console import Console
 from skops import io
 
 import lakehouse
-from lakehouse import alerts, explain, graphs, ops, registry, roles, routing, scoring, tables, training, trees
+from lakehouse import (
+    alerts,
+    explain,
+    graphs,
+    model_folders,
+    ops,
+    registry,
+    roles,
+    routing,
+    scoring,
+    tables,
+    training,
+    trees,
+)
 from lakehouse.audit import GateFailedError, gate
 from lakehouse.engine import sql
 from lakehouse.impact import impact
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Promotion, Serving
+from lakehouse.pins import Pins
 from lakehouse.registry import ModelVersion
 from lakehouse.release import release
 from lakehouse.release_log import released
@@ -66,7 +80,7 @@ def model(engine: None, specs: dict[str, ModelSpec], tmp_path_factory: pytest.Te
     put(FEATURES, features, folder)
     put(OUTCOMES, outcomes, folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "load", lambda _name: specs["now"])
+        patch.setattr(model_folders, "load", lambda _name: specs["now"])
         patch.setattr(ModelSpec, "predictions_table", TABLE)
         give_suites(patch, folder, {TABLE: f"ml.predictions_{MODEL}"})
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{folder}/mlflow.sqlite")
@@ -445,9 +459,9 @@ def test_a_regression_is_served_the_same_way(
     monkeypatch.setattr(ModelSpec, "predictions_table", "ml.served_minutes")
     registry.connect().create_experiment(spec.name, artifact_location=(tmp_path / "artifacts").as_uri())
     forget(spec.name)
-    trained = training.train(training.training_frame(*minutes(), spec), registry.candidates(spec), spec, WINDOW)
+    trained = training.train(training.training_frame(*minutes(), spec), model_folders.candidates(spec), spec, WINDOW)
     mean = dataclasses.replace(trained, pipeline=trained.baseline_pipeline, compiled=b"", predictions_sha256="mean")
-    pins = registry.Pins.of(spec, WINDOW, {FEATURES: 1}, released()[FEATURES].release_id, "0123abc", "4f0c")
+    pins = Pins.of(spec, WINDOW, {FEATURES: 1}, released()[FEATURES].release_id, "0123abc", "4f0c")
     best, other, third = (
         registry.register(spec, each, pins, "run")
         for each in (trained, mean, dataclasses.replace(mean, predictions_sha256="mean again"))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lakehouse import compaction, maintain, ops, registry, release_log, roles, tables
+from lakehouse import compaction, maintain, model_folders, ops, registry, release_log, roles, tables
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec
@@ -62,7 +62,7 @@ def made_up(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def history(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     folder, made = tmp_path_factory.mktemp("history"), History()
-    specs = {name: registry.load(name) for name in registry.models()}
+    specs = {name: model_folders.load(name) for name in model_folders.models()}
     for name in MODELS:
         spec = specs[name]
         specs[name] = spec.model_copy(
@@ -74,7 +74,7 @@ def history(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             }
         )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "load", specs.__getitem__)
+        patch.setattr(model_folders, "load", specs.__getitem__)
         patch.setattr(ModelSpec, "predictions_table", property(lambda spec: predictions(spec.name)))
         give_suites(patch, folder, {predictions(name): f"ml.predictions_{name}" for name in MODELS})
         patch.setattr(settings(), "mlflow_tracking_uri", f"sqlite:///{folder}/mlflow.sqlite")

@@ -12,7 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from skops import io
 
-from lakehouse import attribution, registry
+from lakehouse import attribution, model_folders
 from lakehouse.attribution import AttributionError, attribute
 from lakehouse.scoring import ServedModel, model_input, pipeline, score
 from tests.made_up_flights import SPEC, flights
@@ -28,13 +28,13 @@ def frame() -> pd.DataFrame:
 def served(frame: pd.DataFrame) -> dict[str, ServedModel]:
     inputs = list(SPEC.features.numeric), list(SPEC.features.categorical)
     found = {}
-    for number, (name, candidate) in enumerate(registry.candidates(SPEC).items()):
+    for number, (name, candidate) in enumerate(model_folders.candidates(SPEC).items()):
         fitted = candidate.fit(model_input(frame, *inputs), frame["label"].astype(int))
         found[name] = ServedModel(SPEC.name, 1000 + number, *map(tuple, inputs), 0.3, io.dumps(fitted))
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in registry.candidates(SPEC) if name != "base_rate"])
+@pytest.mark.parametrize("name", [name for name in model_folders.candidates(SPEC) if name != "base_rate"])
 def test_contributions_add_up_to_the_score(frame: pd.DataFrame, served: dict[str, ServedModel], name: str) -> None:
     rows = frame.head(200)
     found = attribute(served[name], rows, lambda: frame)

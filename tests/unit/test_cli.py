@@ -23,7 +23,7 @@ import yaml
 from rich.tree import Tree
 from typer.testing import CliRunner
 
-from lakehouse import cli, contracts, engine, registry, roles, suites
+from lakehouse import cli, contracts, engine, model_folders, registry, roles, suites
 from lakehouse.cli import queries
 from lakehouse.cli.alerts import list_alerts
 from lakehouse.cli.errors import first_lines
@@ -108,7 +108,7 @@ def test_check_names_what_is_wrong_with_contracts_models_and_suites(
     path.write_text(suite())
     (folder / "planes.yaml").write_text("[")
     contracts.load.cache_clear()
-    monkeypatch.setattr(registry, "problems", lambda: {"x": "models/x/model.yaml, line 3: no"})
+    monkeypatch.setattr(model_folders, "problems", lambda: {"x": "models/x/model.yaml, line 3: no"})
     code, said = check()
     assert code == 1 and "planes.yaml, line 2: not YAML" in said and "models/x/model.yaml, line 3: no" in said
 
@@ -460,10 +460,10 @@ def test_a_list_of_alerts_says_when_nobody_is_told(
 def test_a_wrong_model_is_named_and_the_others_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("flight_delay", "flight_delay_minutes"):
         (tmp_path / name).mkdir()
-        shutil.copy(registry.MODELS_DIR / name / "model.yaml", tmp_path / name)
+        shutil.copy(model_folders.MODELS_DIR / name / "model.yaml", tmp_path / name)
     wrong = tmp_path / "flight_delay_minutes" / "model.yaml"
     wrong.write_text(wrong.read_text().replace("task: regression", "task: guessing"))
-    monkeypatch.setattr(registry, "MODELS_DIR", tmp_path)
+    monkeypatch.setattr(model_folders, "MODELS_DIR", tmp_path)
     monkeypatch.setattr(roles, "events", lambda _: [])
     done = CliRunner().invoke(cli.command_line(), ["models"], catch_exceptions=False)
     assert done.exit_code == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse import column_lineage, dbt_project, ops, registry
+from lakehouse import column_lineage, dbt_project, model_folders, ops
 from lakehouse.cli import command_line
 from lakehouse.column_lineage import (
     Edge,
@@ -265,9 +265,9 @@ def test_a_model_that_reads_a_column_that_is_not_there_is_an_error(monkeypatch: 
 
 
 def _read_features_of(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
-    spec = registry.load("flight_delay")
+    spec = model_folders.load("flight_delay")
     other = spec.model_copy(update={"features": spec.features.model_copy(update={"table": table})})
-    monkeypatch.setattr(registry, "load", lambda _name: other)
+    monkeypatch.setattr(model_folders, "load", lambda _name: other)
 
 
 def test_the_command_prints_a_tree_of_columns_or_of_tables() -> None:

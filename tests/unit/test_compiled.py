@@ -22,14 +22,14 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 from skops import io
 
-from lakehouse import compiled, registry, scoring, training
+from lakehouse import compiled, model_folders, scoring, training
 from lakehouse.compilation import NotCompiledError, attempt, compile_, prove
 from lakehouse.model_spec import ModelSpec
 from lakehouse.scoring import ServedModel, model_input, predict
 from tests.made_up_flights import flights, train
 
 MODELS = [(name, candidate) for name in ("flight_delay", "flight_delay_minutes")
-          for candidate in list(registry.candidates(registry.load(name)))[1:]]  # fmt: skip
+          for candidate in list(model_folders.candidates(model_folders.load(name)))[1:]]  # fmt: skip
 
 
 def frame_of(spec: ModelSpec) -> pd.DataFrame:
@@ -58,8 +58,8 @@ def columns(spec: ModelSpec) -> tuple[list[str], list[str]]:
 def made() -> dict[tuple[str, str], tuple[ModelSpec, Pipeline, pd.DataFrame, bytes]]:
     found = {}
     for name, candidate in MODELS:
-        spec = registry.load(name)
-        fitted, frame = fit(registry.candidates(spec)[candidate], spec)
+        spec = model_folders.load(name)
+        fitted, frame = fit(model_folders.candidates(spec)[candidate], spec)
         found[name, candidate] = spec, fitted, frame, prove(fitted, frame, *columns(spec), spec.task)
     return found
 
@@ -107,7 +107,7 @@ def test_trees_of_any_size(leaves: int) -> None:
 
 
 def test_what_is_not_known_has_no_form() -> None:
-    spec = registry.load("flight_delay")
+    spec = model_folders.load("flight_delay")
     number, name = ["distance_miles"], ["carrier"]
     scaled = make_column_transformer((StandardScaler(), number), (OneHotEncoder(), name), sparse_threshold=1.0)
     dense = make_column_transformer((StandardScaler(), number))
@@ -116,7 +116,7 @@ def test_what_is_not_known_has_no_form() -> None:
         (make_pipeline(scaled, RandomForestClassifier(n_estimators=2)), "RandomForestClassifier is not known"),
         (make_pipeline(polynomial, LogisticRegression()), "PolynomialFeatures is not known"),
         (make_pipeline(dense, LogisticRegression()), "dense matrix"),
-        (registry.candidates(spec)["base_rate"], "not a ColumnTransformer"),
+        (model_folders.candidates(spec)["base_rate"], "not a ColumnTransformer"),
     ):
         fitted, frame = fit(candidate, spec)
         payload, reason = attempt(fitted, frame, spec)
@@ -214,7 +214,7 @@ def test_a_worker_that_scores_by_the_form_imports_neither_scikit_learn_nor_panda
 
 
 def test_training_proves_a_form_of_what_it_selects() -> None:
-    spec = registry.load("flight_delay")
+    spec = model_folders.load("flight_delay")
     trained = train(*flights())
     assert isinstance(trained, training.Trained)
     assert trained.compiled_reason == f"equal on {sum(trained.rows.values())} rows"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from lakehouse import contracts, registry, scaffold, suites, training
+from lakehouse import contracts, model_folders, scaffold, suites, training
 from lakehouse.interval import Interval
 from lakehouse.settings import PROJECT_DIR
 from tests.made_up_flights import WINDOW, flights
@@ -23,7 +23,7 @@ EXAMPLE = PROJECT_DIR / "examples" / "rain"
 def example(monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project that has the example alone."""
     project = EXAMPLE / "project"
-    monkeypatch.setattr(registry, "MODELS_DIR", project / "models")
+    monkeypatch.setattr(model_folders, "MODELS_DIR", project / "models")
     monkeypatch.setattr(contracts, "SUITES_DIR", project / "expectations" / "bronze")
     monkeypatch.setattr(suites, "SUITES_DIR", project / "expectations")
     return project
@@ -54,7 +54,7 @@ def test_its_contract_has_the_columns_that_are_delivered(example: Path, weather:
 
 def test_its_model_beats_the_baseline(example: Path, weather: pd.DataFrame) -> None:
     """The features as the warehouse makes them, by pandas."""
-    spec = registry.load("rain")
+    spec = model_folders.load("rain")
     rained = weather["precipitation_mm"] > 0
     day = weather["observation_date"] + pd.Timedelta(days=1)
     features = weather.drop(columns="observation_date").add_suffix("_1d").rename(columns={"station_1d": "station"})
@@ -65,9 +65,9 @@ def test_its_model_beats_the_baseline(example: Path, weather: pd.DataFrame) -> N
     labels = pd.DataFrame({"station": "seattle", "day": weather["observation_date"].dt.date, "rained": rained})
     frame = training.training_frame(features, labels, spec)
     window = Interval.parse("2012-01-08/2014-12-31")
-    candidates = registry.candidates(spec)
+    candidates = model_folders.candidates(spec)
     assert list(candidates) == ["base_rate", "histogram_gradient_boosting", "linear"]
-    trained = training.train(frame, candidates, spec, window, registry.search_spaces(spec))
+    trained = training.train(frame, candidates, spec, window, model_folders.search_spaces(spec))
     assert len(trained.trials) == 8
     assert trained.candidates[trained.selected].high < trained.candidates["base_rate"].test["log_loss"]
     assert trained.compiled_reason.startswith("equal on")
@@ -75,11 +75,11 @@ def test_its_model_beats_the_baseline(example: Path, weather: pd.DataFrame) -> N
 
 def test_a_model_that_was_just_made_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(scaffold, "PROJECT_DIR", tmp_path)
-    monkeypatch.setattr(registry, "MODELS_DIR", tmp_path / "models")
+    monkeypatch.setattr(model_folders, "MODELS_DIR", tmp_path / "models")
     scaffold.new_model("long_delay")
-    spec = registry.load("long_delay")
+    spec = model_folders.load("long_delay")
     frame = training.training_frame(*flights(), spec)
-    trained = training.train(frame, registry.candidates(spec), spec, WINDOW, registry.search_spaces(spec))
+    trained = training.train(frame, model_folders.candidates(spec), spec, WINDOW, model_folders.search_spaces(spec))
     assert trained.selected == "logistic_regression"
     assert trained.compiled_reason.startswith("equal on")
 

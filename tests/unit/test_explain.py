@@ -11,11 +11,11 @@ import pytest
 from deltalake import write_deltalake
 from typer.testing import CliRunner
 
-from lakehouse import cli, explain, registry, release, tables
+from lakehouse import cli, explain, model_folders, release_log, tables
 from lakehouse.explain import PredictionNotFoundError
 from lakehouse.prediction_id import prediction_id
 
-MODEL = registry.load("flight_delay")
+MODEL = model_folders.load("flight_delay")
 TABLE = MODEL.predictions_table
 DAYS = [dt.date(2013, 3, number) for number in (1, 2, 4)]
 
@@ -30,7 +30,7 @@ def predictions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ]
     write_deltalake(str(tmp_path / tables.next_table(TABLE)), pd.DataFrame(rows))
     state = {TABLE: SimpleNamespace(table=TABLE, version=0)}
-    for module in (release, explain):
+    for module in (release_log, explain):
         monkeypatch.setattr(module, "released", lambda _release=None: state)
 
 

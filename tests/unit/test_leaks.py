@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lakehouse import leaks, registry, training
+from lakehouse import leaks, model_folders, training
 from tests.made_up_flights import SPEC, WINDOW, flights
 
-MINUTES = registry.load("flight_delay_minutes")
+MINUTES = model_folders.load("flight_delay_minutes")
 
 
 def rows() -> pd.DataFrame:
@@ -65,4 +65,4 @@ def test_training_refuses_it() -> None:
     leaky = features.assign(plane_seats=labels["is_late"].astype("Float64"))
     frame = training.training_frame(leaky, labels, SPEC)
     with pytest.raises(leaks.LeakError, match="plane_seats"):
-        training.train(frame, registry.candidates(SPEC), SPEC, WINDOW)
+        training.train(frame, model_folders.candidates(SPEC), SPEC, WINDOW)

@@ -25,6 +25,7 @@ from lakehouse import (
     fingerprints,
     locks,
     maintain,
+    model_folders,
     ops,
     registry,
     release,
@@ -148,7 +149,7 @@ def test_a_dry_run_says_what_would_be_done_what_is_kept_by_what_and_how_many_byt
 
 
 def test_what_predictions_were_made_from_is_needed() -> None:
-    features = registry.load("flight_delay").features.table
+    features = model_folders.load("flight_delay").features.table
     for number in range(5):
         put(number, features)
     # Of a scoring that has left no record it is told by the release.
@@ -171,7 +172,7 @@ def test_what_predictions_were_made_from_is_needed() -> None:
 
     found = plans()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "load", wrong)
+        patch.setattr(model_folders, "load", wrong)
         careful = {(pin.version, why) for pin in plans()[features].pinned for why in pin.why}
     assert careful >= {(pin.version, why) for pin in found[features].pinned for why in pin.why}
     assert [(pin.version, pin.why) for pin in found[features].pinned] == [
@@ -262,7 +263,7 @@ def test_the_versions_of_a_table_that_no_release_shows_are_named(monkeypatch: py
     old = SimpleNamespace(days=days)
     monkeypatch.setattr(retention, "outdated", lambda *_: old)
     monkeypatch.setattr(retention, "forget", lambda *_: put(2, WHAT_IF))
-    run, spec = Run("maintain", "the lake", None), registry.load("flight_delay")
+    run, spec = Run("maintain", "the lake", None), model_folders.load("flight_delay")
     before = put(1, WHAT_IF)
     assert maintain._renew_unreleased(WHAT_IF, spec, NOW.date(), run) == {"expired": str(days)}
     assert (run.versions_in, run.versions_out) == ({WHAT_IF: before}, {WHAT_IF: before + 1})

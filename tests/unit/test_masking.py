@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lakehouse import contracts, data_docs, masking, ops, registry, tables
+from lakehouse import contracts, data_docs, masking, model_folders, ops, tables
 from lakehouse.gate import GateResult
 from lakehouse.model_spec import InvalidModelError
 from lakehouse.suites import Suite
@@ -74,7 +74,7 @@ def test_while_a_contract_or_model_cannot_be_read_nothing_is_shown_that_may_be_p
     monkeypatch.setattr(ops, "read", lambda table: LINEAGE)
     assert masking.hidden_columns("bronze.people", ["id", "phone", "_interval"]) == {"id", "email", "phone"}
     assert masking.hidden_columns("gold.customers", ["number", "rank"]) == {"id", "email", "number", "writes_to"}
-    monkeypatch.setattr(registry, "problems", lambda: {"loyalty": InvalidModelError("line 3")})
+    monkeypatch.setattr(model_folders, "problems", lambda: {"loyalty": InvalidModelError("line 3")})
     assert masking.hidden_columns("ml.predictions_loyalty", ["number", "rank"]) >= {"number", "rank"}
     assert masking.hidden_columns("ml.predictions_churn", ["number", "rank"]) == {"id", "email"}
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lakehouse import registry
+from lakehouse import model_folders
 from lakehouse.metrics import metric
 from lakehouse.performance import BINS, bin_of, figures
 
-SPEC = registry.load("flight_delay")
+SPEC = model_folders.load("flight_delay")
 
 
 def rows(size: int = 5000, seed: int = 1) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skops import io
 
-from lakehouse import registry, training
+from lakehouse import model_folders, training
 from lakehouse.interval import Interval
 from lakehouse.metrics import calibration_bins, metric
 from lakehouse.model_card import card
@@ -40,7 +40,7 @@ def fitted() -> dict[str, ServedModel]:
             threshold=0.3,
             payload=io.dumps(candidate.fit(inputs, frame["label"].astype("int8"))),
         )
-        for name, candidate in registry.candidates(SPEC).items()
+        for name, candidate in model_folders.candidates(SPEC).items()
     }
 
 

@@ -737,7 +737,7 @@ def test_of_a_model_whose_file_is_wrong_it_is_said_that_it_is_not_known(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problems = {"retired": InvalidModelError("models/retired/model.yaml: line 3: it is wrong.")}
-    monkeypatch.setattr("lakehouse.registry.problems", lambda: problems)
+    monkeypatch.setattr("lakehouse.model_folders.problems", lambda: problems)
     monkeypatch.setattr("lakehouse.explain.released", lambda _release_id=None: {})
     said = "models/retired/model.yaml: line 3: it is wrong."
     found = of_column(made, monkeypatch, "gold.features.wind", ["gold.features"])
@@ -751,7 +751,7 @@ def test_of_a_model_whose_file_is_wrong_it_is_said_that_it_is_not_known(
         r"Not looked through: ml\.predictions_gone, as models/gone is gone\.",
     ):
         find("no id", release_id=3)
-    monkeypatch.setattr("lakehouse.registry.problems", dict)
+    monkeypatch.setattr("lakehouse.model_folders.problems", dict)
     monkeypatch.setattr("lakehouse.explain.released", lambda _release_id=None: {})
     with pytest.raises(PredictionNotFoundError, match="nothing: no predictions had been released by release 3"):
         find("no id", release_id=3)

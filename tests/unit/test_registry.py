@@ -18,8 +18,9 @@ from mlflow.artifacts import download_artifacts
 from mlflow.models import get_model_info
 from skops import io
 
-from lakehouse import registry, scoring, training
+from lakehouse import model_folders, registry, scoring, training
 from lakehouse.model_spec import InvalidModelError, read_spec
+from lakehouse.pins import Pins
 from tests.made_up_flights import SPEC, WINDOW, flights, train
 
 NAME = "flight_delay"
@@ -30,14 +31,14 @@ def good() -> training.Trained:
     return train(*flights())
 
 
-def pins(version: int = 4) -> registry.Pins:
+def pins(version: int = 4) -> Pins:
     versions = {SPEC.features.table: version, SPEC.label.table: 7}
-    return registry.Pins.of(SPEC, WINDOW, versions, release_id=12, code_version="0123abc", input_sha256="4f0c")
+    return Pins.of(SPEC, WINDOW, versions, release_id=12, code_version="0123abc", input_sha256="4f0c")
 
 
 def edited(tmp_path: Path, **changes: object) -> Path:
     """``model.yaml`` with some keys (``part__key``) set to other values, or removed with None."""
-    document = yaml.safe_load((registry.MODELS_DIR / NAME / "model.yaml").read_text())
+    document = yaml.safe_load((model_folders.MODELS_DIR / NAME / "model.yaml").read_text())
     for path, value in changes.items():
         *parts, key = path.split("__")
         place = document
@@ -54,12 +55,12 @@ def edited(tmp_path: Path, **changes: object) -> Path:
 
 
 def test_every_folder_declares_a_model_and_has_a_card() -> None:
-    assert NAME in registry.models()
-    for name in registry.models():
-        spec = registry.load(name)
+    assert NAME in model_folders.models()
+    for name in model_folders.models():
+        spec = model_folders.load(name)
         assert spec.predictions_table == f"ml.predictions_{name}"
-        assert (registry.MODELS_DIR / name / "README.md").stat().st_size > 500
-        assert len(registry.candidates(spec)) > 2
+        assert (model_folders.MODELS_DIR / name / "README.md").stat().st_size > 500
+        assert len(model_folders.candidates(spec)) > 2
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_training_takes_any_cron_expression(tmp_path: Path, schedule: str) -> 
 def test_costs_are_weighed_by_probabilities(tmp_path: Path) -> None:
     file = tmp_path / "flight_delay_minutes" / "model.yaml"
     file.parent.mkdir()
-    text = (registry.MODELS_DIR / "flight_delay_minutes" / "model.yaml").read_text()
+    text = (model_folders.MODELS_DIR / "flight_delay_minutes" / "model.yaml").read_text()
     file.write_text(text + "\ncosts: {false_alarm: 1, missed: 2}\n")
     with pytest.raises(InvalidModelError, match=r"line \d+: costs: are weighed by probabilities"):
         read_spec(file)
@@ -140,7 +141,7 @@ def test_what_is_not_yaml_and_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InvalidModelError, match=r"model\.yaml, line 1: is not YAML"):
         read_spec(file)
     with pytest.raises(InvalidModelError, match=r"no model 'fligth_delay'. Models: .*flight_delay"):
-        registry.load("fligth_delay")
+        model_folders.load("fligth_delay")
 
 
 def test_a_wrong_model_is_in_the_way_of_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,19 +149,19 @@ def test_a_wrong_model_is_in_the_way_of_itself_alone(tmp_path: Path, monkeypatch
     for name, content in {"latin": b"name: caf\xe9\n", "no_day": b"name: 2013-02-30\n", "other": b"name: [\n"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.yaml").write_bytes(content)
-    monkeypatch.setattr(registry, "MODELS_DIR", tmp_path)
-    assert [spec.name for spec in registry.readable()] == [NAME]
-    assert list(registry.problems()) == ["latin", "no_day", "other"]
-    assert registry.of_predictions(f"ml.predictions_{NAME}") == registry.load(NAME)
+    monkeypatch.setattr(model_folders, "MODELS_DIR", tmp_path)
+    assert [spec.name for spec in model_folders.readable()] == [NAME]
+    assert list(model_folders.problems()) == ["latin", "no_day", "other"]
+    assert model_folders.of_predictions(f"ml.predictions_{NAME}") == model_folders.load(NAME)
     for other in ("gold.fct_flights", "ml.predictions_nobody", f"ml.{NAME}", f"gold.predictions_{NAME}"):
-        assert registry.of_predictions(other) is None
+        assert model_folders.of_predictions(other) is None
     with pytest.raises(InvalidModelError, match=r"other/model\.yaml, line 2"):
-        registry.of_predictions("ml.predictions_other")
+        model_folders.of_predictions("ml.predictions_other")
 
 
 def test_a_dag_file_can_list_models_without_heavy_imports() -> None:
     code = (
-        "import sys; from lakehouse import registry; [registry.load(m) for m in registry.models()]; "
+        "import sys; from lakehouse import model_folders; [model_folders.load(m) for m in model_folders.models()]; "
         "print(sorted({'mlflow', 'sklearn', 'pandas', 'numpy', 'pyarrow', 'pyspark', 'skops'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from skops import io
 
-from lakehouse import registry, training
+from lakehouse import model_folders, training
 from lakehouse.attribution import attribute
 from lakehouse.model_card import card
 from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
 from tests.made_up_flights import WINDOW, flights
 
-SPEC = registry.load("flight_delay_minutes")
+SPEC = model_folders.load("flight_delay_minutes")
 
 
 def minutes() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -30,7 +30,7 @@ def minutes() -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def trained() -> training.Trained:
     frame = training.training_frame(*minutes(), SPEC)
-    return training.train(frame, registry.candidates(SPEC), SPEC, WINDOW)
+    return training.train(frame, model_folders.candidates(SPEC), SPEC, WINDOW)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def served(trained: training.Trained) -> dict[str, ServedModel]:
         name: ServedModel(
             name, 1, *shape, None, io.dumps(candidate.fit(inputs, frame["label"].astype("float64"))), SPEC.task
         )
-        for name, candidate in registry.candidates(SPEC).items()
+        for name, candidate in model_folders.candidates(SPEC).items()
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakehouse import ops, registry, roles, tables
+from lakehouse import model_folders, ops, roles, tables
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Retrain
 from lakehouse.retraining import Evidence, NoPolicyError, NotMonitoredError, decide, standing_defects
@@ -19,7 +19,7 @@ DAY = dt.date(2013, 6, 30)
 
 
 def spec(**policy: Any) -> ModelSpec:
-    return registry.load("flight_delay").model_copy(update={"retrain": Retrain(**policy)})
+    return model_folders.load("flight_delay").model_copy(update={"retrain": Retrain(**policy)})
 
 
 def row(
@@ -159,7 +159,7 @@ def test_trainings_of_later_days_are_known_and_a_decision_about_the_same_days_is
 
 
 def test_without_a_policy_it_is_not_asked() -> None:
-    bare = registry.load("flight_delay").model_copy(update={"retrain": None})
+    bare = model_folders.load("flight_delay").model_copy(update={"retrain": None})
     with pytest.raises(NoPolicyError, match=r"models/flight_delay/model\.yaml has no section retrain"):
         decide(bare, Evidence(DAY, [DRIFTED]))
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from lakehouse import cli, ops, plots, registry, roles, serving, suites, tables, training
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Promotion, Serving
+from lakehouse.pins import Pins
 from lakehouse.promotion import ComparisonError
 from lakehouse.registry import ModelVersion
 from lakehouse.scoring import ModelFailedError, score
@@ -49,7 +50,7 @@ def good() -> training.Trained:
 
 
 def registered(trained: training.Trained, window: Interval, version: int) -> ModelVersion:
-    pins = registry.Pins.of(SPEC, window, {SPEC.features.table: version}, version, "0123abc", "4f0c")
+    pins = Pins.of(SPEC, window, {SPEC.features.table: version}, version, "0123abc", "4f0c")
     return registry.register(SPEC, trained, pins, f"run-{version}")
 
 

@@ -16,9 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from skops import io
 
-from lakehouse import linear, registry, training
+from lakehouse import linear, model_folders, registry, training
 from lakehouse.compilation import attempt
 from lakehouse.model_spec import InvalidModelError, ModelSpec, Search, read_spec
+from lakehouse.pins import Pins
 from lakehouse.scoring import TRUSTED, ServedModel, score
 from lakehouse.search import SearchError, tune
 from tests.made_up_flights import SPEC, WINDOW, flights
@@ -106,7 +107,7 @@ def test_without_a_budget_nothing_is_searched_and_a_budget_needs_a_space() -> No
 def test_a_budget_without_a_limit_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "flight_delay" / "model.yaml"
     file.parent.mkdir()
-    text = (registry.MODELS_DIR / "flight_delay" / "model.yaml").read_text()
+    text = (model_folders.MODELS_DIR / "flight_delay" / "model.yaml").read_text()
     file.write_text(text.replace("  seed: 2013\n", "  seed: 2013\n  search: {}\n"))
     with pytest.raises(InvalidModelError, match=r"line \d+: training\.search: needs trials, seconds or both"):
         read_spec(file)
@@ -116,7 +117,7 @@ def test_trials_are_child_runs_and_the_plots_are_there(mlflow_client: Any) -> No
     spec = with_search(trials=2)
     trained = train(spec)
     versions = {spec.features.table: 4, spec.label.table: 7}
-    pins = registry.Pins.of(spec, WINDOW, versions, release_id=12, code_version="0123abc", input_sha256="4f0c")
+    pins = Pins.of(spec, WINDOW, versions, release_id=12, code_version="0123abc", input_sha256="4f0c")
     version = registry.register(spec, trained, pins, "run-1")
     experiment = mlflow_client.get_run(version.run_id).info.experiment_id
     children = mlflow_client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{version.run_id}'")
@@ -141,8 +142,8 @@ def test_trials_are_child_runs_and_the_plots_are_there(mlflow_client: Any) -> No
 def test_a_linear_model_is_always_among_the_candidates(
     monkeypatch: pytest.MonkeyPatch, task: str, categorical: bool
 ) -> None:
-    assert linear.NAME not in registry.candidates(registry.load(task))
-    spec = registry.load(task)
+    assert linear.NAME not in model_folders.candidates(model_folders.load(task))
+    spec = model_folders.load(task)
     if not categorical:
         spec = spec.model_copy(update={"features": spec.features.model_copy(update={"categorical": []})})
 
@@ -151,12 +152,14 @@ def test_a_linear_model_is_always_among_the_candidates(
         def candidates(_: ModelSpec) -> dict[str, Pipeline]:
             return {"base_rate": make_pipeline(CONSTANTS[task]), "t": make_pipeline(HistGradientBoostingClassifier())}
 
-    monkeypatch.setattr(registry, "_pipeline_module", lambda _spec: Folder)
-    assert list(registry.candidates(spec)) == ["base_rate", "t", "linear"]
+    monkeypatch.setattr(model_folders, "_pipeline_module", lambda _spec: Folder)
+    assert list(model_folders.candidates(spec)) == ["base_rate", "t", "linear"]
     features, labels = flights(per_day=20)
     frame = training.training_frame(features, labels.assign(arrival_delay_minutes=labels["is_late"]), spec)
     frame = frame.dropna(subset="label")
-    fitted = training._fit(registry.candidates(spec)["linear"], frame.assign(label=frame["label"].astype("int8")), spec)
+    fitted = training._fit(
+        model_folders.candidates(spec)["linear"], frame.assign(label=frame["label"].astype("int8")), spec
+    )
     payload, reason = attempt(fitted, frame, spec)
     assert payload, reason
     shape = tuple(spec.features.numeric), tuple(spec.features.categorical)
@@ -182,22 +185,22 @@ def test_the_baseline_is_the_constant_and_nothing_that_is_easily_beaten(
     monkeypatch: pytest.MonkeyPatch, task: str, first: Any
 ) -> None:
     given = {} if first is None else {"base": first, "t": HistGradientBoostingClassifier()}
-    monkeypatch.setattr(registry, "_pipeline_module", lambda _: SimpleNamespace(candidates=lambda _: given))
+    monkeypatch.setattr(model_folders, "_pipeline_module", lambda _: SimpleNamespace(candidates=lambda _: given))
     with pytest.raises(InvalidModelError, match=r"pipeline\.py: the first candidate .*Dummy(Classifier|Regressor)\("):
-        registry.candidates(registry.load(task))
+        model_folders.candidates(model_folders.load(task))
     other = next(name for name in CONSTANTS if name != task)
     given |= {"base": CONSTANTS[other]}
     with pytest.raises(InvalidModelError, match=type(CONSTANTS[task]).__name__):
-        registry.candidates(registry.load(task))
+        model_folders.candidates(model_folders.load(task))
 
 
 def test_a_bare_estimator_is_a_pipeline_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"base_rate": DummyClassifier(), "trees": HistGradientBoostingClassifier(max_iter=5)}
-    monkeypatch.setattr(registry, "_pipeline_module", lambda _: SimpleNamespace(candidates=lambda _: given))
+    monkeypatch.setattr(model_folders, "_pipeline_module", lambda _: SimpleNamespace(candidates=lambda _: given))
     numbers = SPEC.features.model_copy(update={"categorical": []})
     spec = SPEC.model_copy(update={"features": numbers})
     frame = training.training_frame(*flights(per_day=20), spec)
-    trained = training.train(frame, registry.candidates(spec), spec, WINDOW)
+    trained = training.train(frame, model_folders.candidates(spec), spec, WINDOW)
     assert list(trained.candidates) == ["base_rate", "trees", "linear"]
     assert trained.candidates["base_rate"].test["auc"] == 0.5
     assert isinstance(trained.pipeline, Pipeline) and trained.hyperparameters()
@@ -240,7 +243,7 @@ def test_a_search_repeats_with_the_trials_that_were_given_up_among_them() -> Non
 
     first = search()
     assert [trial.number for trial in first.trials] == [1, 3, 4]
-    pins = registry.Pins.of(spec, WINDOW, {}, release_id=12, code_version="0123abc", input_sha256="4f0c")
+    pins = Pins.of(spec, WINDOW, {}, release_id=12, code_version="0123abc", input_sha256="4f0c")
     kept = registry.parameters(spec, first, pins)
     assert kept["search_trials.linear"] == 5
     assert search({"linear": kept["search_trials.linear"]}).trials == first.trials
