@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 import lakehouse
-from lakehouse import attribution, contracts, model_folders, ops, registry, roles, serving, tables
+from lakehouse import attribution, contracts, model_folders, model_versions, ops, registry, roles, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import PREDICTIONS, ModelSpec
@@ -265,7 +265,7 @@ class Explainer:
     def _served(self, row: dict[str, Any]) -> ServedModel:
         key = "served", row["model_name"], int(row["model_version"]), row["role"]
         if key not in self._cache:
-            self._cache[key] = serving.served(row["model_name"], row)
+            self._cache[key] = model_versions.that_scored(row["model_name"], row)
         served: ServedModel = self._cache[key]
         return served
 
@@ -297,7 +297,7 @@ class Explainer:
 
     def _background(self, spec: ModelSpec, served: ServedModel, source: str) -> pd.DataFrame:
         """The rows that a version was fitted on."""
-        version = serving.kept(served.name, served.version)
+        version = model_versions.find(served.name, served.version)
         days = Interval.parse(registry.logged(version).parameters["train_days"])
         column = spec.features.interval_column
         key = "background", served.name, served.version
@@ -332,7 +332,7 @@ class Explainer:
         return found
 
     def _describe_model(self, name: str, number: int) -> dict[str, Any]:
-        version = serving.kept(name, number)
+        version = model_versions.find(name, number)
         recorded = next(
             (r for r in self._models if (r["model_name"], r["model_version"]) == (name, number)),
             None,

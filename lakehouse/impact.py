@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from lakehouse import model_folders, ops, registry, serving, tables
+from lakehouse import model_folders, model_versions, ops, registry, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.model_spec import PREDICTIONS, SCORING_STEPS
@@ -267,7 +267,7 @@ def _edges_into(ledger: Ledger, write: Write, found: Origin) -> list[tuple[str, 
 
 def _of_model(ledger: Ledger, what: str, name: str, number: int) -> Impact:
     try:
-        version = serving.kept(name, number)
+        version = model_versions.find(name, number)
     except registry.UnknownVersionError:
         if not registry.versions(name):
             model_folders.load(name)  # says of a name that is no model's which there are
@@ -426,7 +426,7 @@ def _use_without_folder(
 def _inputs(name: str, number: int, lost: list[str]) -> list[str]:
     """The columns that a version scores; of one that MLflow has lost, any column may have been among them."""
     try:
-        return serving.stored(serving.kept(name, number)).inputs
+        return model_versions.fetch(model_versions.find(name, number)).inputs
     except ModelFailedError:
         return lost
 
@@ -492,7 +492,7 @@ def _table(ledger: Ledger, write: Write, days: Days) -> dict[str, Any]:
 def _model(
     name: str, number: int, sources: Iterable[tuple[str, int]], columns: Sequence[str] = (), *, label: bool = False
 ) -> dict[str, Any]:
-    aliases = list(serving.kept(name, number).aliases)
+    aliases = list(model_versions.find(name, number).aliases)
     return {
         "name": name,
         "version": number,

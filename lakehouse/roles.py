@@ -253,7 +253,7 @@ def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Co
             needs a column that the rows do not have, or fails; or the model's predictions have no suite, so no gate
             to pass.
     """
-    from lakehouse import promotion, serving, training
+    from lakehouse import model_versions, promotion, training
     from lakehouse.scoring import ModelFailedError, score
 
     before = _number(in_office(events(spec.name)))
@@ -261,9 +261,9 @@ def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Co
         raise RoleError(f"{spec.name} version {before} is the champion.")
     champion, fitted = None, None
     if before is not None:
-        theirs = serving.registered(spec.name, before)
+        theirs = model_versions.find_or_deleted(spec.name, before)
         try:
-            champion = serving.load(theirs)
+            champion = model_versions.fetch_to_score(theirs)
         except ModelFailedError as error:
             raise _no_rival(challenger, str(error)) from error
         fitted = Interval.parse(registry.logged(theirs).parameters["train_days"]).end

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import model_folders, ops, pins, reproduction, serving, tables
+from lakehouse import model_folders, model_versions, ops, pins, reproduction, tables
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
@@ -67,7 +67,7 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
             source = state[spec.features.table]
             tables.check_kept(tables.next_table(source.table), source.version)
             this.versions_in[tables.next_table(source.table)] = source.version
-            served = serving.served(model, facts)
+            served = model_versions.that_scored(model, facts)
             types = column_types(source)
             reproduction.require_columns(source.table, types, [*spec.features.kept, *served.inputs], made)
             kept = {name: types[name] for name in spec.features.kept}

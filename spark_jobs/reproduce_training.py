@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse import model_folders, registry, reproduction, serving, tables, training
+from lakehouse import model_folders, model_versions, registry, reproduction, tables, training
 from lakehouse.interval import Interval
 from lakehouse.pins import Pins
 from lakehouse.release_log import released
@@ -30,7 +30,7 @@ def run(model: str, version: int) -> dict[str, Any]:
     """
     spec = model_folders.load(model)
     with step("reproduce", f"{model}@{version}", None) as this:
-        then = serving.kept(model, version)
+        then = model_versions.find(model, version)
         if "release_id" not in then.tags:
             raise reproduction.NotReproducedError(
                 f"{model} version {version} names no release in MLflow: it was not registered by `lake train`."

@@ -10,10 +10,11 @@ import pyarrow.compute as pc
 
 from lakehouse import dbt_project, model_folders, ops, registry, retraining, roles, training
 from lakehouse.interval import Interval
+from lakehouse.model_versions import FALLBACK_BASELINE
 from lakehouse.monitoring import LOG as MEASURES
 from lakehouse.release_log import NotReleasedError, released
 from lakehouse.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
-from lakehouse.serving import FALLBACK, FALLBACK_BASELINE
+from lakehouse.serving import FALLBACK
 from lakehouse.steps import step, user
 from spark_jobs.train import last_labelled
 

@@ -61,12 +61,12 @@ def models(
     ] = False,
 ) -> None:
     """List the models with their champions and challengers; of one model, each decision about its versions and why."""
-    from lakehouse import model_folders, registry, roles, serving
+    from lakehouse import model_folders, model_versions, registry, roles
 
     if card:
         name, number = parse_version(model or "")
         spec = model_folders.load(name)
-        wanted = roles.champion(spec.name) if number is None else serving.kept(spec.name, number)
+        wanted = roles.champion(spec.name) if number is None else model_versions.find(spec.name, number)
         print(registry.card(wanted))
         return
     if model is not None:

@@ -345,7 +345,7 @@ def test_what_the_pages_let_one_make_is_valid(project: Path) -> None:
         )
         check = {
             "source": "import sys; from lakehouse import contracts; contracts.load(sys.argv[1])",
-            "model": "import sys; from lakehouse import model_folders; model_folders.candidates(model_folders.load(sys.argv[1]))",
+            "model": "import sys; from lakehouse.model_folders import candidates, load; candidates(load(sys.argv[1]))",
             "table": "import sys; from lakehouse.dbt_project import meta; assert meta('gold.' + sys.argv[1])",
         }[arguments[1]]
         python(check, arguments[2])

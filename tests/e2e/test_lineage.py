@@ -30,7 +30,8 @@ import lakehouse
 
 explainer, found = Explainer(), []
 state = release_log.released()
-for table in filter(state.__contains__, (model_folders.load(model).predictions_table for model in model_folders.models())):
+for spec in filter(lambda spec: spec.predictions_table in state, map(model_folders.load, model_folders.models())):
+    table = spec.predictions_table
     version = state[table].version
     for row in lakehouse.read(table).to_dict("records"):
         each = explainer.explain({**row, "table": table, "version": version})

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from lakehouse import cli, ops, plots, registry, roles, serving, suites, tables, training
+from lakehouse import cli, model_versions, ops, plots, registry, roles, serving, suites, tables, training
 from lakehouse.interval import Interval
 from lakehouse.model_spec import ModelSpec, Promotion, Serving
 from lakehouse.pins import Pins
@@ -275,23 +275,23 @@ def test_a_version_that_was_deleted_is_kept_with_its_pins_and_scores_no_more(
     row = {"model_name": NAME, "model_version": 1, "mlflow_run_id": version.run_id}
     ops.append("ops.models", [row | pins | window])
     lose(1, "entry", mlflow_client)
-    found = serving.kept(NAME, 1)
+    found = model_versions.find(NAME, 1)
     assert (found.deleted, found.run_id, found.aliases) == (True, version.run_id, ())
     assert found.tags.keys() == {"release_id", "code_version", "seed", "training_window", f"version.{TABLE}"}
     assert found.tags.items() <= version.tags.items()
-    assert serving.stored(found) == dataclasses.replace(stored, compiled=b"")
+    assert model_versions.fetch(found) == dataclasses.replace(stored, compiled=b"")
     printed = CliRunner().invoke(cli.command_line(), ["models", f"{NAME}@1", "--card"], catch_exceptions=False)
     assert printed.stdout.strip() == registry.card(version).strip() != ""
     with pytest.raises(ModelFailedError, match="version 1 cannot be loaded: it was deleted from the registry"):
-        serving.load(found)
+        model_versions.fetch_to_score(found)
     with pytest.raises(registry.UnknownVersionError, match="no version 7"):
-        serving.kept(NAME, 7)
+        model_versions.find(NAME, 7)
 
 
 def test_the_version_of_another_platform_is_not_taken_for_ours(good: training.Trained) -> None:
     version = registered(good, LATER, 1)
     ops.append("ops.models", [{"model_name": NAME, "model_version": 1, "mlflow_run_id": "ours"}])
-    for find in (serving.kept, serving.registered):
+    for find in (model_versions.find, model_versions.find_or_deleted):
         with pytest.raises(registry.AnotherVersionError, match=f"by the MLflow run ours, .* {version.run_id}: is"):
             find(NAME, 1)
 
@@ -314,7 +314,7 @@ def test_a_champion_that_is_gone_is_replaced_as_declared(
     assert (part.role, part.served.version, part.served.threshold) == ("fallback_baseline", 2, SPEC.decision_threshold)
     assert set(score(good.test, part.served)) == {good.mean_outcome}
     assert "champion version 2 failed (flight_delay version 2 cannot be loaded: " in str(found.failures[0])
-    assert serving.served(NAME, {"model_version": 2, "role": part.role}) == part.served
+    assert model_versions.that_scored(NAME, {"model_version": 2, "role": part.role}) == part.served
     [part], _ = crew(columns, fallback="previous_version")
     assert (part.role, part.served.version) == ("fallback", 1)
     assert (
