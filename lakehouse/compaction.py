@@ -7,7 +7,6 @@ those that readers see before the new version is shown.
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -158,18 +157,8 @@ def replace(stored: str, query: str, column: str, days: Interval, run: Run, part
     Returns:
         The version that the commit made.
     """
-    run.check_lock()
-    (
-        spark().sql(query).coalesce(parts).sortWithinPartitions(column)
-        .write.format("delta").mode("overwrite")
-        .option("replaceWhere", days.sql(column))
-        .option("userMetadata", json.dumps(run.commit() | facts))
-        .saveAsTable(stored)
-    )  # fmt: skip
-    run.check_lock()
-    version = tables.head(stored)
-    assert version is not None
-    return version
+    rows = spark().sql(query).coalesce(parts).sortWithinPartitions(column)
+    return tables.overwrite(rows, stored, days.sql(column), run, facts)
 
 
 def require_same(stored: str, condition: str, before: int, version: int, run: Run) -> None:

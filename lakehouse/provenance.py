@@ -68,7 +68,7 @@ class Write:
         interval: The days that the step was about.
         run: Its row in ``ops.runs``; None when the step was killed before it left one.
         batches: Of a replay, the days of the rows that were in quarantine, each with the ``run_id`` of the landing
-            that they had come with. It may have failed: then nothing of it was in the table before.
+            that they had come with. That landing may have failed: then none of its rows were in the table before.
     """
 
     table: str

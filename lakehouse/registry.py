@@ -22,7 +22,7 @@ from lakehouse.engine import process_record
 from lakehouse.errors import LakeError
 from lakehouse.model_spec import ModelSpec
 from lakehouse.pins import Pins
-from lakehouse.scoring import TRUSTED, ServedModel, UntrustedModelError, check
+from lakehouse.scoring import TRUSTED, ServedModel, UntrustedModelError, refuse_untrusted
 from lakehouse.settings import settings
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def connect() -> MlflowClient:
 
 
 def versions(name: str) -> list[ModelVersion]:
-    """All registered versions of a model, oldest first.
+    """All registered versions of a model without their aliases, oldest first.
 
     Args:
         name: The model.
@@ -127,7 +127,7 @@ def versions(name: str) -> list[ModelVersion]:
 
 
 def registered() -> list[ModelVersion]:
-    """All registered versions of all models, also of those that no longer have a folder."""
+    """All registered versions of all models without their aliases, also of those that no longer have a folder."""
     found: list[ModelVersion] = []
     token = None
     while token is None or token:
@@ -240,7 +240,7 @@ def fetch(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
         task=metadata.get("task", "classification"),
         compiled=compiled,
     )
-    check(model)
+    refuse_untrusted(model)
     return model
 
 

@@ -7,7 +7,6 @@ sees, it is the rows that were scored too long ago, as ``model.yaml`` says.
 from __future__ import annotations
 
 import datetime as dt
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -166,15 +165,5 @@ def _delete(stored: str, condition: str, run: Run, facts: dict[str, str], why: s
     """Delete rows; the versions before and after it, the first of which the commit names."""
     before = tables.head(stored)
     assert before is not None
-    run.check_lock()
-    (
-        spark().sql(f"select * from {stored} limit 0")
-        .write.format("delta").mode("overwrite")
-        .option("replaceWhere", condition)
-        .option("userMetadata", json.dumps(run.commit() | facts | {why: before}))
-        .saveAsTable(stored)
-    )  # fmt: skip
-    run.check_lock()
-    version = tables.head(stored)
-    assert version is not None
-    return before, version
+    none = spark().sql(f"select * from {stored} limit 0")
+    return before, tables.overwrite(none, stored, condition, run, facts | {why: before})

@@ -1,6 +1,6 @@
 """Scoring inside Spark's Python workers: Arrow batches in, scores out, the model loaded once per worker.
 
-Workers import this module and the one of errors, so it stays small: no MLflow, no settings.
+Workers import this module, the one of errors and that of compiled forms, so they stay small: no MLflow, no settings.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def model_input(frame: pd.DataFrame, numeric: list[str], categorical: list[str])
     return pd.DataFrame(columns, index=frame.index)
 
 
-def check(model: ServedModel) -> None:
+def refuse_untrusted(model: ServedModel) -> None:
     """Make sure that a model holds only types that are known to be harmless.
 
     Args:
@@ -124,7 +124,7 @@ def pipeline(model: ServedModel) -> Pipeline:
     if key not in _loaded:
         from skops import io
 
-        check(model)
+        refuse_untrusted(model)
         _loaded[key] = io.loads(model.payload, trusted=TRUSTED)
     return _loaded[key]
 

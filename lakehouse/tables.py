@@ -346,19 +346,36 @@ def replace_interval(
         also: More that the commit is to say of itself.
         within: SQL condition; other rows of the interval stay.
     """
+    condition = interval.sql(column) + (f" and {within}" if within else "")
+    run.committed[stored] = version = overwrite(df, stored, condition, run, also, add_columns=True)
+    return version
+
+
+def overwrite(
+    df: DataFrame, stored: str, condition: str, run: Run, also: dict[str, Any] | None = None, add_columns: bool = False
+) -> int:
+    """Replace the rows of a table for which a condition holds, in one commit, and return the version that it made.
+
+    Args:
+        df: The rows to have instead; one for which it does not hold makes Delta refuse the write.
+        stored: Name of the stored table, which exists.
+        condition: SQL that tells which rows.
+        run: The step that writes; its lock is checked and its facts go into the commit.
+        also: More that the commit is to say of itself.
+        add_columns: Whether columns that the table does not have are added to it.
+    """
     run.check_lock()
     (
         df.write.format("delta")
         .mode("overwrite")
-        .option("replaceWhere", interval.sql(column) + (f" and {within}" if within else ""))
-        .option("mergeSchema", True)
+        .option("replaceWhere", condition)
+        .option("mergeSchema", add_columns)
         .option("userMetadata", json.dumps(run.commit() | (also or {})))
         .saveAsTable(stored)
     )
     run.check_lock()  # lost meanwhile, the step fails, and what it has written is not released
     version = head(stored)
     assert version is not None
-    run.committed[stored] = version
     return version
 
 

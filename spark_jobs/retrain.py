@@ -44,10 +44,10 @@ def run(model: str, interval: Interval | None = None, by: str | None = None, che
         lakehouse.retraining.NotMonitoredError: The champion has not been monitored.
     """
     spec = model_folders.load(model)
-    office = roles.in_office(roles.events(spec.name))
+    log = roles.events(spec.name)
+    office = roles.in_office(log)
     if office is None:
-        roles.champion(spec.name)
-        raise AssertionError("unreachable: a model without a champion was not refused")
+        raise roles.no_champion(spec.name, log, None)
     version = int(office["model_version"])
     if check:
         evidence, measured, window = gather(spec, version, interval)

@@ -14,7 +14,7 @@ from lakehouse import alerts, model_folders, pins, prediction_id, routing, servi
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
 from lakehouse.release_log import NotReleasedError, released
-from lakehouse.scoring import LINEAGE, SCORE, ModelFailedError, score_batches
+from lakehouse.scoring import DECISION, LINEAGE, SCORE, ModelFailedError, score_batches
 from lakehouse.serving import Crew, Failure, Part, Shift
 from lakehouse.steps import step
 from lakehouse.unreleased import withdraw
@@ -33,13 +33,13 @@ BATCH_ROWS = 50_000
 COMMENTS = {
     "prediction_id": "Hash of model, entity key and day: the same whenever the entity is scored again.",
     SCORE: "Probability that the label is true, or the predicted number.",
-    "decision": "Whether the score reaches the model version's threshold.",
+    DECISION: "Whether the score reaches the model version's threshold.",
     "model_name": "Model in the registry.",
     "model_version": "Version in the registry that scored, which is resolved from its role once per run.",
     "role": "What the version was when it scored: champion, challenger, fallback, fallback_baseline.",
     "run_id": "Run in ops.runs that made the row.",
     "release_id": "Release in ops.releases that made the features visible.",
-    "scored_at": "When the run began to score.",
+    "scored_at": "When its version began to score.",
 }
 
 
@@ -204,7 +204,7 @@ def create_table(
             "prediction_id": "string",
             **kept,
             SCORE: "double",
-            **({"decision": "boolean"} if decided else {}),
+            **({DECISION: "boolean"} if decided else {}),
             **LINEAGE,
             **(more or {}),
         },
@@ -245,7 +245,7 @@ def predictions(
         identity.alias("prediction_id"),
         *kept,
         SCORE,
-        *([decision.cast("boolean").alias("decision")] if decided else []),
+        *([decision.cast("boolean").alias(DECISION)] if decided else []),
         *(F.lit(facts[name]).cast(type_).alias(name) for name, type_ in LINEAGE.items()),
     )
 

@@ -347,7 +347,7 @@ def hold_warehouse(context: Context) -> None:
 
 
 def hold_warehouse_at_first(context: Context) -> None:
-    """The same for the task that runs dbt, which leaves its later tries to the tasks of the models.
+    """Hold the warehouse on the first try alone: when the task that runs dbt is tried again, those of the models build.
 
     Args:
         context: The task's context.
@@ -401,7 +401,7 @@ def gate_warehouse() -> dict[str, int]:
         warehouse.record(interval)
     except dbt_project.DataTestFailedError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-    # Other errors are tried again: dbt, run once more here, does not tell a lost engine from them.
+    # Above, all but a failed data test is tried again: a lost engine looks like any other error of dbt.
     with no_retry():
         return run(dbt_project.stored_models(), interval)
 

@@ -118,17 +118,6 @@ class Contract:
         """The expectations that its rows must meet."""
         return SUITES_DIR / f"{self.name}.json"
 
-    def ddl(self, *, technical: bool = False) -> str:
-        """The columns as a Spark DDL string, which ``spark.read.schema`` and ``create table`` take.
-
-        Args:
-            technical: Also the columns that landing adds.
-        """
-        types = {column.name: column.spark_type for column in self.columns}
-        if technical:
-            types |= {name: spark_type for name, (spark_type, _) in TECHNICAL_COLUMNS.items()}
-        return ", ".join(f"`{name}` {spark_type}" for name, spark_type in types.items())
-
     def location(self, day: dt.date, drop: str) -> str:
         """The file of a day.
 
