@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import contracts, dbt_project, provenance, reproduction, tables
+from lakehouse import reproduction, table_days, tables
 from lakehouse.data_files import DataFile, data_files
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
@@ -54,22 +54,6 @@ class Window:
         return sum(file.bytes for file in self.files)
 
 
-def interval_column(table: str) -> str | None:
-    """The DATE column that tells which day a row belongs to; None for a table that is replaced whole.
-
-    Args:
-        table: Name that readers use.
-    """
-    layer, name = tables.split(table)
-    if layer == "bronze" and name in contracts.sources():
-        return "_interval"
-    if layer == "gold" and (meta := dbt_project.meta(table)) is not None:
-        found: str | None = meta.get("interval_column")
-        return found
-    spec = provenance.specs().get(table)
-    return spec.features.interval_column if spec else None
-
-
 def window(files: Sequence[DataFile], recent_days: int = RECENT_DAYS) -> Window | None:
     """The recent days whose files are worth being put together, or None.
 
@@ -102,7 +86,7 @@ def planned(table: str) -> Window | None:
     Args:
         table: Name that readers use.
     """
-    column, stored = interval_column(table), tables.next_table(table)
+    column, stored = table_days.interval_column(table), tables.next_table(table)
     return window(data_files(stored, column)) if column and tables.delta(stored) else None
 
 
@@ -119,7 +103,7 @@ def compact(table: str, run: Run) -> int | None:
     Raises:
         ChangedRowsError: The rows are not the same. The table is as it was.
     """
-    column, chosen = interval_column(table), planned(table)
+    column, chosen = table_days.interval_column(table), planned(table)
     if column is None or chosen is None:
         return None
     stored = tables.next_table(table)

@@ -239,17 +239,6 @@ def compiled(select: str) -> list[Any]:
     return [each.node for each in results]
 
 
-def interval_column(table: str) -> str | None:
-    """The DATE column that tells which interval a row belongs to; None for a table that is rebuilt whole.
-
-    Args:
-        table: A stored model by the name that readers use, such as ``gold.fct_flights``.
-    """
-    _, _, name = table.partition(".")
-    column: str | None = _manifest()["nodes"][f"model.lakehouse.{name}"]["config"]["meta"].get("interval_column")
-    return column
-
-
 def meta(table: str) -> dict[str, Any] | None:
     """What the properties of a model declare under ``meta``; None when there is no such model.
 

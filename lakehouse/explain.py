@@ -15,10 +15,11 @@ from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.model_spec import PREDICTIONS, ModelSpec
 from lakehouse.prediction_id import prediction_id
-from lakehouse.provenance import Days, Files, Ledger, Write, features_of, landed, ranges
+from lakehouse.provenance import Files, Ledger, Write, features_of, landed, ranges
 from lakehouse.registry import ModelVersion
 from lakehouse.release_log import released
 from lakehouse.scoring import SCORE, ModelFailedError, ServedModel, score
+from lakehouse.table_days import Days
 
 RUN = ("run_id", "step", "dataset", "started_at", "ended_at", "code_version", "airflow_dag_id", "airflow_run_id")
 

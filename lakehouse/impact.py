@@ -17,8 +17,9 @@ from lakehouse import model_folders, model_versions, ops, registry, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.model_spec import PREDICTIONS, SCORING_STEPS
-from lakehouse.provenance import Days, Ledger, Write, features_of, ranges
+from lakehouse.provenance import Ledger, Write, features_of, ranges
 from lakehouse.scoring import DECISION, LINEAGE, SCORE, ModelFailedError
+from lakehouse.table_days import Days
 
 COLUMNS_OF = ("source", "bronze", "silver", "gold", "models", "ml")
 """What comes before the table of a column that can be asked for."""

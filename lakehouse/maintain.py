@@ -23,11 +23,11 @@ from lakehouse import (
     fingerprints,
     model_folders,
     ops,
-    provenance,
     quarantine,
     registry,
     release_log,
     retention,
+    table_days,
     tables,
     unreleased,
 )
@@ -208,7 +208,7 @@ def _renew(table: str, today: dt.date, run: Run) -> dict[str, str]:
 
 def without_release() -> dict[str, ModelSpec]:
     """The tables of what models say beside their predictions, each to its model, where ``model.yaml`` can be read."""
-    known = provenance.specs()
+    known = table_days.specs()
     return {table: known[table] for table in _beside_predictions() if table in known}
 
 

@@ -5,12 +5,8 @@ day's rows come from one of the writes before it: the newest that wrote that day
 followed from table to table, backward to the source files and forward to the predictions, without a word in the rows
 themselves.
 
-How the days of a table hang together with those of its inputs is declared in the properties of its dbt model:
-``writes_days`` are the first and last day that a build replaces, relative to the first and last day of the build, and
-``rewrites_days`` those that it replaces where they were there before, relative to the last day of the build;
-``reads_days`` gives, by input, the first and last day that a row is made from, relative to the row's day. An input
-that is not named there is read whole. What a write has read is what it has recorded: an input that is no longer
-declared counts, too, and as one that is read whole.
+How the days of a table hang together with those of its inputs is declared: see :mod:`lakehouse.table_days`. What a
+write has read is what it has recorded: an input that is no longer declared counts, too, and as one that is read whole.
 """
 
 from __future__ import annotations
@@ -22,39 +18,20 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
-from lakehouse import contracts, dbt_project, model_folders, ops, tables
-from lakehouse.data_files import data_files
+from lakehouse import contracts, ops, tables
 from lakehouse.interval import Interval
 from lakehouse.model_spec import SCORING_STEPS, ModelSpec
 from lakehouse.readers.files import relative
 from lakehouse.release_log import history
 from lakehouse.settings import settings
+from lakehouse.table_days import Days, Shape, Span, days_of, held, shape, specs
 
 WRITING = ("land", "replay", "build", *SCORING_STEPS)
 """Steps whose commits hold rows."""
 
-Days = frozenset[dt.date] | None
-"""Days of a table's rows; None for the whole of a table whose rows have no day."""
-
-Span = tuple[int, int]
 
 Files = dict[str, tuple[frozenset[dt.date], dict[str, Any]]]
 """Source file to the days of its rows, and what is known of it: size in bytes, SHA-256, rows."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How the days of a table hang together.
-
-    Attributes:
-        writes: First and last day that a write replaces, relative to its interval; None replaces the whole table.
-        rewrites: First and last of the further days that it replaces where they were there before, relative to the end.
-        reads: Input to the first and last day that a row is made from, relative to its own; None reads all of it.
-    """
-
-    writes: Span | None = None
-    rewrites: Span | None = None
-    reads: Mapping[str, Span | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -489,39 +466,6 @@ class Ledger:
         return next((row["version"] for row in reversed(self.releases) if row["table_name"] == table), None)
 
 
-def shape(table: str) -> Shape:
-    """How the days of a table hang together, by its contract, dbt model or ML model.
-
-    Args:
-        table: Name that readers use.
-    """
-    layer = tables.split(table)[0]
-    if layer == "bronze":  # also of a source without a contract, by now; a replay adds to the rows that were landed
-        return Shape((0, 0), reads={table: (0, 0)})
-    if layer == "gold" and (meta := dbt_project.meta(table)) is not None:
-        writes = meta.get("writes_days", (0, 0) if meta.get("interval_column") else None)
-        rewrites = meta.get("rewrites_days")
-        return Shape(
-            writes and (writes[0], writes[1]),
-            rewrites and (rewrites[0], rewrites[1]),
-            _days_read(table, meta.get("reads_days", {})),
-        )
-    if spec := specs().get(table):
-        return Shape((0, 0), reads={spec.features.table: (0, 0)})
-    return Shape()
-
-
-def _days_read(table: str, declared: Mapping[str, Sequence[int]]) -> dict[str, Span | None]:
-    """The days of each released table that a row of a dbt model is made from, by whatever name its query reads it."""
-    found: dict[str, Span | None] = {}
-    for name in dbt_project.named(table):
-        span = (declared[name][0], declared[name][1]) if name in declared else None
-        for source in dbt_project.stored_inputs(name):
-            before = found.get(source, span)
-            found[source] = span and before and (min(span[0], before[0]), max(span[1], before[1]))
-    return found
-
-
 def landed(write: Write) -> Files:
     """The files that a landing has read, by what it has recorded.
 
@@ -545,30 +489,6 @@ def _days_of_file(write: Write, name: str, facts: Mapping[str, Any]) -> frozense
     return frozenset(days)
 
 
-def held(table: str, version: int) -> list[Interval] | None:
-    """The days between which each data file of a version holds rows, by the Delta log.
-
-    Args:
-        table: Name that readers use.
-        version: A version that it has.
-
-    Returns:
-        None where the log does not say, or the rows have no day.
-    """
-    from lakehouse.compaction import interval_column  # which imports this module
-
-    if (column := interval_column(table)) is None:
-        return None
-    found = []
-    for file in data_files(tables.next_table(table), column, version):
-        if file.rows == 0:
-            continue
-        if file.first is None or file.last is None:
-            return None
-        found.append(Interval(file.first, file.last))
-    return found
-
-
 def features_of(spec: ModelSpec, versions: Collection[str], source: str | None = None) -> str:
     """The table, of those that a training has read, that its features came from: model.yaml may name another by now.
 
@@ -580,25 +500,6 @@ def features_of(spec: ModelSpec, versions: Collection[str], source: str | None =
     known = [table for table in (source, spec.features.table) if table is not None and table in versions]
     others = [table for table in versions if table != spec.label.table]
     return [*known, *others, *versions][0]
-
-
-def specs() -> dict[str, ModelSpec]:
-    """Table of predictions to the model that makes them, those that readers do not see among them."""
-    return {
-        table: spec
-        for spec in model_folders.readable()
-        for table in (spec.predictions_table, spec.shadow_table, spec.what_if_table)
-    }
-
-
-def days_of(first: dt.date, last: dt.date) -> frozenset[dt.date]:
-    """All days from a first to a last one.
-
-    Args:
-        first: The first day.
-        last: The last day, included.
-    """
-    return frozenset(first + dt.timedelta(number) for number in range((last - first).days + 1))
 
 
 def ranges(days: Days) -> str:

@@ -25,7 +25,7 @@ from lakehouse import (
     locks,
     model_folders,
     ops,
-    provenance,
+    table_days,
     tables,
     training,
     warehouse,
@@ -516,7 +516,7 @@ def test_a_training_set_is_the_same_whatever_arrives_after_its_last_day(
 def reached(table: str, source: str, day: dt.date) -> set[dt.date]:
     """The days of a table whose rows are made from a day of a source, as its properties declare it."""
     found = set()
-    for read, span in provenance.shape(f"gold.{table}").reads.items():
+    for read, span in table_days.shape(f"gold.{table}").reads.items():
         hit = {day} if read == source else set()
         if read in map("gold.{}".format, DAILY):
             hit = reached(read.partition(".")[2], source, day)
@@ -583,7 +583,7 @@ def test_the_declared_days_are_those_that_a_build_writes(bronze: Bronze, built: 
         bronze.put("flight_actuals", actuals.assign(arrival_delay_minutes=actuals["arrival_delay_minutes"] + 500))
         warehouse.run_dbt(Interval(day, day), [*DAILY])
         for name in DAILY:
-            shape = provenance.shape(f"gold.{name}")
+            shape = table_days.shape(f"gold.{name}")
             spans = [span for span in (shape.writes, shape.rewrites) if span]
             declared = {day + dt.timedelta(by) for span in spans for by in range(span[0], span[1] + 1)}
             there = set(built[name]["flight_date"])

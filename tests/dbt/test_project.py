@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse import dbt_project, model_folders, ops, suites, tables, warehouse
+from lakehouse import dbt_project, model_folders, ops, suites, table_days, tables, warehouse
 from lakehouse.interval import Interval
 
 GOLD = {
@@ -39,8 +39,8 @@ def test_sources_are_those_of_the_contracts() -> None:
 
 def test_stored_models() -> None:
     assert set(dbt_project.stored_models()) >= GOLD
-    assert dbt_project.interval_column("gold.fct_flights") == "flight_date"
-    assert dbt_project.interval_column("gold.dim_planes") is None
+    assert table_days.interval_column("gold.fct_flights") == "flight_date"
+    assert table_days.interval_column("gold.dim_planes") is None
 
 
 def test_every_model_and_column_is_described_and_typed(models: list[dict[str, Any]]) -> None:

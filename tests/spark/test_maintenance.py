@@ -11,7 +11,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lakehouse import compaction, maintain, model_folders, ops, registry, release_log, retention, tables, unreleased
+from lakehouse import (
+    compaction,
+    maintain,
+    model_folders,
+    ops,
+    registry,
+    release_log,
+    retention,
+    table_days,
+    tables,
+    unreleased,
+)
 from lakehouse import release as releases
 from lakehouse.audit import gate
 from lakehouse.compaction import ChangedRowsError
@@ -73,7 +84,7 @@ def named() -> tuple[dict[str, int], dict[str, int]]:
 def many(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> Orders:
     """Two releases, the second of four days with a file each."""
     only(monkeypatch, orders.table)
-    monkeypatch.setattr(compaction, "interval_column", lambda _table: "day")
+    monkeypatch.setattr(table_days, "interval_column", lambda _table: "day")
     orders.publish("2013-03-01")
     for day in range(2, 6):
         interval = orders.write(f"2013-03-{day:02}", rows=day)

@@ -19,9 +19,10 @@ from lakehouse.explain import RUN, Explainer, PredictionNotFoundError, find
 from lakehouse.impact import Impact, UnknownOriginError, impact
 from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.model_spec import InvalidModelError
-from lakehouse.provenance import Days, Ledger, Shape, Write, days_of, held, ranges, shape
+from lakehouse.provenance import Ledger, Write, ranges
 from lakehouse.registry import ModelVersion
 from lakehouse.sql_lineage import Edge
+from lakehouse.table_days import Days, Shape, days_of, held, shape
 
 SHAPES = {
     "bronze.readings": Shape((0, 0), reads={"bronze.readings": (0, 0)}),
@@ -645,7 +646,7 @@ def test_columns_made_from_one_are_told_from_those_of_whose_rows_it_decides(
 def test_days_without_rows_are_not_visible(made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A build is about days that no row may be of, such as the one before the first."""
     monkeypatch.setattr("lakehouse.tables.location", lambda stored: str(tmp_path / stored))
-    monkeypatch.setattr("lakehouse.compaction.interval_column", {"gold.features": "day"}.get)
+    monkeypatch.setattr("lakehouse.table_days.interval_column", {"gold.features": "day"}.get)
     for number in (2, 3, 5):
         rows = pa.table({"day": pa.array([day(number)] * 2, pa.date32())})
         write_deltalake(str(tmp_path / "gold_next.features"), rows, mode="append")
