@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,6 +111,16 @@ def test_what_is_taken_comes_back(inject: ModuleType, victim: subprocess.Popen[s
     says(victim, "written")
     inject.do(of(victim, deed))
     says(victim, said, "written")
+
+
+def test_limits_are_those_of_whoever_owns_the_process(inject: ModuleType) -> None:
+    owner = "nobody" if os.getuid() == 0 else None  # as which PostgreSQL runs, where the platform is root's
+    with subprocess.Popen(["sleep", "60"], user=owner) as process:
+        limits = Path(f"/proc/{process.pid}/limits")
+        inject.do(of(process, "fill the disk"))
+        assert re.search(r"Max file size +0 ", limits.read_text())
+        until(lambda: not re.search(r"Max file size +0 ", limits.read_text()))
+        process.kill()
 
 
 def test_a_process_without_memory_cannot_have_more(inject: ModuleType) -> None:

@@ -122,6 +122,30 @@ def pause(fault: dict[str, Any]) -> None:
         os.kill(pid, signal.SIGSTOP)
 
 
+LIMIT = """
+import contextlib, os, resource, sys, time
+import psutil
+
+kind, value, seconds, *pids = map(int, sys.argv[1:])
+victim = psutil.Process(pids[0])
+# The owner of a process may change its limits; root may not everywhere.
+os.setresgid(*[victim.gids().real] * 3)
+os.setresuid(*[victim.uids().real] * 3)
+before = resource.prlimit(victim.pid, kind)
+for pid in pids:
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        left = psutil.Process(pid).memory_info().vms if value < 0 else value
+        resource.prlimit(pid, kind, (left, before[1]))
+print("done", flush=True)
+time.sleep(seconds)
+with contextlib.suppress(psutil.NoSuchProcess):
+    for each in (victim, *victim.children(recursive=True)):
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(each.pid, kind, before)
+"""
+"""What takes something from processes and gives it back after a while: a process of its own, as they may have ended."""
+
+
 def limit(kind: int, value: int | None = None) -> Callable[[dict[str, Any]], None]:
     """Makes a deed that takes something from the victim and from what it starts, and gives it back after a while.
 
@@ -131,21 +155,18 @@ def limit(kind: int, value: int | None = None) -> Callable[[dict[str, Any]], Non
     """
 
     def deed(fault: dict[str, Any]) -> None:
-        import psutil
-
-        pids = victims(fault)
-        before = resource.prlimit(pids[0], kind)
-        after_a_while(
-            f"import psutil, resource\nif psutil.pid_exists({pids[0]}):\n"
-            f"    process = psutil.Process({pids[0]})\n"
-            "    for each in (process, *process.children(recursive=True)):\n"
-            f"        try: resource.prlimit(each.pid, {int(kind)}, {before})\n"
-            "        except ProcessLookupError: pass"
+        arguments = (kind, -1 if value is None else value, WHILE_SECONDS, *victims(fault))
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", LIMIT, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-        for pid in pids:
-            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                left = psutil.Process(pid).memory_info().vms if value is None else value
-                resource.prlimit(pid, kind, (left, before[1]))
+        assert process.stdout
+        # Not by the buffer of a file: this process may have no memory for one by then.
+        said = os.read(process.stdout.fileno(), 1000)
+        if said != b"done\n":
+            raise OSError(said.decode() + process.stdout.read().decode())
 
     return deed
 
