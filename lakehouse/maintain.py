@@ -33,7 +33,7 @@ from lakehouse import (
 )
 from lakehouse import release as releases
 from lakehouse.errors import LakeError
-from lakehouse.model_spec import SCORING_STEPS, ModelSpec, unreleased_tables
+from lakehouse.model_spec import SCORING_STEPS, ModelSpec, tables_without_release
 from lakehouse.settings import settings
 from lakehouse.steps import Run, step
 from lakehouse.wording import counted
@@ -150,7 +150,7 @@ def maintain(
                 checkpoint(done, run.run_id, versions)
             finally:
                 _show(versions, done, run)
-        done |= {table: _renew_unreleased(table, spec, day, run) for table, spec in never_released.items()}
+        done |= {table: _renew_without_release(table, spec, day, run) for table, spec in never_released.items()}
         run.details |= _by_work(done)
         checkpoint(never_released, run.run_id)
         plans = plan(keep_days, grace_hours)
@@ -216,10 +216,10 @@ def _beside_predictions() -> list[str]:
     """All tables of what models say beside their predictions, also where ``model.yaml`` is wrong, or gone."""
     trained = ops.read("ops.models", ["model_name"])["model_name"].to_pylist()
     names = sorted({*model_folders.models(), *trained})
-    return [table for name in names for table in unreleased_tables(name) if tables.head(table) is not None]
+    return [table for name in names for table in tables_without_release(name) if tables.head(table) is not None]
 
 
-def _renew_unreleased(table: str, spec: ModelSpec, today: dt.date, run: Run) -> dict[str, str]:
+def _renew_without_release(table: str, spec: ModelSpec, today: dt.date, run: Run) -> dict[str, str]:
     """The same for a table that is never released: what is written is there."""
     done = {}
     with _noted(table, run):

@@ -44,7 +44,7 @@ SCORING_STEPS = ("score", "shadow", "what_if")
 """Steps that write predictions."""
 
 
-def unreleased_tables(model: str) -> tuple[str, str]:
+def tables_without_release(model: str) -> tuple[str, str]:
     """The tables that have no gate and no release: of what challengers say in the shadow, and of what-if scorings.
 
     Args:
@@ -316,12 +316,12 @@ class ModelSpec(_Part):
     @property
     def shadow_table(self) -> str:
         """Table of what challengers would have predicted; it has no gate and no release."""
-        return unreleased_tables(self.name)[0]
+        return tables_without_release(self.name)[0]
 
     @property
     def what_if_table(self) -> str:
         """Table of what any version would have predicted; it has no gate and no release."""
-        return unreleased_tables(self.name)[1]
+        return tables_without_release(self.name)[1]
 
     def serves_from(self, window_end: dt.date) -> dt.date:
         """The first day that a version may score without knowing of its future.

@@ -60,8 +60,10 @@ def fetch(version: ModelVersion, *, baseline: bool = False) -> ServedModel:
         ) from error
 
 
-def find_or_deleted(name: str, number: int) -> ModelVersion:
-    """A version that has or had a role; one that was deleted from the registry does not score, its baseline can.
+def find_or_unknown(name: str, number: int) -> ModelVersion:
+    """A version that has or had a role; of one that nobody knows its name and number, marked as deleted.
+
+    A deleted version does not score, its baseline can.
 
     Args:
         name: The model.
@@ -139,4 +141,4 @@ def that_scored(name: str, row: dict[str, Any]) -> ServedModel:
     Raises:
         ModelFailedError: It cannot be loaded.
     """
-    return fetch(find_or_deleted(name, int(row["model_version"])), baseline=row["role"] == FALLBACK_BASELINE)
+    return fetch(find_or_unknown(name, int(row["model_version"])), baseline=row["role"] == FALLBACK_BASELINE)

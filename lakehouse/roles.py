@@ -261,7 +261,7 @@ def compare(spec: ModelSpec, challenger: ModelVersion, rows: pd.DataFrame) -> Co
         raise RoleError(f"{spec.name} version {before} is the champion.")
     champion, fitted = None, None
     if before is not None:
-        theirs = model_versions.find_or_deleted(spec.name, before)
+        theirs = model_versions.find_or_unknown(spec.name, before)
         try:
             champion = model_versions.fetch_to_score(theirs)
         except ModelFailedError as error:

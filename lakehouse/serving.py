@@ -72,7 +72,7 @@ def shifts(name: str, interval: Interval, expected: int | None = None) -> list[S
         days = list(group)
         for number in key:
             if number is not None and number not in known:
-                known[number] = model_versions.find_or_deleted(name, number)
+                known[number] = model_versions.find_or_unknown(name, number)
         champion, challenger, previous = (None if number is None else known[number] for number in key)
         assert champion is not None
         routed = challenger is not None and roles.may_be_shown(log, challenger.version)

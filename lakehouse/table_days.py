@@ -1,6 +1,7 @@
-"""How the days of a table hang together with those of what it is made from, as it is declared.
+"""The days of a table's rows: by which column, in which files, and how they hang together with those of its inputs.
 
-A contract says it for a source and ``model.yaml`` for predictions. For a table of dbt the properties of its model do:
+A row of a source belongs to the day that it was delivered for, a prediction to that of its features. Of a table of dbt
+the properties of its model say it:
 ``writes_days`` are the first and last day that a build replaces, relative to the first and last day of the build, and
 ``rewrites_days`` those that it replaces where they were there before, relative to the last day of the build;
 ``reads_days`` gives, by input, the first and last day that a row is made from, relative to the row's day. An input
@@ -98,8 +99,6 @@ def held(table: str, version: int) -> list[Interval] | None:
     Returns:
         None where the log does not say, or the rows have no day.
     """
-    from lakehouse.table_days import interval_column  # which imports this module
-
     if (column := interval_column(table)) is None:
         return None
     found = []

@@ -76,7 +76,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         who = _scorers(spec, interval, views)
         found: list[tuple[ModelVersion, str, list[Measure]]] = []
         for row in who:
-            version = model_versions.find_or_deleted(spec.name, row["model_version"])
+            version = model_versions.find_or_unknown(spec.name, row["model_version"])
             of_version = measure(spec, version, row["role"], interval, views, types, row["release_id"])
             found.append((version, row["role"], [coverage, *of_version]))
         if not found:
@@ -228,7 +228,7 @@ def _due(spec: ModelSpec, interval: Interval, coverage: Measure) -> ModelVersion
     line = roles.succession(roles.events(spec.name), interval.end)
     if not (line and coverage.value):
         raise _none_due(spec, interval)
-    return model_versions.find_or_deleted(spec.name, line[-1])
+    return model_versions.find_or_unknown(spec.name, line[-1])
 
 
 def _none_due(spec: ModelSpec, interval: Interval) -> NothingToMonitorError:

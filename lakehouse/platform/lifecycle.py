@@ -228,7 +228,11 @@ class _Start:
                 if fault.faultCode != Faults.ALREADY_STARTED:
                     raise PlatformError(f"The supervisor cannot start {part.name}: {fault.faultString}.") from fault
         self._await(part)
-        part.finish()
+        with contextlib.ExitStack() as unfinished:
+            # The next start would take it for one that works already.
+            unfinished.callback(self._stop, part)
+            part.finish()
+            unfinished.pop_all()
         self._works[part.name].set()
         self._line(f"{part.name} is up" + (f": {part.address}" if part.address else ""))
 
@@ -250,9 +254,12 @@ class _Start:
             time.sleep(SECONDS_BETWEEN_POLLS)
 
     def _failure(self, part: Part, what: str) -> PlatformError:
-        with contextlib.suppress(xmlrpc.client.Fault):
-            self._ask(part, "stopProcess", False)
+        self._stop(part)
         return PlatformError(f"{part.name} {what}. The end of {part.log}:\n{self._tail(part)}")
+
+    def _stop(self, part: Part) -> None:
+        with contextlib.suppress(xmlrpc.client.Fault):  # it has ended by itself
+            self._ask(part, "stopProcess", False)
 
     def _tail(self, part: Part) -> str:
         """The last lines that the part wrote since this start."""

@@ -307,10 +307,11 @@ def _name(path: str) -> str:
 
 def _check_inside(path: str) -> None:
     """Refuse a file of the drop folder that is a link to somewhere else."""
-    drop = settings().drop_url
-    if "://" in drop or not path.startswith(drop.rstrip("/") + "/"):
+    fs, file = fsspec.url_to_fs(path)
+    drop = fsspec.url_to_fs(settings().drop_url)[1]
+    if not isinstance(fs, LocalFileSystem) or not file.startswith(drop.rstrip("/") + "/"):
         return
-    if not Path(path).resolve().is_relative_to(Path(drop).resolve()):
+    if not Path(file).resolve().is_relative_to(Path(drop).resolve()):
         raise SourceError(
             f"{path} is a link to a place outside of the drop folder. Put the file itself there.", "outside_drop"
         )

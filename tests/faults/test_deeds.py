@@ -114,8 +114,9 @@ def test_what_is_taken_comes_back(inject: ModuleType, victim: subprocess.Popen[s
 
 
 def test_limits_are_those_of_whoever_owns_the_process(inject: ModuleType) -> None:
-    owner = "nobody" if os.getuid() == 0 else None  # as which PostgreSQL runs, where the platform is root's
-    with subprocess.Popen(["sleep", "60"], user=owner) as process:
+    # Where the platform is root's, PostgreSQL runs as nobody.
+    other: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    with subprocess.Popen(["sleep", "60"], text=True, **other) as process:
         limits = Path(f"/proc/{process.pid}/limits")
         inject.do(of(process, "fill the disk"))
         assert re.search(r"Max file size +0 ", limits.read_text())

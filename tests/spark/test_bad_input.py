@@ -21,6 +21,7 @@ from lakehouse.engine import process
 from lakehouse.interval import Interval
 from lakehouse.readers import SourceError
 from lakehouse.readers.files import MAX_RECORD
+from lakehouse.settings import settings
 from tests.cases.bad_input.make import Case, avro, cases, csv, jsonl, parquet
 from tests.spark.sources import BOUNDS, FIRST, Source, expect
 from tests.spark.sources import new_source as new_source
@@ -164,7 +165,9 @@ def test_a_huge_one_is_refused_in_bounded_memory(tmp_path: Path, name: str) -> N
     assert int(grown) < 3 * MAX_RECORD
 
 
-def test_a_file_that_is_not_where_or_what_its_name_says(new_source: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_not_where_or_what_its_name_says(
+    new_source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = new_source("bad_names")
     day = "2020-01-05"
     contract = contracts.load(source.name)
@@ -187,6 +190,9 @@ def test_a_file_that_is_not_where_or_what_its_name_says(new_source: Any, tmp_pat
     outside.write_bytes(csv())
     source.file(day).symlink_to(outside)
     assert refused() == "outside_drop"
+    with monkeypatch.context() as patched:
+        patched.setattr(settings(), "drop", f"file://{settings().drop_url}")
+        assert refused() == "outside_drop"
 
     path = contracts.SOURCES_DIR / f"{source.name}.yaml"
     path.write_text(path.read_text().replace("{drop}/", "{drop}/../"))

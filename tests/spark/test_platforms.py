@@ -104,18 +104,20 @@ def test_a_database_that_hangs_with_all_of_its_processes_is_told_and_replaced(
     fine = platform.lake("doctor").stdout
     assert "ok    postgres: works" in fine and "ok    engine: not started" in fine
     watchman = psutil.Process(platform.pid("health"))
-    watchman.suspend()  # who would replace it before it is asked about
     server = psutil.Process(platform.pid("postgres"))
-    server.suspend()  # it starts no more
-    for process in server.children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # that of a connection which was about to end
-            process.suspend()
-    status, doctor = (platform.lake(command, check=False) for command in ("status", "doctor"))
+    watchman.suspend()  # who would replace it before it is asked about
+    try:
+        server.suspend()  # it starts no more
+        for process in server.children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # that of a connection which was about to end
+                process.suspend()
+        status, doctor = (platform.lake(command, check=False) for command in ("status", "doctor"))
+        server.kill()  # as the watchman does
+    finally:
+        watchman.resume()
     assert (status.returncode, doctor.returncode) == (3, 1)
     [(wrong, way_out)] = re.findall("FAIL  (.*)\n +way out: (.*)", doctor.stdout)
     assert wrong.startswith("postgres: running: ") and "lake logs postgres" in way_out
-    server.kill()  # as the watchman does
-    watchman.resume()
     until_another_works(platform, server.pid, "postgres")
 
 

@@ -459,7 +459,7 @@ def test_a_version_that_mlflow_has_lost_is_explained_followed_and_made_again(
     assert all(same(impact(what), then) for what, then in followed.items())
     assert train_again(MODEL, 2)["equal"] and score_again(MODEL, SCORED[0])["equal"]
     with pytest.raises(ModelFailedError, match="was deleted from the registry"):
-        model_versions.fetch_to_score(model_versions.find_or_deleted(MODEL, 2))
+        model_versions.fetch_to_score(model_versions.find_or_unknown(MODEL, 2))
     with pytest.raises(registry.UnknownVersionError, match="no version 9"):
         impact(f"{MODEL}@9")
 

@@ -28,3 +28,15 @@ def test_what_the_user_sets_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings(), "spark_conf", {"spark.jars": "s3a://jars/delta.jar", "spark.driver.host": "lake"})
     properties = engine.properties()
     assert (properties["spark.jars"], properties["spark.driver.host"]) == ("s3a://jars/delta.jar", "lake")
+
+
+@pytest.mark.parametrize(("master", "asked"), [("local[*]", False), ("spark://127.0.0.1:7077", True)])
+def test_a_cluster_is_asked_for_a_core_before_anything_is_made_that_needs_one(
+    monkeypatch: pytest.MonkeyPatch, master: str, asked: bool
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(settings(), "spark_master", master)
+    monkeypatch.setattr(engine, "check_cores", lambda: done.append("cores"))
+    monkeypatch.setattr(engine, "_execute", lambda *statements: done.append(statements[0]) or [])
+    engine.create_schemas()
+    assert (done[0] == "cores") is asked and "show schemas" in done[:2]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from lakehouse.engine import EngineDownError, process_record, spark
 from lakehouse.platform import lifecycle
 from lakehouse.platform.commands import logs
 from lakehouse.platform.errors import PlatformError
+from lakehouse.platform.parts import Part
 from lakehouse.registry import RegistryDownError
 from lakehouse.settings import settings
 
@@ -54,6 +57,25 @@ def test_logs_say_which_parts_there_are(home: Path) -> None:
         logs(["spark"])
     with pytest.raises(PlatformError, match="nothing was started"):
         logs(["triggerer"])
+
+
+def test_a_part_that_cannot_be_made_ready_is_stopped_and_not_taken_for_one_that_works(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish() -> None:
+        raise PlatformError("no core")
+
+    asked: list[str] = []
+    start = lifecycle._Start({}, print)
+    monkeypatch.setattr(start, "_info", lambda _part: {"statename": "STOPPED"})
+    monkeypatch.setattr(start, "_ask", lambda _part, what, _wait: asked.append(what))
+    monkeypatch.setattr(start, "_await", lambda _part: None)
+    fetched: Future[object] = Future()
+    fetched.set_result(None)
+    part = Part("engine", run=sys.exit, check=lambda _started: None, finish=finish)
+    with pytest.raises(PlatformError, match="no core"):
+        start._bring_up(part, fetched)
+    assert asked == ["startProcess", "stopProcess"]
 
 
 def test_reset_asks_and_deletes_the_state_folder(home: Path) -> None:

@@ -265,7 +265,7 @@ def test_the_versions_of_a_table_that_no_release_shows_are_named(monkeypatch: py
     monkeypatch.setattr(retention, "forget", lambda *_: put(2, WHAT_IF))
     run, spec = Run("maintain", "the lake", None), model_folders.load("flight_delay")
     before = put(1, WHAT_IF)
-    assert maintain._renew_unreleased(WHAT_IF, spec, NOW.date(), run) == {"expired": str(days)}
+    assert maintain._renew_without_release(WHAT_IF, spec, NOW.date(), run) == {"expired": str(days)}
     assert (run.versions_in, run.versions_out) == ({WHAT_IF: before}, {WHAT_IF: before + 1})
 
     contract = SimpleNamespace()

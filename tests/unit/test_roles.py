@@ -291,7 +291,7 @@ def test_a_version_that_was_deleted_is_kept_with_its_pins_and_scores_no_more(
 def test_the_version_of_another_platform_is_not_taken_for_ours(good: training.Trained) -> None:
     version = registered(good, LATER, 1)
     ops.append("ops.models", [{"model_name": NAME, "model_version": 1, "mlflow_run_id": "ours"}])
-    for find in (model_versions.find, model_versions.find_or_deleted):
+    for find in (model_versions.find, model_versions.find_or_unknown):
         with pytest.raises(registry.AnotherVersionError, match=f"by the MLflow run ours, .* {version.run_id}: is"):
             find(NAME, 1)
 

@@ -159,14 +159,13 @@ def limit(kind: int, value: int | None = None) -> Callable[[dict[str, Any]], Non
         process = subprocess.Popen(
             [sys.executable, "-I", "-c", LIMIT, *map(str, arguments)],
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         assert process.stdout
         # Not by the buffer of a file: this process may have no memory for one by then.
         said = os.read(process.stdout.fileno(), 1000)
         if said != b"done\n":
-            raise OSError(said.decode() + process.stdout.read().decode())
+            raise OSError(f"The limit of {arguments[3]} was not set: what is wrong is in the log of this task.")
 
     return deed
 
