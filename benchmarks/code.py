@@ -16,7 +16,7 @@ def sha256(*modules: str, folders: tuple[str, ...] = (), root: Path = PROJECT_DI
     """Hash of modules with all of the project that they import, of folders of files, and of the locked libraries.
 
     Args:
-        *modules: Such as ``lakehouse.training``.
+        *modules: Such as ``lakehouse.ml.training``.
         folders: Such as ``dbt``, from the project's own.
         root: The project's folder.
     """

@@ -98,8 +98,8 @@ def measure(lake: Lake, size: str, pairs: int) -> Result:
         size: Of the files of the day, such as ``100MB``.
         pairs: How often each side is timed.
     """
+    from lakehouse.quality.suites import SUITES_DIR
     from lakehouse.settings import settings
-    from lakehouse.suites import SUITES_DIR
 
     root = lake.seed(lake.home / "comparator")
     script = comparator.Day(DAY, Path(settings().drop_url), SUITES_DIR, root, lake.model)
@@ -161,9 +161,10 @@ def prepared(size: str) -> Iterator[Lake]:
     from infra.demo.upstream import deliver
 
     with engine() as home:
-        from lakehouse import registry, roles, warehouse
-        from lakehouse.audit import gate
-        from lakehouse.release import release
+        from lakehouse import warehouse
+        from lakehouse.registry import registry, roles
+        from lakehouse.releases.audit import gate
+        from lakehouse.releases.release import release
         from lakehouse.settings import settings
         from lakehouse.steps import job
 
@@ -214,8 +215,8 @@ def file(source: str, day: dt.date) -> Path:
 def run_day() -> None:
     """Run the day as the DAGs do it, one after the other: what `lake land`, `gate`, `build`, `score`, `release` run."""
     from lakehouse import warehouse
-    from lakehouse.audit import gate
-    from lakehouse.release import release
+    from lakehouse.releases.audit import gate
+    from lakehouse.releases.release import release
     from lakehouse.steps import job
 
     for source in SOURCES:
@@ -266,7 +267,7 @@ def left(folder: Any, verdicts: dict[str, Any]) -> dict[str, Any]:
 def platform_verdicts() -> dict[str, Any]:
     """What the platform's gate has said last of each table."""
     from lakehouse import ops
-    from lakehouse.suites import load
+    from lakehouse.quality.suites import load
 
     rows = ops.read("ops.gate_results")
     found = {}

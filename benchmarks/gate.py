@@ -83,9 +83,9 @@ def measure(size: str, pairs: int) -> Result:
         size: Rows of the table, such as ``10M``.
         pairs: How often each side is timed.
     """
-    from lakehouse import suites
     from lakehouse.engine import spark, sql
-    from lakehouse.gate import GateResult, check
+    from lakehouse.quality import suites
+    from lakehouse.quality.gate import GateResult, check
 
     rows = rows_of(size)
     sql("create schema if not exists gold_next").collect()

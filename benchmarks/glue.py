@@ -121,8 +121,8 @@ class Glue:
 
     def tasks(self) -> list[list[str]]:
         """The commands of the day, in their order."""
+        from lakehouse.quality.suites import SUITES_DIR
         from lakehouse.settings import settings
-        from lakehouse.suites import SUITES_DIR
 
         def land(source: str) -> list[str]:
             day = daily.arrival(source).isoformat()

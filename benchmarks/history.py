@@ -69,9 +69,9 @@ def daily(days: int, size: str) -> Side:
         size: Rows of a day.
     """
     from lakehouse import tables
-    from lakehouse.audit import gate
     from lakehouse.interval import Interval
-    from lakehouse.release import release
+    from lakehouse.releases.audit import gate
+    from lakehouse.releases.release import release
     from lakehouse.settings import settings
     from lakehouse.steps import job
 

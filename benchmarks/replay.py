@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lakehouse import monitoring, performance, promotion, retraining, roles, training
-from lakehouse.histograms import count_in_memory
 from lakehouse.interval import Interval
-from lakehouse.metrics import metric
-from lakehouse.model_spec import ModelSpec
-from lakehouse.monitoring import ALL, SCORE, Measure
-from lakehouse.reference import Reference
-from lakehouse.retraining import Decision, Evidence
+from lakehouse.ml import training
+from lakehouse.ml.metrics import metric
+from lakehouse.ml.model_spec import ModelSpec
+from lakehouse.monitoring import monitoring, performance, retraining
+from lakehouse.monitoring.histograms import count_in_memory
+from lakehouse.monitoring.monitoring import ALL, SCORE, Measure
+from lakehouse.monitoring.reference import Reference
+from lakehouse.monitoring.retraining import Decision, Evidence
+from lakehouse.registry import promotion, roles
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Year:
 
     Attributes:
         spec: The model.
-        frame: Outcome of :func:`lakehouse.training.training_frame`.
+        frame: Outcome of :func:`lakehouse.ml.training.training_frame`.
         train: Gives what a training on a window says: ``score`` and ``baseline`` for each row from the window's first
             day on.
     """
@@ -186,7 +188,7 @@ def drive(year: Year, first: Interval, weeks: list[Interval]) -> Iterator[Week]:
 
 
 def groups(rows: pd.DataFrame, spec: ModelSpec, edges: tuple[float, ...], constant: float) -> pd.DataFrame:
-    """The sums that :func:`lakehouse.performance.figures` takes.
+    """The sums that :func:`lakehouse.monitoring.performance.figures` takes.
 
     Args:
         rows: With ``score`` and ``label``; those without an outcome are left out.

@@ -17,8 +17,8 @@ from benchmarks.sizes import rows_of
 
 if TYPE_CHECKING:
     from lakehouse.interval import Interval
-    from lakehouse.model_spec import ModelSpec
-    from lakehouse.scoring import ServedModel
+    from lakehouse.ml.model_spec import ModelSpec
+    from lakehouse.ml.scoring import ServedModel
 
 SIZE, QUICK_SIZE = "10M", "1k"
 GOALS = {"pipeline": Goal(0.9, speed=True), "compiled": Goal(1.3, speed=True)}
@@ -78,8 +78,9 @@ def prepared(size: str, home: Path) -> tuple[Day, pd.DataFrame]:
     Returns:
         The day, and its rows as they are in the table.
     """
-    from lakehouse import model_folders, registry, roles
     from lakehouse.interval import Interval
+    from lakehouse.ml import model_folders
+    from lakehouse.registry import registry, roles
     from lakehouse.settings import settings
     from lakehouse.steps import job
     from tests.made_up_flights import SPEC, WINDOW, flights
@@ -112,7 +113,8 @@ def measure(size: str, pairs: int, home: Path) -> list[Result]:
         pairs: How often each side is timed.
         home: A folder for the model registry.
     """
-    from lakehouse import registry, scoring
+    from lakehouse.ml import scoring
+    from lakehouse.registry import registry
 
     day, features = prepared(size, home)
     spec, served, names = day.spec, day.served, features["flight_id"]

@@ -19,7 +19,8 @@ def declare(source: str, form: str) -> None:
         source: Its name.
         form: Format of its files, such as ``csv``.
     """
-    from lakehouse import contracts, suites
+    from lakehouse import contracts
+    from lakehouse.quality import suites
     from lakehouse.settings import PROJECT_DIR
 
     contract = yaml.safe_load((PROJECT_DIR / "spark_jobs" / "sources" / f"{MODEL}.yaml").read_text("utf-8"))

@@ -40,7 +40,7 @@ def measure(size: str, pairs: int) -> Result:
     """
     from lakehouse import ops, tables
     from lakehouse.engine import sql
-    from lakehouse.release import release
+    from lakehouse.releases.release import release
 
     commits = QUICK_COMMITS if size == QUICK_SIZE else COMMITS
     tables.create(STORED, {"carrier": "string", "minutes": "bigint", "n": "bigint"}, statistics=["n"])

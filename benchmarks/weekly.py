@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import code
-from lakehouse import model_folders, training
-from lakehouse.scoring import model_input, predict
+from lakehouse.ml import model_folders, training
+from lakehouse.ml.scoring import model_input, predict
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lakehouse.interval import Interval
-    from lakehouse.model_spec import ModelSpec
+    from lakehouse.ml.model_spec import ModelSpec
 
 BASELINE = "baseline"
 
@@ -54,7 +54,7 @@ class Trainings:
     def __init__(self, home: Path, frame: pd.DataFrame, spec: ModelSpec) -> None:
         self.frame, self._spec = frame, spec
         made_of = [
-            code.sha256("lakehouse.training", "lakehouse.linear", folders=(f"models/{spec.name}",)),
+            code.sha256("lakehouse.ml.training", "lakehouse.ml.linear", folders=(f"models/{spec.name}",)),
             spec.model_dump_json(),
             training.content_sha256(frame),
         ]

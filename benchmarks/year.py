@@ -29,14 +29,14 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import code, platform
-from lakehouse.drift import RED
 from lakehouse.interval import Interval
-from lakehouse.monitoring import ALL
+from lakehouse.monitoring.drift import RED
+from lakehouse.monitoring.monitoring import ALL
 from lakehouse.settings import PROJECT_DIR
 
 if TYPE_CHECKING:
     from benchmarks.replay import Week, Year
-    from lakehouse.promotion import Decision
+    from lakehouse.registry.promotion import Decision
 
 MODEL = "flight_delay"
 YEAR = Interval.parse("2013-01-01/2013-12-31")
@@ -79,9 +79,9 @@ def load() -> None:
     """Land, gate and release the year of every source, and build the warehouse of it; once."""
     from infra.demo.upstream import deliver
     from lakehouse import contracts, dbt_project, warehouse
-    from lakehouse.audit import gate
-    from lakehouse.release import release
     from lakehouse.release_log import released
+    from lakehouse.releases.audit import gate
+    from lakehouse.releases.release import release
     from lakehouse.settings import settings
     from lakehouse.steps import job
 
@@ -104,7 +104,13 @@ def load() -> None:
 
 def lake_sha256() -> str:
     """Hash of the code that lands the year and builds the warehouse of it."""
-    modules = ("infra.demo.upstream", "spark_jobs.land", "lakehouse.warehouse", "lakehouse.audit", "lakehouse.release")
+    modules = (
+        "infra.demo.upstream",
+        "spark_jobs.land",
+        "lakehouse.warehouse",
+        "lakehouse.releases.audit",
+        "lakehouse.releases.release",
+    )
     return code.sha256(*modules, folders=("dbt", "spark_jobs/sources", "expectations/bronze", "expectations/gold"))
 
 
@@ -178,8 +184,8 @@ def _figures(year: Year, plan: list[tuple[Interval, Interval]]) -> dict[str, Any
     """Metrics of all flights of a plan with an outcome, and of those of each month."""
     import pandas as pd
 
-    from lakehouse.metrics import metric
-    from lakehouse.training import LABEL
+    from lakehouse.ml.metrics import metric
+    from lakehouse.ml.training import LABEL
 
     rows = pd.concat([year.rows(days, window) for days, window in plan])
     rows = rows[rows[LABEL].notna()]
@@ -283,8 +289,8 @@ def picture(kept: dict[str, Any]) -> str:
     Args:
         kept: Outcome of :func:`outcome`, as it was kept.
     """
-    from lakehouse.monitoring_pages import drawing
-    from lakehouse.registry import CHAMPION
+    from lakehouse.monitoring.monitoring_pages import drawing
+    from lakehouse.registry.registry import CHAMPION
 
     numbers = {window: n for n, window in enumerate(dict.fromkeys(week["champion"] for week in kept["weeks"]), 1)}
     rows = [
@@ -308,7 +314,9 @@ def replay(home: Path, upto: int | None) -> dict[str, Any]:
     """
     from benchmarks import harness, weekly
     from benchmarks.replay import Year, drive
-    from lakehouse import model_folders, monitoring_pages, pages
+    from lakehouse import pages
+    from lakehouse.ml import model_folders
+    from lakehouse.monitoring import monitoring_pages
     from lakehouse.steps import code_version
 
     spec = model_folders.load(MODEL)

@@ -5,7 +5,7 @@ from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, 
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
 from lakehouse import dbt_project, warehouse
-from lakehouse.airflow import tasks, watching
+from lakehouse.airflow import runs, table_tasks, warehouse_tasks, watching
 from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
 from lakehouse.interval import Interval
 
@@ -17,7 +17,7 @@ triggers = {
     for source, declared in dbt_project.declared_sources().items()
 }
 mappers = {
-    tasks.table_asset(f"bronze.{source}"): IntervalMapper(LAG_DAYS[trigger])
+    runs.table_asset(f"bronze.{source}"): IntervalMapper(LAG_DAYS[trigger])
     for source, trigger in triggers.items()
     if trigger != "none"
 }
@@ -40,9 +40,9 @@ day, and what happened until the day before. A run starts by itself when
 
 dbt writes the next versions of the gold tables; dbt's data tests and the gate check them, and they become visible
 together.
-{tasks.HOW_TO_RUN}""",
+{runs.HOW_TO_RUN}""",
     schedule=IntervalAssetTimetable(assets=AssetAll(*mappers), partition_mapper_config=mappers),
-    start_date=tasks.START,
+    start_date=runs.START,
     catchup=False,
     max_active_runs=1,  # one writer for each table
     params={
@@ -58,10 +58,10 @@ together.
         "source_state": warehouse.source_state,
         "sources": warehouse.sources,
     },
-    default_args={"owner": "analytics", **tasks.RETRIES},
+    default_args={"owner": "analytics", **runs.RETRIES},
     tags=["warehouse", "silver", "gold", "dbt"],
 ):
-    prepared = tasks.prepare()
+    prepared = warehouse_tasks.prepare()
     dbt = DbtTaskGroup(
         group_id="dbt",
         project_config=ProjectConfig(
@@ -79,8 +79,8 @@ together.
             setup_operator_args={
                 "doc_md": "Runs dbt once, for all models of the run's days. The task of each model follows it: its log "
                 "says when the model was built, or why it was not.",
-                "pool": tasks.ENGINE_POOL,
-                "pre_execute": tasks.hold_warehouse_at_first,
+                "pool": runs.ENGINE_POOL,
+                "pre_execute": warehouse_tasks.hold_warehouse_at_first,
             },
         ),
         render_config=RenderConfig(
@@ -89,8 +89,8 @@ together.
             emit_datasets=False,
         ),
         operator_args={
-            "pre_execute": tasks.hold_warehouse,
-            "post_execute": tasks.free_warehouse,
+            "pre_execute": warehouse_tasks.hold_warehouse,
+            "post_execute": warehouse_tasks.free_warehouse,
             "env": env,
             "full_refresh": "{{ params.full_refresh }}",
             "dbt_runner_callbacks": [dbt_project.fence, warehouse.record_failure],
@@ -99,8 +99,8 @@ together.
         },
     )
     watching.start_in_triggerer(dbt, dbt_project.descriptions())
-    gated = tasks.gate_warehouse()
+    gated = warehouse_tasks.gate_warehouse()
     # After the gate, which has dbt build once more when a model was built by itself, from later releases.
-    tested = tasks.test_warehouse()
-    released = tasks.release.override(outlets=[tasks.table_asset("gold")])(gold)
+    tested = warehouse_tasks.test_warehouse()
+    released = table_tasks.release.override(outlets=[runs.table_asset("gold")])(gold)
     chain(prepared, dbt, gated, tested, released)

@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG, Param
 
-from lakehouse.airflow import tasks
+from lakehouse.airflow import runs, upkeep_tasks
 from lakehouse.settings import settings
 
 with DAG(
@@ -16,7 +16,7 @@ who has spent more than the setting `budgets` allows. Without a route it has no 
 `lake alerts list` shows the alerts, `lake alerts ack ID` ends the escalation of one.
 """,
     schedule="*/5 * * * *" if settings().alerts else None,
-    start_date=tasks.START,
+    start_date=runs.START,
     catchup=False,
     max_active_runs=1,
     params={
@@ -27,7 +27,7 @@ who has spent more than the setting `budgets` allows. Without a route it has no 
             description="Only say in the log what would be sent, by which route.",
         )
     },
-    default_args={"owner": "platform", **tasks.RETRIES},
+    default_args={"owner": "platform", **runs.RETRIES},
     tags=["alerts"],
 ) as dag:
-    tasks.send_alerts()
+    upkeep_tasks.send_alerts()

@@ -3,7 +3,7 @@
 from airflow.sdk import DAG, Param, chain
 
 from lakehouse import contracts
-from lakehouse.airflow import tasks
+from lakehouse.airflow import runs, source_tasks, table_tasks
 from lakehouse.airflow.partitions import IntervalTimetable
 
 for contract in contracts.readable():
@@ -16,12 +16,12 @@ for contract in contracts.readable():
 
 Waits for the delivery about the run's days, lands it in the next version of `{contract.table}`, gates that version and
 releases it. Owner: {contract.owner}. Contract: `spark_jobs/sources/{source}.yaml`.
-{tasks.HOW_TO_RUN}
+{runs.HOW_TO_RUN}
 **History by day:** *Trigger*, *Backfill*, from the first to the last day, both included; by REST `POST /backfills`.
 """,
         schedule=IntervalTimetable(contract.cron, run_offset=-contract.lag_days),
-        start_date=tasks.START,
-        end_date=tasks.end_date(contract),
+        start_date=runs.START,
+        end_date=source_tasks.end_date(contract),
         catchup=False,
         max_active_runs=1,  # one writer for each table
         params={
@@ -32,11 +32,11 @@ releases it. Owner: {contract.owner}. Contract: `spark_jobs/sources/{source}.yam
                 description="As long as the contract says; without it the run fails at once when a file is missing.",
             )
         },
-        default_args={"owner": contract.owner, **tasks.RETRIES},
+        default_args={"owner": contract.owner, **runs.RETRIES},
         tags=["ingest", "bronze", source],
     ):
-        wait = tasks.wait(source)
-        landed = tasks.land(source)
-        gated = tasks.gate([contract.table])
-        released = tasks.release.override(outlets=[tasks.table_asset(contract.table)])([contract.table])
+        wait = source_tasks.wait(source)
+        landed = source_tasks.land(source)
+        gated = table_tasks.gate([contract.table])
+        released = table_tasks.release.override(outlets=[runs.table_asset(contract.table)])([contract.table])
         chain(wait, landed, gated, released)

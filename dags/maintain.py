@@ -4,7 +4,7 @@ import datetime as dt
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param
 
-from lakehouse.airflow import tasks
+from lakehouse.airflow import runs, upkeep_tasks
 
 with DAG(
     dag_id="maintain_lake",
@@ -30,7 +30,7 @@ predictions were made from. Writers wait meanwhile. Killed at any point, the nex
             description="How long what was replaced can be gone back to; without it, the setting keep_days.",
         )
     },
-    default_args={"owner": "platform", **tasks.RETRIES},
+    default_args={"owner": "platform", **runs.RETRIES},
     tags=["maintenance"],
 ):
-    tasks.maintain()
+    upkeep_tasks.maintain()

@@ -2,15 +2,15 @@
 
 from airflow.sdk import DAG, AssetAny, Param, chain
 
-from lakehouse import model_folders
-from lakehouse.airflow import tasks
+from lakehouse.airflow import model_tasks, runs
 from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
+from lakehouse.ml import model_folders
 
 for spec in model_folders.readable():
     model, later = spec.name, spec.label.known_after_days
-    follows, again = {tasks.table_asset(spec.predictions_table): IntervalMapper()}, ""
+    follows, again = {runs.table_asset(spec.predictions_table): IntervalMapper()}, ""
     if later:  # without delay, the outcomes are in the warehouse that the day is scored from
-        follows[tasks.table_asset("gold")] = IntervalMapper(-later, ranges=False)
+        follows[runs.table_asset("gold")] = IntervalMapper(-later, ranges=False)
         again = f", and again {later} days later,\nwhen the warehouse is released with its outcomes"
     with DAG(
         dag_id=f"monitor_{model}",
@@ -24,9 +24,9 @@ trained on, and the predictions with the outcomes in `{spec.label.table}` as far
 `ops.retrain_decisions`, and starts `train_{model}`.
 
 A run starts by itself when the predictions of a day are released{again}.
-{tasks.HOW_TO_RUN}""",
+{runs.HOW_TO_RUN}""",
         schedule=IntervalAssetTimetable(assets=AssetAny(*follows), partition_mapper_config=follows),
-        start_date=tasks.START,
+        start_date=runs.START,
         catchup=False,
         max_active_runs=1,  # one writer for each table
         params={
@@ -37,7 +37,7 @@ A run starts by itself when the predictions of a day are released{again}.
                 description="Whether a training is started when the policy finds a cause.",
             )
         },
-        default_args={"owner": spec.owner, **tasks.RETRIES},
+        default_args={"owner": spec.owner, **runs.RETRIES},
         tags=["monitor", "ml", model],
     ):
-        chain(tasks.monitor(model), tasks.decide(model), tasks.train_again(model))
+        chain(model_tasks.monitor(model), model_tasks.decide(model), model_tasks.train_again(model))

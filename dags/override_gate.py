@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG, Param
 
-from lakehouse.airflow import tasks
+from lakehouse.airflow import override_tasks, runs
 
 with DAG(
     dag_id="override_gate",
@@ -15,7 +15,7 @@ Actions*. The release carries the reason, the gate and who approved it.
 by REST the same fields go into `conf`.
 """,
     schedule=None,
-    start_date=tasks.START,
+    start_date=runs.START,
     catchup=False,
     max_active_runs=16,  # they wait for a person, for up to a day
     params={
@@ -30,9 +30,9 @@ by REST the same fields go into `conf`.
             description="Why the rows may be seen in spite of the broken rules. It is kept with the release.",
         ),
     },
-    default_args={"owner": "platform", **tasks.RETRIES},
+    default_args={"owner": "platform", **runs.RETRIES},
     tags=["release", "gate"],
 ):
-    approved = tasks.approve_override()
-    tasks.describe_override() >> approved
-    tasks.override(approved.output)
+    approved = override_tasks.approve_override()
+    override_tasks.describe_override() >> approved
+    override_tasks.override(approved.output)

@@ -2,8 +2,8 @@
 
 from airflow.sdk import DAG, Asset, Param
 
-from lakehouse import model_folders
-from lakehouse.airflow import promotion_tasks, tasks
+from lakehouse.airflow import promotion_tasks, runs
+from lakehouse.ml import model_folders
 
 for spec in model_folders.readable():
     model = spec.name
@@ -22,7 +22,7 @@ wins waits under *Required Actions* for somebody whom the setting `promotion_app
 **By hand:** *Trigger*, with the number of a version or without one for the newest that waits.
 """,
         schedule=[Asset(name=f"models.{model}", uri=f"lake://models/{model}")] if asked else None,
-        start_date=tasks.START,
+        start_date=runs.START,
         catchup=False,
         max_active_runs=1,  # one promotion at a time
         params={
@@ -34,7 +34,7 @@ wins waits under *Required Actions* for somebody whom the setting `promotion_app
                 description="Number in the registry; without it, the newest if it waits for a decision.",
             )
         },
-        default_args={"owner": spec.owner, **tasks.RETRIES},
+        default_args={"owner": spec.owner, **runs.RETRIES},
         tags=["promote", "ml", model],
     ) as dag:
         proposed = promotion_tasks.propose(model)

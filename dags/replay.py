@@ -3,7 +3,7 @@
 from airflow.sdk import DAG, Param, chain
 
 from lakehouse import contracts
-from lakehouse.airflow import tasks
+from lakehouse.airflow import runs, source_tasks, table_tasks
 from lakehouse.airflow.partitions import ManualTimetable
 
 for contract in contracts.readable():
@@ -17,9 +17,9 @@ for contract in contracts.readable():
 Takes the rows in `quarantine.{source}` of the run's days through the contract and the suite as they are now. Those that
 pass join the landed rows of these days in `{contract.table}`, which is gated and released. The others stay in
 quarantine, with their new reasons.
-{tasks.HOW_TO_RUN}""",
+{runs.HOW_TO_RUN}""",
         schedule=ManualTimetable(),
-        start_date=tasks.START,
+        start_date=runs.START,
         catchup=False,
         max_active_runs=1,  # one writer for each table
         params={
@@ -30,10 +30,10 @@ quarantine, with their new reasons.
                 description="Only say in the log how many rows would pass, and what is wrong with the others.",
             )
         },
-        default_args={"owner": contract.owner, **tasks.RETRIES},
+        default_args={"owner": contract.owner, **runs.RETRIES},
         tags=["replay", "bronze", source],
     ):
-        replayed = tasks.replay(source)
-        gated = tasks.gate([contract.table])
-        released = tasks.release.override(outlets=[tasks.table_asset(contract.table)])([contract.table])
+        replayed = source_tasks.replay(source)
+        gated = table_tasks.gate([contract.table])
+        released = table_tasks.release.override(outlets=[runs.table_asset(contract.table)])([contract.table])
         chain(replayed, gated, released)

@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG, Param
 
-from lakehouse.airflow import tasks
+from lakehouse.airflow import runs, table_tasks
 
 with DAG(
     dag_id="rollback",
@@ -15,7 +15,7 @@ again. What was rolled back is landed and released again by running its interval
 **By hand:** *Trigger* with what is to go back; by REST the same fields go into `conf`.
 """,
     schedule=None,
-    start_date=tasks.START,
+    start_date=runs.START,
     catchup=False,
     max_active_runs=1,
     params={
@@ -34,7 +34,7 @@ again. What was rolled back is landed and released again by running its interval
             description="The state right after this release; without it the state before the one that is undone.",
         ),
     },
-    default_args={"owner": "platform", **tasks.RETRIES},
+    default_args={"owner": "platform", **runs.RETRIES},
     tags=["release"],
 ):
-    tasks.rollback(tasks.plan_rollback())
+    table_tasks.rollback(table_tasks.plan_rollback())

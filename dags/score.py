@@ -2,9 +2,9 @@
 
 from airflow.sdk import DAG, Param, chain
 
-from lakehouse import model_folders
-from lakehouse.airflow import tasks
+from lakehouse.airflow import model_tasks, runs, table_tasks
 from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
+from lakehouse.ml import model_folders
 
 for spec in model_folders.readable():
     model = spec.name
@@ -19,11 +19,11 @@ Scores the run's days of the released `{spec.features.table}`, each with its cha
 releases them as `{table}`. A challenger scores the same rows into `{spec.shadow_table}`. A run starts by itself when
 the warehouse has been released for a day; a range, such as a bulk load of history, is scored only when it is triggered
 by hand.
-{tasks.HOW_TO_RUN}""",
+{runs.HOW_TO_RUN}""",
         schedule=IntervalAssetTimetable(
-            assets=tasks.table_asset("gold"), default_partition_mapper=IntervalMapper(ranges=False)
+            assets=runs.table_asset("gold"), default_partition_mapper=IntervalMapper(ranges=False)
         ),
-        start_date=tasks.START,
+        start_date=runs.START,
         catchup=False,
         max_active_runs=1,  # one writer for each table
         params={
@@ -42,10 +42,10 @@ by hand.
                 description=f"A version that scores the days, even if it has seen them, into {spec.what_if_table}.",
             ),
         },
-        default_args={"owner": spec.owner, **tasks.RETRIES},
+        default_args={"owner": spec.owner, **runs.RETRIES},
         tags=["score", "ml", model],
     ):
-        scored = tasks.score(model)
-        gated = tasks.gate([table])
-        released = tasks.release.override(outlets=[tasks.table_asset(table)])([table])
+        scored = model_tasks.score(model)
+        gated = table_tasks.gate([table])
+        released = table_tasks.release.override(outlets=[runs.table_asset(table)])([table])
         chain(scored, gated, released)

@@ -2,8 +2,8 @@
 
 from airflow.sdk import DAG, Asset, Param
 
-from lakehouse import model_folders
-from lakehouse.airflow import tasks
+from lakehouse.airflow import model_tasks, runs
+from lakehouse.ml import model_folders
 
 for spec in model_folders.readable():
     model = spec.name
@@ -22,7 +22,7 @@ Its card: `models/{model}/README.md`.
 {spec.training.window_days} days that have outcomes.
 """,
         schedule=spec.training.schedule,
-        start_date=tasks.START,
+        start_date=runs.START,
         catchup=False,
         max_active_runs=1,
         params={
@@ -40,7 +40,7 @@ Its card: `models/{model}/README.md`.
                 description="Why; monitoring says what its policy has found. It is kept with the run.",
             ),
         },
-        default_args={"owner": spec.owner, **tasks.RETRIES},
+        default_args={"owner": spec.owner, **runs.RETRIES},
         tags=["train", "ml", model],
     ):
-        tasks.train.override(outlets=[Asset(name=f"models.{model}", uri=f"lake://models/{model}")])(model)
+        model_tasks.train.override(outlets=[Asset(name=f"models.{model}", uri=f"lake://models/{model}")])(model)

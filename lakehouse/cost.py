@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 
-from lakehouse import contracts, dbt_project, model_folders, ops
+from lakehouse import contracts, dbt_project, ops
 from lakehouse.alerts import Cause, report
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
+from lakehouse.ml import model_folders
 from lakehouse.settings import Settings, settings
 
 By = Literal["table", "model", "owner", "step"]

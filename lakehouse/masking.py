@@ -1,7 +1,8 @@
 """Masking: which columns hold values that nobody is shown, and verdicts without them.
 
 What a person sees of a table, apart from its rows, goes through here: the verdicts of gates, with their pages, alerts
-and ``ops.gate_results``, and profiles. Examples of bad rows are masked where they are made: :mod:`lakehouse.batches`.
+and ``ops.gate_results``, and profiles. Examples of bad rows are masked where they are made:
+:mod:`lakehouse.landing.batches`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from lakehouse import contracts, model_folders, ops
-from lakehouse.model_spec import PREDICTIONS
+from lakehouse import contracts, ops
+from lakehouse.ml import model_folders
+from lakehouse.ml.model_spec import PREDICTIONS
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from lakehouse import engine, locks, openlineage, ops
+from lakehouse import engine, locks, ops
 from lakehouse.interval import Interval
+from lakehouse.lineage import openlineage
 from lakehouse.settings import PROJECT_DIR
 
 log = logging.getLogger("lakehouse")

@@ -14,10 +14,11 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lakehouse import contracts, dbt_project, model_folders, tables
+from lakehouse import contracts, dbt_project, tables
 from lakehouse.data_files import data_files
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec
+from lakehouse.ml import model_folders
+from lakehouse.ml.model_spec import ModelSpec
 
 Days = frozenset[dt.date] | None
 """Days of a table's rows; None for the whole of a table whose rows have no day."""

@@ -77,7 +77,7 @@ def unchanged(made_from: Mapping[str, str], interval: Interval) -> list[str]:
     """
     from lakehouse import tables
     from lakehouse.release_log import released
-    from lakehouse.unreleased import pending, withdrawn_by
+    from lakehouse.releases.unreleased import pending, withdrawn_by
 
     same, state = [], released()
     for table in dbt_project.stored_models():
@@ -174,7 +174,7 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
     Returns:
         Model to seconds.
     """
-    from lakehouse import column_lineage
+    from lakehouse.lineage import column_lineage
     from lakehouse.steps import step
 
     prepare(interval)
@@ -206,7 +206,7 @@ def _run_dbt_of(
 
 def _withdraw(run: Run) -> list[str]:
     """Bring all tables of the warehouse back to what is released; the step has the lock of the gold tables."""
-    from lakehouse.unreleased import withdraw
+    from lakehouse.releases.unreleased import withdraw
 
     stale = _waiting()
     for table in stale:
@@ -217,7 +217,7 @@ def _withdraw(run: Run) -> list[str]:
 def _waiting() -> list[str]:
     """The tables of the warehouse that have rows which are not released."""
     from lakehouse.release_log import released
-    from lakehouse.unreleased import pending
+    from lakehouse.releases.unreleased import pending
 
     state = released()
     return [table for table in dbt_project.stored_models() if pending(table, state)]
@@ -265,7 +265,8 @@ def prepare(interval: Interval) -> list[str]:
     Returns:
         The tables that were brought back.
     """
-    from lakehouse import contracts, silver_views
+    from lakehouse import contracts
+    from lakehouse.releases import silver_views
     from lakehouse.steps import step
 
     for problem in contracts.problems().values():
@@ -285,8 +286,9 @@ def _record_unrecorded(stale: Sequence[str]) -> None:
     """Leave the rows in ``ops.runs`` that the build of some tables has not left; they wait for their release still."""
     import pyarrow.compute as pc
 
-    from lakehouse import openlineage, ops, tables
+    from lakehouse import ops, tables
     from lakehouse.interval import Interval
+    from lakehouse.lineage import openlineage
     from lakehouse.steps import record_others
 
     recorded = {
@@ -343,7 +345,7 @@ def record(interval: Interval) -> None:
     Args:
         interval: The days that the build was about.
     """
-    from lakehouse import column_lineage
+    from lakehouse.lineage import column_lineage
     from lakehouse.steps import step
 
     with step("build", "warehouse", interval, writes="gold_next") as run:

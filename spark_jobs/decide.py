@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse import model_folders, registry, roles
+from lakehouse.ml import model_folders
+from lakehouse.registry import registry, roles
 from lakehouse.steps import step, user
 from spark_jobs.promote import frozen_rows, outcome
 
@@ -28,7 +29,7 @@ def run(
         ``model_version``, ``event``, ``champion``, ``reason``.
 
     Raises:
-        lakehouse.roles.RoleError: Another version has become champion since the person was asked.
+        lakehouse.registry.roles.RoleError: Another version has become champion since the person was asked.
     """
     spec = model_folders.load(model)
     with step("decide", f"{model}@{version}", None, writes=f"models.{model}") as this:

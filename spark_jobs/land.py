@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import contracts, readers, suites, tables
-from lakehouse.batches import (
+from lakehouse import contracts, readers, tables
+from lakehouse.contracts import TECHNICAL_COLUMNS
+from lakehouse.engine import spark
+from lakehouse.landing.batches import (
     QUARANTINE,
     TYPES,
     RejectedBatchError,
@@ -17,11 +19,10 @@ from lakehouse.batches import (
     rejection,
     types_of,
 )
-from lakehouse.contracts import TECHNICAL_COLUMNS
-from lakehouse.engine import spark
+from lakehouse.quality import suites
 from lakehouse.readers import SourceError
+from lakehouse.releases.unreleased import withdraw
 from lakehouse.steps import Run, step
-from lakehouse.unreleased import withdraw
 from lakehouse.wording import counted
 
 if TYPE_CHECKING:

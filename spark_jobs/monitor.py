@@ -7,37 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from lakehouse import (
-    contracts,
-    dbt_project,
-    freshness,
-    histograms,
-    model_folders,
-    model_versions,
-    monitoring,
-    monitoring_pages,
-    ops,
-    performance,
-    registry,
-    roles,
-    tables,
-)
-from lakehouse.drift import Bins
+from lakehouse import contracts, dbt_project, ops, tables
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
-from lakehouse.monitoring import ALL, LOG, Measure, NothingToMonitorError
-from lakehouse.reference import ARTIFACT, Reference
-from lakehouse.registry import CHAMPION
+from lakehouse.ml import model_folders
+from lakehouse.ml.scoring import SCORE
+from lakehouse.monitoring import histograms, monitoring, monitoring_pages, performance
+from lakehouse.monitoring.drift import Bins
+from lakehouse.monitoring.monitoring import ALL, LOG, Measure, NothingToMonitorError
+from lakehouse.monitoring.reference import ARTIFACT, Reference
+from lakehouse.quality import freshness
+from lakehouse.registry import model_versions, registry, roles
+from lakehouse.registry.registry import CHAMPION
 from lakehouse.release_log import history, released
-from lakehouse.scoring import SCORE
 from lakehouse.steps import step
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
 
-    from lakehouse.model_spec import ModelSpec
-    from lakehouse.registry import ModelVersion
+    from lakehouse.ml.model_spec import ModelSpec
+    from lakehouse.registry.registry import ModelVersion
     from lakehouse.release_log import Released
 
 
@@ -56,7 +46,8 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         ``page``, which MLflow keeps with the version's run, too.
 
     Raises:
-        lakehouse.monitoring.NothingToMonitorError: No predictions of the interval are released, and none were due.
+        lakehouse.monitoring.monitoring.NothingToMonitorError: No predictions of the interval are released, and none
+            were due.
     """
     spec = model_folders.load(model)
     if spec.predictions_table not in released() and not roles.succession(roles.events(spec.name), interval.end):
@@ -188,7 +179,7 @@ def reference_of(version: ModelVersion) -> Reference:
         version: Which.
 
     Raises:
-        lakehouse.monitoring.NothingToMonitorError: None were kept when it was trained.
+        lakehouse.monitoring.monitoring.NothingToMonitorError: None were kept when it was trained.
     """
     text = registry.kept_text(version, ARTIFACT)
     if text is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import model_folders, registry, roles, tables
+from lakehouse import tables
 from lakehouse.interval import Interval
+from lakehouse.ml import model_folders
+from lakehouse.registry import registry, roles
 from lakehouse.release_log import released
 from lakehouse.steps import step, user
 from spark_jobs.train import read_frame
@@ -13,7 +15,7 @@ from spark_jobs.train import read_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lakehouse.model_spec import ModelSpec
+    from lakehouse.ml.model_spec import ModelSpec
     from lakehouse.steps import Run
 
 
@@ -30,9 +32,9 @@ def run(model: str, version: int | None = None, reason: str | None = None, by: s
         ``model_version``, ``event``, ``champion``, ``reason``.
 
     Raises:
-        lakehouse.registry.UnknownVersionError: There is no such version.
-        lakehouse.roles.RoleError: It is the champion already.
-        lakehouse.promotion.ComparisonError: No day is left that neither of the two was fitted on.
+        lakehouse.registry.registry.UnknownVersionError: There is no such version.
+        lakehouse.registry.roles.RoleError: It is the champion already.
+        lakehouse.registry.promotion.ComparisonError: No day is left that neither of the two was fitted on.
         lakehouse.tables.VersionGoneError: The rows of its test days are no longer kept.
     """
     spec = model_folders.load(model)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse import model_folders, registry, roles
-from lakehouse.promotion import ComparisonError
+from lakehouse.ml import model_folders
+from lakehouse.registry import registry, roles
+from lakehouse.registry.promotion import ComparisonError
 from lakehouse.steps import step, user
 from spark_jobs.promote import frozen_rows
 
@@ -23,8 +24,8 @@ def run(model: str, version: int | None = None, by: str | None = None) -> dict[s
         nothing to ask: no version waits, or it has not won and is kept out.
 
     Raises:
-        lakehouse.registry.UnknownVersionError: There is no such version.
-        lakehouse.roles.RoleError: It is the champion.
+        lakehouse.registry.registry.UnknownVersionError: There is no such version.
+        lakehouse.registry.roles.RoleError: It is the champion.
     """
     spec = model_folders.load(model)
     number = version or roles.waiting(roles.events(model))
@@ -54,7 +55,7 @@ def text(comparison: roles.Comparison, model: str, number: int) -> str:
     """A comparison for the person who decides, as Markdown.
 
     Args:
-        comparison: Outcome of :func:`lakehouse.roles.compare`.
+        comparison: Outcome of :func:`lakehouse.registry.roles.compare`.
         model: The model.
         number: The version that was compared.
     """

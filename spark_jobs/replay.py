@@ -6,8 +6,11 @@ import datetime as dt
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import contracts, readers, suites, tables
-from lakehouse.batches import (
+from lakehouse import contracts, readers, tables
+from lakehouse.engine import sql
+from lakehouse.errors import LakeError
+from lakehouse.interval import Interval
+from lakehouse.landing.batches import (
     QUARANTINE,
     TYPES,
     RejectedBatchError,
@@ -18,12 +21,10 @@ from lakehouse.batches import (
     rejection,
     types_of,
 )
-from lakehouse.engine import sql
-from lakehouse.errors import LakeError
-from lakehouse.interval import Interval
-from lakehouse.release import behind
+from lakehouse.quality import suites
+from lakehouse.releases.release import behind
+from lakehouse.releases.unreleased import pending, unfinished, withdraw
 from lakehouse.steps import Run, step
-from lakehouse.unreleased import pending, unfinished, withdraw
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -7,18 +7,20 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import model_folders, model_versions, ops, pins, reproduction, tables
+from lakehouse import ops, tables
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
+from lakehouse.ml import model_folders
+from lakehouse.ml.scoring import LINEAGE
+from lakehouse.registry import model_versions, pins, reproduction
+from lakehouse.registry.reproduction import Difference
 from lakehouse.release_log import NotReleasedError, released
-from lakehouse.reproduction import Difference
-from lakehouse.scoring import LINEAGE
 from lakehouse.steps import code_version, step
 from spark_jobs.score import column_types, predictions, select
 
 if TYPE_CHECKING:
-    from lakehouse.model_spec import ModelSpec
+    from lakehouse.ml.model_spec import ModelSpec
 
 
 class NoPredictionsError(LakeError):
@@ -39,7 +41,7 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
 
     Raises:
         NoPredictionsError: Nothing was scored for the interval.
-        lakehouse.reproduction.NotReproducedError: Rows came out otherwise.
+        lakehouse.registry.reproduction.NotReproducedError: Rows came out otherwise.
         lakehouse.tables.VersionGoneError: The features or the predictions are no longer kept.
         lakehouse.tables.UnreadableError: A file of them is damaged or missing.
     """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse import model_folders, model_versions, registry, reproduction, tables, training
+from lakehouse import tables
 from lakehouse.interval import Interval
-from lakehouse.pins import Pins
+from lakehouse.ml import model_folders, training
+from lakehouse.registry import model_versions, registry, reproduction
+from lakehouse.registry.pins import Pins
+from lakehouse.registry.reproduction import Difference, differences
 from lakehouse.release_log import released
-from lakehouse.reproduction import Difference, differences
 from lakehouse.steps import code_version, step
 from spark_jobs.train import read_frame
 
@@ -25,7 +27,8 @@ def run(model: str, version: int) -> dict[str, Any]:
         ``metrics`` are the same, and ``predictions_sha256``.
 
     Raises:
-        lakehouse.reproduction.NotReproducedError: Something came out otherwise; each is named, with what has changed.
+        lakehouse.registry.reproduction.NotReproducedError: Something came out otherwise; each is named, with what has
+            changed.
         lakehouse.tables.VersionGoneError: The data of the training is no longer kept.
     """
     spec = model_folders.load(model)

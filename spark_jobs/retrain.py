@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from lakehouse import dbt_project, model_folders, ops, registry, retraining, roles, training
+from lakehouse import dbt_project, ops
 from lakehouse.interval import Interval
-from lakehouse.model_versions import FALLBACK_BASELINE
-from lakehouse.monitoring import LOG as MEASURES
+from lakehouse.ml import model_folders, training
+from lakehouse.monitoring import retraining
+from lakehouse.monitoring.monitoring import LOG as MEASURES
+from lakehouse.monitoring.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
+from lakehouse.registry import registry, roles
+from lakehouse.registry.model_versions import FALLBACK_BASELINE
+from lakehouse.registry.serving import FALLBACK
 from lakehouse.release_log import NotReleasedError, released
-from lakehouse.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
-from lakehouse.serving import FALLBACK
 from lakehouse.steps import step, user
 from spark_jobs.train import last_labelled
 
 if TYPE_CHECKING:
-    from lakehouse.model_spec import ModelSpec
+    from lakehouse.ml.model_spec import ModelSpec
 
 LOG = "ops.retrain_decisions"
 
@@ -39,9 +42,9 @@ def run(model: str, interval: Interval | None = None, by: str | None = None, che
         ``decision``, ``reason``, ``causes``; to retrain, the ``window`` to train on.
 
     Raises:
-        lakehouse.retraining.NoPolicyError: ``model.yaml`` has no section ``retrain``.
-        lakehouse.roles.NoChampionError: There is nothing to train again.
-        lakehouse.retraining.NotMonitoredError: The champion has not been monitored.
+        lakehouse.monitoring.retraining.NoPolicyError: ``model.yaml`` has no section ``retrain``.
+        lakehouse.registry.roles.NoChampionError: There is nothing to train again.
+        lakehouse.monitoring.retraining.NotMonitoredError: The champion has not been monitored.
     """
     spec = model_folders.load(model)
     log = roles.events(spec.name)
@@ -97,7 +100,7 @@ def gather(spec: ModelSpec, version: int, interval: Interval | None) -> tuple[Ev
         interval: One that was monitored; the newest without it.
 
     Raises:
-        lakehouse.retraining.NotMonitoredError: There is none.
+        lakehouse.monitoring.retraining.NotMonitoredError: There is none.
     """
     field = pc.field
     mine = field("model_name") == spec.name
@@ -173,7 +176,7 @@ def window_of(spec: ModelSpec, day: dt.date) -> Interval:
 
     Raises:
         lakehouse.release_log.NotReleasedError: The outcomes have never been released.
-        lakehouse.training.NotEnoughDataError: No outcome is known.
+        lakehouse.ml.training.NotEnoughDataError: No outcome is known.
     """
     state = released().get(spec.label.table)
     if state is None:

@@ -6,11 +6,12 @@ import datetime as dt
 from typing import Any
 
 import lakehouse
-from lakehouse import model_folders, roles
-from lakehouse.audit import gate
 from lakehouse.interval import Interval
-from lakehouse.release import release
+from lakehouse.ml import model_folders
+from lakehouse.registry import roles
 from lakehouse.release_log import released
+from lakehouse.releases.audit import gate
+from lakehouse.releases.release import release
 from lakehouse.steps import job, step, user
 from spark_jobs.promote import outcome
 
@@ -39,7 +40,7 @@ def run(
         ``model_version``, ``event``, ``champion``, ``reason``, ``rescored`` (intervals).
 
     Raises:
-        lakehouse.roles.RoleError: There is no such champion to go back to, or no reason.
+        lakehouse.registry.roles.RoleError: There is no such champion to go back to, or no reason.
     """
     spec = model_folders.load(model)
     table, column = spec.predictions_table, spec.features.interval_column

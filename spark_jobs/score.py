@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import PySparkException
 
-from lakehouse import alerts, model_folders, pins, prediction_id, routing, serving, tables
+from lakehouse import alerts, tables
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
+from lakehouse.ml import model_folders, prediction_id, routing
+from lakehouse.ml.scoring import DECISION, LINEAGE, SCORE, ModelFailedError, score_batches
+from lakehouse.registry import pins, serving
+from lakehouse.registry.serving import Crew, Failure, Part, Shift
 from lakehouse.release_log import NotReleasedError, released
-from lakehouse.scoring import DECISION, LINEAGE, SCORE, ModelFailedError, score_batches
-from lakehouse.serving import Crew, Failure, Part, Shift
+from lakehouse.releases.unreleased import withdraw
 from lakehouse.steps import step
-from lakehouse.unreleased import withdraw
 from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from lakehouse.interval import Interval
-    from lakehouse.model_spec import ModelSpec
+    from lakehouse.ml.model_spec import ModelSpec
+    from lakehouse.ml.scoring import ServedModel
     from lakehouse.release_log import Released
-    from lakehouse.scoring import ServedModel
     from lakehouse.steps import Run
 
 BATCH_ROWS = 50_000
@@ -63,10 +65,10 @@ def run(model: str, interval: Interval, expected: int | None = None) -> dict[str
         ``model_versions`` and ``roles`` that have scored, each with its rows, ``failures``, ``release_id``.
 
     Raises:
-        lakehouse.roles.NoChampionError: No version of the model may score a day of the interval, or it is not the
-            expected one.
+        lakehouse.registry.roles.NoChampionError: No version of the model may score a day of the interval, or it is not
+            the expected one.
         lakehouse.release_log.NotReleasedError: The features have never been released.
-        lakehouse.scoring.ModelFailedError: A champion fails, and ``model.yaml`` names nothing in its place.
+        lakehouse.ml.scoring.ModelFailedError: A champion fails, and ``model.yaml`` names nothing in its place.
         NothingToScoreError: The features have no rows for the interval.
     """
     spec = model_folders.load(model)

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 import lakehouse
-from lakehouse import column_lineage, model_folders, ops, registry, roles, tables, training
+from lakehouse import ops, tables
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec
-from lakehouse.pins import Pins
-from lakehouse.promotion import ComparisonError
-from lakehouse.reference import ARTIFACT, Reference
+from lakehouse.lineage import column_lineage
+from lakehouse.ml import model_folders, training
+from lakehouse.ml.model_spec import ModelSpec
+from lakehouse.monitoring.reference import ARTIFACT, Reference
+from lakehouse.registry import registry, roles
+from lakehouse.registry.pins import Pins
+from lakehouse.registry.promotion import ComparisonError
 from lakehouse.release_log import NotReleasedError, Released, released
 from lakehouse.steps import code_version, step, user
 
@@ -39,8 +42,8 @@ def run(
 
     Raises:
         lakehouse.release_log.NotReleasedError: The features or labels have never been released.
-        lakehouse.training.NotEnoughDataError: The window is too short, or has too few labels.
-        lakehouse.leaks.LeakError: An input tells the outcome by itself.
+        lakehouse.ml.training.NotEnoughDataError: The window is too short, or has too few labels.
+        lakehouse.ml.leaks.LeakError: An input tells the outcome by itself.
     """
     spec = model_folders.load(model)
     features, label = spec.features, spec.label
@@ -191,7 +194,7 @@ def last_labelled(spec: ModelSpec, label: Released, until: dt.date | None = None
         until: Only up to this day.
 
     Raises:
-        lakehouse.training.NotEnoughDataError: No outcome is known.
+        lakehouse.ml.training.NotEnoughDataError: No outcome is known.
     """
     day = spec.features.interval_column
     bound = f"and {day} <= date'{until}'" if until else ""

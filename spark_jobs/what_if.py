@@ -7,10 +7,12 @@ from typing import Any
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
-from lakehouse import model_folders, registry, roles, serving, tables
+from lakehouse import tables
 from lakehouse.interval import Interval
-from lakehouse.scoring import ModelFailedError
-from lakehouse.serving import Crew
+from lakehouse.ml import model_folders
+from lakehouse.ml.scoring import ModelFailedError
+from lakehouse.registry import registry, roles, serving
+from lakehouse.registry.serving import Crew
 from lakehouse.steps import step
 from spark_jobs.score import NothingToScoreError, column_types, create_table, lineage, predictions, select, source_of
 
@@ -32,9 +34,9 @@ def run(model: str, interval: Interval, version: int) -> dict[str, Any]:
         ``release_id``.
 
     Raises:
-        lakehouse.registry.UnknownVersionError: There is no such version.
+        lakehouse.registry.registry.UnknownVersionError: There is no such version.
         lakehouse.release_log.NotReleasedError: The features have never been released.
-        lakehouse.scoring.ModelFailedError: The version fails.
+        lakehouse.ml.scoring.ModelFailedError: The version fails.
         spark_jobs.score.NothingToScoreError: The features have no rows for the interval.
     """
     spec = model_folders.load(model)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lakehouse import model_folders, training
 from lakehouse.interval import Interval
+from lakehouse.ml import model_folders, training
 
 SPEC = model_folders.load("flight_delay")
 WINDOW = Interval.parse("2013-01-01/2013-02-28")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse import openlineage
+from lakehouse.lineage import openlineage
 from lakehouse.settings import settings
 from tests.openlineage_schema import faults
 

@@ -91,7 +91,8 @@ def after_monitor(context: Context) -> None:
     """
     if not settings().alerts:
         return
-    from lakehouse import alerts, monitoring_pages
+    from lakehouse import alerts
+    from lakehouse.monitoring import monitoring_pages
 
     ti, interval = context["ti"], _interval(context)
     causes, judged = alerts.of_measures(monitoring_pages.of_task(ti.dag_id, ti.run_id, ti.task_id), interval)

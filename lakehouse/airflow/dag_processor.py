@@ -21,11 +21,16 @@ LIBRARIES = (
     "cosmos.airflow.task_group",
     "cosmos.operators.watcher",
     "cosmos.plugin.airflow3",
+    "lakehouse.airflow.model_tasks",
+    "lakehouse.airflow.override_tasks",
     "lakehouse.airflow.partitions",
     "lakehouse.airflow.plugin",
-    "lakehouse.airflow.tasks",
+    "lakehouse.airflow.promotion_tasks",
+    "lakehouse.airflow.source_tasks",
+    "lakehouse.airflow.upkeep_tasks",
+    "lakehouse.airflow.warehouse_tasks",
     "lakehouse.airflow.watching",
-    "lakehouse.model_folders",
+    "lakehouse.ml.model_folders",
     "lakehouse.warehouse",
 )
 

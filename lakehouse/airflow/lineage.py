@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.listeners import hookimpl
 
-from lakehouse import openlineage
+from lakehouse.lineage import openlineage
 
 
 @hookimpl

@@ -11,9 +11,10 @@ from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_da
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
-from lakehouse import data_docs, monitoring_pages
 from lakehouse.airflow.links import PREFIX
 from lakehouse.interval import Interval, InvalidIntervalError
+from lakehouse.monitoring import monitoring_pages
+from lakehouse.quality import data_docs
 
 DATA_DOCS = f"{PREFIX}/data-docs/"
 

@@ -8,7 +8,8 @@ from typing import Any
 from airflow.sdk import Param, get_current_context, task
 from airflow.sdk.execution_time.hitl import HITLUser
 
-from lakehouse.airflow.tasks import ENGINE_POOL, AskedOnce, check_conf, no_retry
+from lakehouse.airflow.override_tasks import AskedOnce
+from lakehouse.airflow.runs import ENGINE_POOL, check_conf, no_retry
 from lakehouse.settings import settings
 
 APPROVE, REJECT = "Approve", "Reject"

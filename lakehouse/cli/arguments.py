@@ -58,7 +58,7 @@ def check_tables(names: list[str]) -> None:
 
 
 def _tables() -> list[str]:
-    from lakehouse import suites
+    from lakehouse.quality import suites
 
     return suites.names()
 
@@ -70,7 +70,7 @@ def _sources() -> list[str]:
 
 
 def _models() -> list[str]:
-    from lakehouse import model_folders
+    from lakehouse.ml import model_folders
 
     return model_folders.models()
 

@@ -26,7 +26,7 @@ def suggest(
     force: Annotated[bool, typer.Option("--force", help="Replace the suite that there is.")] = False,
 ) -> None:
     """Write a first suite for a table from its profile; edit it before you rely on it."""
-    from lakehouse.suggest import suggest as run
+    from lakehouse.quality.suggest import suggest as run
 
     print(run(table, version=version, force=force))
 
@@ -65,15 +65,18 @@ def faults(context: typer.Context) -> None:
 
 
 def check() -> None:
-    """Lint, check the format and the types, and read all contracts, models and suites."""
-    commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
-    results = [subprocess.call([sys.executable, "-m", *command], cwd=PROJECT_DIR) for command in commands]
+    """Lint, check the format, the types and who imports whom, and read all contracts, models and suites."""
+    commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["lint-imports", "--no-logo"])
+    tools = Path(sys.executable).parent
+    results = [subprocess.call([tools / tool, *arguments], cwd=PROJECT_DIR) for tool, *arguments in commands]
     raise typer.Exit(max(*results, _check_declared()))
 
 
 def _check_declared() -> int:
     """Print what is wrong with what is declared, and what an author should know of it; 1 if something is wrong."""
-    from lakehouse import contracts, model_folders, suites
+    from lakehouse import contracts
+    from lakehouse.ml import model_folders
+    from lakehouse.quality import suites
 
     found = [suites.lint(suites.suite_path(name)) for name in suites.names()]
     for note in (note for lint in found for note in lint.notes):

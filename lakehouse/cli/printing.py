@@ -30,8 +30,8 @@ def print_rows(
         limit: Rows of a table that are printed at most; 0 prints all.
         release: Read every table as it was right after this release.
     """
-    from lakehouse.as_of import as_of
     from lakehouse.engine import spark
+    from lakehouse.releases.as_of import as_of
 
     if release is not None:
         query = as_of(query, release)

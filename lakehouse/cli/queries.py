@@ -61,7 +61,8 @@ def models(
     ] = False,
 ) -> None:
     """List the models with their champions and challengers; of one model, each decision about its versions and why."""
-    from lakehouse import model_folders, model_versions, registry, roles
+    from lakehouse.ml import model_folders
+    from lakehouse.registry import model_versions, registry, roles
 
     if card:
         name, number = parse_version(model or "")
@@ -104,8 +105,8 @@ def explain(
     html: PageOption = None,
 ) -> None:
     """Explain a prediction: its reasons, its model and training, its inputs, their gates, and the source files."""
-    from lakehouse import explain as explanations
-    from lakehouse import graphs, trees
+    from lakehouse.provenance import explain as explanations
+    from lakehouse.provenance import graphs, trees
 
     _one_of(as_json, html)
     if prediction is None:
@@ -133,8 +134,8 @@ def impact(
     html: PageOption = None,
 ) -> None:
     """Find everything that was made from something: tables, models and predictions, and whether they are visible."""
-    from lakehouse import graphs, trees
-    from lakehouse.impact import impact as run
+    from lakehouse.provenance import graphs, trees
+    from lakehouse.provenance.impact import impact as run
 
     _one_of(as_json, html)
     try:
@@ -179,7 +180,7 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
     """Count the rows that were added, removed and changed between the states right after two releases."""
-    from lakehouse.diff import diff as run
+    from lakehouse.releases.diff import diff as run
 
     found = [asdict(one) for one in run(before, after, table, ignore or ())]
     if as_json:
@@ -198,7 +199,7 @@ def profile(
     version: Annotated[int | None, typer.Option(help="This Delta version, released or not.")] = None,
 ) -> None:
     """Count and measure each column of a table, keep that in ops.profiles, and write a page of it."""
-    from lakehouse.profiles import profile as run
+    from lakehouse.quality.profiles import profile as run
 
     print(run(table, release_id=release, version=version))
 
@@ -210,7 +211,7 @@ def lineage(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Show what a table or column is made from, back to the sources, and what is made from it."""
-    from lakehouse import lineage_tree
+    from lakehouse.provenance import lineage_tree
 
     both = up == down
     if as_json:
@@ -269,7 +270,7 @@ def data_docs(
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser of this machine.")] = False,
 ) -> None:
     """Write the list of Great Expectations' pages about the gates, and print where it is."""
-    from lakehouse.data_docs import write_index
+    from lakehouse.quality.data_docs import write_index
 
     path = write_index()
     print(path)

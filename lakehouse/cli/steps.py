@@ -46,8 +46,8 @@ def replay(
     report(outcome)
     if dry_run or not outcome["unreleased"]:
         return
-    from lakehouse.audit import gate as check
-    from lakehouse.release import release as publish
+    from lakehouse.releases.audit import gate as check
+    from lakehouse.releases.release import release as publish
 
     table = contracts.load(source).table
     report(check([table], interval))
@@ -56,7 +56,7 @@ def replay(
 
 def gate(names: TableNames, interval: IntervalOption) -> None:
     """Check what was written to tables, as one set; withdraw it if it does not pass."""
-    from lakehouse.audit import gate as run
+    from lakehouse.releases.audit import gate as run
 
     check_tables(names)
     report(run(names, interval))
@@ -76,7 +76,7 @@ def release(
 ) -> None:
     """Make the audited versions of tables visible, as one set; or override a gate's verdict."""
     if override is not None:
-        from lakehouse.override import override as publish
+        from lakehouse.releases.override import override as publish
 
         if names or interval:
             raise typer.BadParameter(
@@ -88,7 +88,7 @@ def release(
         return
     if not names or interval is None or reason:
         raise typer.BadParameter("Give one TABLE or more and an --interval; --reason goes with --override.")
-    from lakehouse.release import release as run
+    from lakehouse.releases.release import release as run
 
     check_tables(names)
     report({"release_id": run(names, interval)})
@@ -101,7 +101,7 @@ def rollback(
     ] = None,
 ) -> None:
     """Make what readers saw before a release visible again: all tables of the release, or one table."""
-    from lakehouse.rollback import rollback as run
+    from lakehouse.releases.rollback import rollback as run
 
     report(run(what, to))
 
@@ -233,7 +233,7 @@ def verify(
     """Read every byte of the released tables, and compare it with what was recorded when they were released."""
     if kept and release is not None:
         raise typer.BadParameter("--kept is about all versions that are kept: give no --release beside it.")
-    from lakehouse.verify import verify as run
+    from lakehouse.maintenance.verify import verify as run
 
     report(run(names, release, kept=kept))
 
@@ -266,8 +266,9 @@ def reproduce(
         raise typer.BadParameter(
             "Give MODEL@VERSION, or MODEL for all; --interval and --release go with --predictions."
         )
-    from lakehouse import model_folders, registry
-    from lakehouse.reproduction import NotReproducedError
+    from lakehouse.ml import model_folders
+    from lakehouse.registry import registry
+    from lakehouse.registry.reproduction import NotReproducedError
 
     if at:
         report(job("reproduce_training")(model, int(version)))
@@ -306,7 +307,7 @@ def maintain(
     ] = None,
 ) -> None:
     """Delete what contracts no longer keep, put small files together, and remove files that nothing needs."""
-    from lakehouse import maintain as maintenance
+    from lakehouse.maintenance import maintain as maintenance
 
     if not dry_run:
         report(maintenance.maintain(keep_days))

@@ -17,8 +17,9 @@ from typing import NoReturn
 import psycopg
 from psycopg import sql
 
-from lakehouse import dbt_project, locks, openlineage
+from lakehouse import dbt_project, locks
 from lakehouse.airflow.quiet import LEVELS
+from lakehouse.lineage import openlineage
 from lakehouse.platform import http, postgres, processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.settings import PROJECT_DIR, settings

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from lakehouse.model_spec import ModelSpec
+from lakehouse.ml.model_spec import ModelSpec
 
 BASELINE = "base_rate"
 TIME_OF_DAY = "departure_minute_of_day"

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, RobustScaler
 
-from lakehouse.model_spec import ModelSpec
+from lakehouse.ml.model_spec import ModelSpec
 
 
 def candidates(spec: ModelSpec) -> dict[str, Pipeline]:

@@ -17,7 +17,7 @@ from benchmarks.comparators.landing import replace as write
 from benchmarks.data import digest, flights_of
 from benchmarks.sizes import bytes_of
 from infra.demo.upstream import deliver
-from lakehouse.suites import SUITES_DIR
+from lakehouse.quality.suites import SUITES_DIR
 from tests import reference
 
 DAY = dt.date(2013, 3, 1)

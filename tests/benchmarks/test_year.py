@@ -15,12 +15,15 @@ import pytest
 
 from benchmarks import code, weekly, year
 from benchmarks.replay import Year, drive
-from lakehouse import dbt_project, gate, model_folders, monitoring_pages, training
-from lakehouse.gate import RuleResult
+from lakehouse import dbt_project
 from lakehouse.interval import Interval
-from lakehouse.metrics import metric
-from lakehouse.model_spec import Retrain
-from lakehouse.suites import Expectation
+from lakehouse.ml import model_folders, training
+from lakehouse.ml.metrics import metric
+from lakehouse.ml.model_spec import Retrain
+from lakehouse.monitoring import monitoring_pages
+from lakehouse.quality import gate
+from lakehouse.quality.expectation import Expectation
+from lakehouse.quality.gate import RuleResult
 from tests import reference
 from tests.made_up_flights import SPEC, WINDOW, flights
 
@@ -157,7 +160,8 @@ def test_the_lake_of_the_year_is_loaded_once(monkeypatch: pytest.MonkeyPatch) ->
         return lambda what, *_: done.append((name, what if isinstance(what, str) else ", ".join(what)))
 
     from infra.demo import upstream
-    from lakehouse import audit, release, release_log, steps, warehouse
+    from lakehouse import release_log, steps, warehouse
+    from lakehouse.releases import audit, release
 
     monkeypatch.setattr(upstream, "deliver", step("deliver"))
     monkeypatch.setattr(steps, "job", step)

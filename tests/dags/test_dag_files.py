@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from lakehouse import contracts, dbt_project, model_folders
+from lakehouse import contracts, dbt_project
+from lakehouse.ml import model_folders
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -125,6 +127,13 @@ def test_all_files_are_read_within_two_seconds_and_import_nothing_heavy(manifest
     outcome = json.loads(done.stdout.splitlines()[-1])
     assert outcome["heavy"] == []
     assert outcome["seconds"] < 2
+
+
+@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_dag_file_builds_on_the_library_alone(path: Path) -> None:
+    folders = {folder.name for folder in DAGS.parent.iterdir() if folder.is_dir()} - {"lakehouse", "dags"}
+    imported = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
+    assert "lakehouse" in imported and not folders & set(imported)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +284,7 @@ def test_a_promotion_waits_for_one_of_those_who_may_decide_it(bag: Any) -> None:
 
 PROMOTE = """
 import json, runpy, sys
-from lakehouse import model_folders
+from lakehouse.ml import model_folders
 load = model_folders.load
 policy = lambda spec: spec.model_copy(update={"promotion": spec.promotion.model_copy(update={"policy": sys.argv[2]})})
 model_folders.load = lambda name: policy(load(name))

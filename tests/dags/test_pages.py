@@ -42,7 +42,8 @@ def token() -> Any:
 
 @pytest.fixture
 def page(lake_home: Any) -> str:
-    from lakehouse import data_docs, pages
+    from lakehouse import pages
+    from lakehouse.quality import data_docs
 
     pages.write(data_docs.folder() / "gold" / "x" / "1-a.html", "<p>found</p>")
     pages.write(lake_home / "profiles" / "secret.html", "secret")

@@ -156,7 +156,7 @@ def test_outcomes_that_are_known_on_the_day_itself_start_no_monitoring_before_it
     from airflow.dag_processing.dagbag import DagBag
     from airflow.serialization.serialized_objects import DagSerialization
 
-    from lakehouse import model_folders
+    from lakehouse.ml import model_folders
     from tests.dags.conftest import DAGS
 
     spec = model_folders.load("flight_delay")

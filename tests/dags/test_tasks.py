@@ -23,7 +23,7 @@ def context(key: str | None, conf: dict[str, Any] | None = None, wait: bool = Tr
 
 
 def test_the_interval_of_a_run_is_its_partition_key() -> None:
-    from lakehouse.airflow.tasks import run_interval
+    from lakehouse.airflow.runs import run_interval
 
     assert str(run_interval(context("2013-01-01/2013-02-28", {"wait": False}))) == "2013-01-01/2013-02-28"
 
@@ -40,7 +40,7 @@ def test_the_interval_of_a_run_is_its_partition_key() -> None:
 def test_a_run_that_is_not_clear_fails_at_once(key: str | None, conf: dict[str, Any], message: str) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from lakehouse.airflow.tasks import run_interval
+    from lakehouse.airflow.runs import run_interval
 
     with pytest.raises(AirflowFailException, match=message):
         run_interval(context(key, conf))
@@ -51,14 +51,12 @@ def test_the_first_task_of_every_dag_refuses_a_conf_that_the_dag_does_not_know(
 ) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from lakehouse.airflow import promotion_tasks, tasks
-
     for dag in bag.dags.values():
         [first] = dag.roots
         run = SimpleNamespace(conf={"kepe_days": 7}, triggering_user_name="ada")
         about = {"dag": dag, "dag_run": run, "params": dag.params.dump(), "partition_key": "2013-03-01", "ti": None}
-        for module in (tasks, promotion_tasks):
-            monkeypatch.setattr(module, "get_current_context", lambda about=about: about)
+        for name in ("model", "override", "promotion", "source", "table", "upkeep", "warehouse"):
+            monkeypatch.setattr(f"lakehouse.airflow.{name}_tasks.get_current_context", lambda about=about: about)
         with pytest.raises(AirflowFailException, match=f"kepe_days, which {dag.dag_id} does not know"):
             if hasattr(first, "python_callable"):
                 first.python_callable(*first.op_args, **first.op_kwargs)
@@ -69,7 +67,7 @@ def test_the_first_task_of_every_dag_refuses_a_conf_that_the_dag_does_not_know(
 def test_what_a_person_must_put_right_is_not_tried_again() -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from lakehouse.airflow.tasks import no_retry
+    from lakehouse.airflow.runs import no_retry
     from lakehouse.errors import LakeError
 
     with pytest.raises(AirflowFailException, match="LakeError: wrong header"), no_retry():
@@ -79,7 +77,7 @@ def test_what_a_person_must_put_right_is_not_tried_again() -> None:
 @pytest.mark.parametrize("name", ["TableLockedError", "StaleWriterError"])
 def test_a_busy_table_and_a_lost_engine_are_tried_again(name: str) -> None:
     from lakehouse import locks
-    from lakehouse.airflow.tasks import no_retry
+    from lakehouse.airflow.runs import no_retry
 
     error = getattr(locks, name)
     with pytest.raises(error), no_retry():
@@ -89,7 +87,7 @@ def test_a_busy_table_and_a_lost_engine_are_tried_again(name: str) -> None:
 
 
 def test_an_upload_that_is_under_way_is_waited_for() -> None:
-    from lakehouse.airflow.tasks import no_retry
+    from lakehouse.airflow.runs import no_retry
     from lakehouse.readers import UnfinishedError
 
     with pytest.raises(UnfinishedError), no_retry():
@@ -97,15 +95,15 @@ def test_an_upload_that_is_under_way_is_waited_for() -> None:
 
 
 def test_a_writer_that_has_not_come_to_its_end_is_waited_for() -> None:
-    from lakehouse.airflow.tasks import no_retry
-    from lakehouse.unreleased import UnfinishedWriteError
+    from lakehouse.airflow.runs import no_retry
+    from lakehouse.releases.unreleased import UnfinishedWriteError
 
     with pytest.raises(UnfinishedWriteError), no_retry():
         raise UnfinishedWriteError("it still runs")
 
 
 def test_dbt_in_airflow_keeps_other_writers_of_gold_out(bag: Any) -> None:
-    from lakehouse.airflow import tasks
+    from lakehouse.airflow import warehouse_tasks
 
     hooks = {
         task.task_id: (task._pre_execute_hook, task._post_execute_hook)
@@ -113,15 +111,18 @@ def test_dbt_in_airflow_keeps_other_writers_of_gold_out(bag: Any) -> None:
     }
     done = hooks.pop("dbt.dbt_producer_watcher_done")
     assert done == (None, None)
-    assert hooks.pop("dbt.dbt_producer_watcher") == (tasks.hold_warehouse_at_first, tasks.free_warehouse)
-    assert set(hooks.values()) == {(tasks.hold_warehouse, tasks.free_warehouse)}
+    assert hooks.pop("dbt.dbt_producer_watcher") == (
+        warehouse_tasks.hold_warehouse_at_first,
+        warehouse_tasks.free_warehouse,
+    )
+    assert set(hooks.values()) == {(warehouse_tasks.hold_warehouse, warehouse_tasks.free_warehouse)}
 
 
 def test_dbt_in_airflow_writes_nothing_once_its_lock_is_lost_and_its_commits_name_the_lock(
     bag: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lakehouse import dbt_project, locks, warehouse
-    from lakehouse.airflow import tasks
+    from lakehouse.airflow import warehouse_tasks
     from lakehouse.steps import code_version
 
     @contextmanager
@@ -137,7 +138,7 @@ def test_dbt_in_airflow_writes_nothing_once_its_lock_is_lost_and_its_commits_nam
         assert task._dbt_runner_callbacks == [dbt_project.fence, warehouse.record_failure]
         written = SimpleNamespace(env=task.env | {"DBT_COMMIT": '{"run_id": "r", "step": "build"}'})
         task._pre_execute_hook({"task": written, "ti": SimpleNamespace(try_number=1)})
-        tasks.free_warehouse({})
+        warehouse_tasks.free_warehouse({})
         assert json.loads(written.env["DBT_COMMIT"]) == {
             "run_id": "r", "step": "build", "code_version": code_version(), "token": 7,
         }  # fmt: skip
@@ -147,7 +148,7 @@ def test_dbt_in_airflow_writes_nothing_once_its_lock_is_lost_and_its_commits_nam
 def test_a_missing_file_is_named_when_the_run_is_not_to_wait(lake_home: Any) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from lakehouse.airflow.tasks import wait
+    from lakehouse.airflow.source_tasks import wait
 
     with pytest.raises(AirflowFailException, match=r"planes_2013-03-01\.csv"):
         wait("planes").execute(context("2013-03-01", wait=False))
@@ -156,7 +157,7 @@ def test_a_missing_file_is_named_when_the_run_is_not_to_wait(lake_home: Any) -> 
 def test_a_day_outside_of_the_history_fails_at_once() -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from lakehouse.airflow.tasks import wait
+    from lakehouse.airflow.source_tasks import wait
 
     with pytest.raises(AirflowFailException, match="planes has no data about 2014-03-01"):
         wait("planes").execute(context("2014-03-01"))
@@ -184,11 +185,12 @@ def test_an_approval_can_be_assigned_to_a_role(roles: list[str], user_id: int, a
 def test_a_model_without_a_champion_is_skipped_and_what_if_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.sdk.exceptions import AirflowSkipException
 
-    from lakehouse import roles, steps
-    from lakehouse.airflow import tasks
+    from lakehouse import steps
+    from lakehouse.airflow import model_tasks
+    from lakehouse.registry import roles
 
     about: dict[str, Any] = context("2013-03-01") | {"ti": SimpleNamespace(xcom_push=lambda *_: None)}
-    monkeypatch.setattr(tasks, "get_current_context", lambda: about)
+    monkeypatch.setattr(model_tasks, "get_current_context", lambda: about)
     monkeypatch.setattr(steps, "job", lambda name: lambda *arguments: {"job": name})
     registered = {"model_version": 1, "event": "registered", "serves_from": dt.date(2013, 3, 1)}
     promoted = registered | {"event": "promoted"}
@@ -197,7 +199,7 @@ def test_a_model_without_a_champion_is_skipped_and_what_if_is_not(monkeypatch: p
         monkeypatch.setattr(roles, "events", lambda _model, log=log: log)
         about["params"] = {"model_version": None, "what_if": what_if}
         try:
-            asked.append(tasks.score.function("flight_delay"))
+            asked.append(model_tasks.score.function("flight_delay"))
         except AirflowSkipException as skipped:
             asked.append(str(skipped).partition(":")[0])
     assert asked == [
@@ -208,8 +210,8 @@ def test_a_model_without_a_champion_is_skipped_and_what_if_is_not(monkeypatch: p
 def test_steps_hang_below_the_runs_that_the_openlineage_provider_names(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.providers.openlineage.plugins.adapter import OpenLineageAdapter
 
-    from lakehouse import openlineage
     from lakehouse.airflow.lineage import on_task_instance_running
+    from lakehouse.lineage import openlineage
 
     at = dt.datetime(2013, 3, 2, tzinfo=dt.UTC)
     run = SimpleNamespace(conf={}, logical_date=None, run_after=at, clear_number=0)
@@ -229,7 +231,7 @@ def test_steps_hang_below_the_runs_that_the_openlineage_provider_names(monkeypat
 def test_a_delivery_that_does_not_come_is_named_when_the_waiting_is_over() -> None:
     from airflow.sdk.exceptions import AirflowSensorTimeout
 
-    from lakehouse.airflow.tasks import DeliverySensor
+    from lakehouse.airflow.source_tasks import DeliverySensor
 
     sensor = DeliverySensor(task_id="wait", source="planes", mode="poke", poke_interval=0.05, timeout=0.2)
     with pytest.raises(

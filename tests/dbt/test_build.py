@@ -19,18 +19,9 @@ import pytest
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import (
-    contracts,
-    dbt_project,
-    locks,
-    model_folders,
-    ops,
-    table_days,
-    tables,
-    training,
-    warehouse,
-)
+from lakehouse import contracts, dbt_project, locks, ops, table_days, tables, warehouse
 from lakehouse.interval import Interval
+from lakehouse.ml import model_folders, training
 from lakehouse.settings import settings
 from tests import reference
 from tests.openlineage_schema import faults

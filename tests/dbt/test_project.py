@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from lakehouse import dbt_project, model_folders, ops, suites, table_days, tables, warehouse
+from lakehouse import dbt_project, ops, table_days, tables, warehouse
 from lakehouse.interval import Interval
+from lakehouse.ml import model_folders
+from lakehouse.quality import suites
 
 GOLD = {
     "gold.daily_delays_by_airport",

@@ -80,7 +80,7 @@ def cli_reference() -> str:
 
 def model_tables() -> str:
     """Every key of ``model.yaml``: those of the file itself, then those of each of its parts."""
-    from lakehouse.model_spec import ModelSpec
+    from lakehouse.ml.model_spec import ModelSpec
 
     lines: list[str] = []
     for name, part in [("", ModelSpec), *_parts(ModelSpec)]:

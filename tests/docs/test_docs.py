@@ -154,7 +154,8 @@ def test_settings_that_are_named_exist(page: Path) -> None:
 
 @every_page
 def test_tables_and_dags_that_are_named_exist(page: Path) -> None:
-    from lakehouse import contracts, model_folders, ops
+    from lakehouse import contracts, ops
+    from lakehouse.ml import model_folders
 
     examples = list((ROOT / "examples").glob("*/project"))
     queries = [path for root in (ROOT, *examples) for path in (root / "dbt" / "models").rglob("*.sql")]
@@ -281,7 +282,7 @@ def test_every_column_of_the_ops_tables_is_explained() -> None:
 
 
 def test_the_row_level_expectations_are_all_listed() -> None:
-    from lakehouse.rules import ROW_RULES
+    from lakehouse.quality.rules import ROW_RULES
 
     section = (REFERENCE / "expectations.md").read_text("utf-8").partition("## About rows")[2].partition("\n## ")[0]
     assert sorted(re.findall(r"^- `(\w+)`$", section, re.MULTILINE)) == sorted(ROW_RULES)
@@ -341,11 +342,12 @@ def test_what_the_pages_let_one_make_is_valid(project: Path) -> None:
         made = {path for path in project.rglob("*") if path.is_file() and "__pycache__" not in path.parts} - before
         suite = next(path for path in made if path.suffix == ".json").relative_to(project)
         python(
-            "import sys; from lakehouse import suites; suites.load(sys.argv[1])", f"{suite.parent.name}.{suite.stem}"
+            "import sys; from lakehouse.quality import suites; suites.load(sys.argv[1])",
+            f"{suite.parent.name}.{suite.stem}",
         )
         check = {
             "source": "import sys; from lakehouse import contracts; contracts.load(sys.argv[1])",
-            "model": "import sys; from lakehouse.model_folders import candidates, load; candidates(load(sys.argv[1]))",
+            "model": "import sys; from lakehouse.ml import model_folders as m; m.candidates(m.load(sys.argv[1]))",
             "table": "import sys; from lakehouse.dbt_project import meta; assert meta('gold.' + sys.argv[1])",
         }[arguments[1]]
         python(check, arguments[2])

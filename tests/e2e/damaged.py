@@ -6,8 +6,10 @@ import json
 import random
 from pathlib import Path
 
-from lakehouse import fingerprints, maintain, ops, tables
+from lakehouse import ops, tables
+from lakehouse.maintenance import maintain
 from lakehouse.release_log import released
+from lakehouse.releases import fingerprints
 from tests.unit.test_verify import DAMAGES, any_of, damage, kind
 
 

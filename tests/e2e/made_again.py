@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from lakehouse import model_folders, registry
 from lakehouse.interval import Interval
+from lakehouse.ml import model_folders
+from lakehouse.registry import registry
 from lakehouse.release_log import history
 from lakehouse.steps import job
 

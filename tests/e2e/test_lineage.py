@@ -24,8 +24,8 @@ DAYS = [dt.date(2013, 3, day) for day in (1, 2, 3)]
 
 WALK = """
 import json
-from lakehouse import model_folders, release_log
-from lakehouse.explain import Explainer, sources
+from lakehouse import release_log; from lakehouse.ml import model_folders
+from lakehouse.provenance.explain import Explainer, sources
 import lakehouse
 
 explainer, found = Explainer(), []

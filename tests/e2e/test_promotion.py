@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from lakehouse import routing
 from lakehouse.airflow_client import AirflowClient, AirflowError
+from lakehouse.ml import routing
 from tests.platforms import PROJECT, Platform
 
 MODEL = "flight_delay_minutes"

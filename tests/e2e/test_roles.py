@@ -71,8 +71,8 @@ def test_who_may_only_view_sees_the_runs_and_starts_none(users: dict[str, Airflo
 GATE = """
 import sys
 from pathlib import Path
-from lakehouse import suites
-from lakehouse.audit import gate
+from lakehouse.quality import suites
+from lakehouse.releases.audit import gate
 from lakehouse.interval import Interval
 
 suites.SUITES_DIR = Path(sys.argv[1])

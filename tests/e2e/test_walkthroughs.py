@@ -95,8 +95,8 @@ def test_after_maintenance_with_the_shortest_retention_all_is_there_and_made_aga
     [[prediction]] = platform.sql("select min(prediction_id) from ml.predictions_flight_delay")
     before = found()
     models = [name for (name,) in platform.sql("select distinct model_name from ops.models")]
-    shortest = "import json; from lakehouse.maintain import maintain; print(json.dumps(maintain(0, grace_hours=0)))"
-    assert json.loads(python(platform, "-c", shortest).splitlines()[-1])["files"] > 20
+    shortest = "from lakehouse.maintenance.maintain import maintain; print(json.dumps(maintain(0, grace_hours=0)))"
+    assert json.loads(python(platform, "-c", f"import json; {shortest}").splitlines()[-1])["files"] > 20
     assert found() == before
     with platform.one_process() as lake:
         lake("verify")

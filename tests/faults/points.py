@@ -38,9 +38,13 @@ _WRITE = "lakehouse.tables.replace_interval"
 _OPS = "lakehouse.ops.append"
 _DBT = "dbt.adapters.spark.connections.PyhiveConnectionWrapper.execute"
 _FACTS = "into gold_next.fct_flights"
-_REGISTER, _FETCH = "lakehouse.registry.register", "lakehouse.registry.fetch"
+_REGISTER, _FETCH = "lakehouse.registry.registry.register", "lakehouse.registry.registry.fetch"
 _MISSING = "lakehouse.readers.missing"
-_GATE, _RECORD, _POINT = "lakehouse.gate.check_all", "lakehouse.release._record", "lakehouse.release._point"
+_GATE, _RECORD, _POINT = (
+    "lakehouse.quality.gate.check_all",
+    "lakehouse.releases.release._record",
+    "lakehouse.releases.release._point",
+)
 
 KILLS = (
     # A task of Airflow, in each of its phases.
@@ -52,11 +56,23 @@ KILLS = (
     Point("gate: task before the check", "task", "before", _GATE, "weather"),
     Point("gate: task after the check", "task", "after", _GATE, "weather"),
     Point("gate: task after the verdict", "task", "after", _OPS, "ops.gate_results"),
-    Point("release: task before the fingerprints", "task", "before", "lakehouse.fingerprints.record", "bronze.weather"),
-    Point("release: task after the fingerprints", "task", "after", "lakehouse.fingerprints.record", "bronze.weather"),
+    Point(
+        "release: task before the fingerprints",
+        "task",
+        "before",
+        "lakehouse.releases.fingerprints.record",
+        "bronze.weather",
+    ),
+    Point(
+        "release: task after the fingerprints",
+        "task",
+        "after",
+        "lakehouse.releases.fingerprints.record",
+        "bronze.weather",
+    ),
     Point("release: task after the record", "task", "after", _RECORD, "bronze.weather"),
     Point("release: task after the view", "task", "after", _POINT, "bronze.weather"),
-    Point("release: task after all of it", "task", "after", "lakehouse.release.release", "bronze.weather"),
+    Point("release: task after all of it", "task", "after", "lakehouse.releases.release.release", "bronze.weather"),
     Point("build: task after it has made ready", "task", "after", "lakehouse.warehouse.prepare", dag="build"),
     Point("build: dbt before a table is written", "task", "before", _DBT, _FACTS, dag="build"),
     Point("build: dbt after a table's data files", "task", "files", _DBT, _FACTS, FACTS, dag="build"),
@@ -70,9 +86,11 @@ KILLS = (
     Point("score: task after the commit", "task", "after", _WRITE, SCORES, dag="score"),
     Point("train: task before the registry is written", "task", "before", _REGISTER, dag="train"),
     Point("train: task after the registry is written", "task", "after", _REGISTER, dag="train"),
-    Point("train: task before the comparison", "task", "before", "lakehouse.roles.contest", dag="train"),
+    Point("train: task before the comparison", "task", "before", "lakehouse.registry.roles.contest", dag="train"),
     Point("train: task after the role is recorded", "task", "after", _OPS, "ops.model_events", dag="train"),
-    Point("train: task after the aliases are moved", "task", "after", "lakehouse.registry.set_alias", dag="train"),
+    Point(
+        "train: task after the aliases are moved", "task", "after", "lakehouse.registry.registry.set_alias", dag="train"
+    ),
     # The engine's JVM, and a Python worker of it.
     Point("land: engine before the write", "engine", "before", _WRITE, WEATHER),
     Point("land: engine after data files", "engine", "files", _WRITE, WEATHER, WEATHER),

@@ -8,11 +8,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from lakehouse import release_log, tables, unreleased
-from lakehouse.batches import RejectedBatchError
+from lakehouse import release_log, tables
 from lakehouse.engine import spark
-from lakehouse.rollback import rollback
-from lakehouse.unreleased import WithdrawnError
+from lakehouse.landing.batches import RejectedBatchError
+from lakehouse.releases import unreleased
+from lakehouse.releases.rollback import rollback
+from lakehouse.releases.unreleased import WithdrawnError
 from tests.spark.sources import UNIQUE, Source, expect
 
 DAYS = ("2020-01-05", "2020-01-06", "2020-01-07")

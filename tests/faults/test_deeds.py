@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from lakehouse import contracts, gate
+from lakehouse import contracts
+from lakehouse.quality import gate
 from tests.faults.points import POINTS
 
 SECONDS = 20

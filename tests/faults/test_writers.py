@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from lakehouse import audit, contracts, release, suites
+from lakehouse import contracts
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
+from lakehouse.quality import suites
+from lakehouse.releases import audit, release
 from lakehouse.steps import job
 from tests.faults.schedules import HEADER
 from tests.spark.apart import OVERTAKEN, Apart

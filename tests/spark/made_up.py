@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lakehouse import ops, suites, tables
+from lakehouse import ops, tables
 from lakehouse.engine import spark
-from lakehouse.release import release
+from lakehouse.quality import suites
+from lakehouse.releases.release import release
 
 
 def put(table: str, frame: pd.DataFrame, folder: Path, *, visible: bool = True, mode: str = "overwrite") -> int:

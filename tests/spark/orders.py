@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from lakehouse import suites, tables
-from lakehouse.audit import gate
+from lakehouse import tables
 from lakehouse.engine import spark, sql
 from lakehouse.interval import Interval
-from lakehouse.release import release
+from lakehouse.quality import suites
+from lakehouse.releases.audit import gate
+from lakehouse.releases.release import release
 from lakehouse.steps import step
 
 COLUMNS = {"day": "date", "id": "bigint", "carrier": "string", "amount": "double", "email": "string", "at": "timestamp"}

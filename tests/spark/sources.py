@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from lakehouse import contracts, dbt_project, release, suites
-from lakehouse.audit import gate
+from lakehouse import contracts, dbt_project
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
+from lakehouse.quality import suites
+from lakehouse.releases import release
+from lakehouse.releases.audit import gate
 from lakehouse.steps import job
 
 FIRST = dt.date(2020, 1, 1)

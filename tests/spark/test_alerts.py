@@ -17,7 +17,7 @@ from aiosmtpd.controller import Controller
 from airflow.sdk.exceptions import AirflowSensorTimeout
 from airflow.sdk.execution_time.task_runner import _run_task_state_change_callbacks
 
-from lakehouse import alerts, audit, ops
+from lakehouse import alerts, ops
 from lakehouse.airflow.alerts import (
     after_gate,
     after_land,
@@ -27,10 +27,11 @@ from lakehouse.airflow.alerts import (
     after_wait,
     deliver,
 )
-from lakehouse.batches import RejectedBatchError
 from lakehouse.interval import Interval
+from lakehouse.landing.batches import RejectedBatchError
+from lakehouse.releases import audit
+from lakehouse.releases.unreleased import WithdrawnError
 from lakehouse.settings import AlertRoute, settings
-from lakehouse.unreleased import WithdrawnError
 from tests.platforms import free_ports, http_connection, web_server
 from tests.spark.orders import RULES, Orders
 from tests.spark.sources import expect

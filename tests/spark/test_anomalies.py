@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from pyspark.sql.connect.client import SparkConnectClient
 
-from lakehouse import history, ops, tables
-from lakehouse.audit import GateFailedError, gate
+from lakehouse import ops, tables
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
-from lakehouse.release import release
+from lakehouse.quality import history
 from lakehouse.release_log import released
-from lakehouse.rollback import rollback
+from lakehouse.releases.audit import GateFailedError, gate
+from lakehouse.releases.release import release
+from lakehouse.releases.rollback import rollback
 from lakehouse.steps import step
 from tests.spark.orders import RULES, Orders
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from lakehouse import contracts, ops, readers
-from lakehouse.batches import RejectedBatchError
 from lakehouse.engine import process
 from lakehouse.interval import Interval
+from lakehouse.landing.batches import RejectedBatchError
 from lakehouse.readers import SourceError
 from lakehouse.readers.files import MAX_RECORD
 from lakehouse.settings import settings

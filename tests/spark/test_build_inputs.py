@@ -11,15 +11,16 @@ from unittest.mock import Mock
 import pytest
 import yaml
 
-from lakehouse import dbt_project, ops, release, release_log, silver_views, tables, unreleased, warehouse
-from lakehouse.as_of import as_of
-from lakehouse.audit import GateFailedError, gate
+from lakehouse import dbt_project, ops, release_log, tables, warehouse
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
-from lakehouse.override import override
-from lakehouse.provenance import Ledger
-from lakehouse.rollback import rollback
-from lakehouse.sql_lineage import LineageError
+from lakehouse.lineage.sql_lineage import LineageError
+from lakehouse.provenance.provenance import Ledger
+from lakehouse.releases import release, silver_views, unreleased
+from lakehouse.releases.as_of import as_of
+from lakehouse.releases.audit import GateFailedError, gate
+from lakehouse.releases.override import override
+from lakehouse.releases.rollback import rollback
 from lakehouse.steps import Run, job
 from tests.openlineage_receiver import receiving, told
 from tests.projects import project_of_its_own
@@ -135,7 +136,7 @@ def test_of_what_another_dbt_has_written_it_is_recorded_which_run_of_airflow_it_
     warehouse.run_dbt(DAYS[2], ["dim_planes"], commit=by_airflow if run_id else None)
     written = stored, tables.head(stored)
     # Its events cannot be made, which costs a line of the log.
-    monkeypatch.setattr("lakehouse.column_lineage.edges", Mock(side_effect=LineageError("not understood")))
+    monkeypatch.setattr("lakehouse.lineage.column_lineage.edges", Mock(side_effect=LineageError("not understood")))
     assert warehouse.prepare(DAYS[3]) == [GOLD]
     assert [row["airflow_run_id"] for row in runs_that_wrote(written)] == ([run_id] if run_id else [])
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from lakehouse import tables
-from lakehouse.audit import gate
 from lakehouse.engine import process
-from lakehouse.gate import check
 from lakehouse.interval import Interval
+from lakehouse.quality.gate import check
 from lakehouse.readers.files import LARGE_FILE
-from lakehouse.release import release
+from lakehouse.releases.audit import gate
+from lakehouse.releases.release import release
 from tests.spark.counters import counting, reading_logs
 from tests.spark.sources import expect, new_source  # noqa: F401 - a fixture
 
@@ -112,7 +112,7 @@ def test_a_gate_of_twenty_rules_that_pass_takes_few_jobs(
     many: bool, source: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if many:
-        monkeypatch.setattr("lakehouse.uniqueness.MANY_ROWS", 0)
+        monkeypatch.setattr("lakehouse.quality.uniqueness.MANY_ROWS", 0)
     assert len(TWENTY) == 20
     with counting() as found:
         result = check(STORED)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from lakehouse import alerts, contracts, data_docs, ops
-from lakehouse.audit import GateFailedError, gate
+from lakehouse import alerts, contracts, ops
+from lakehouse.quality import data_docs
+from lakehouse.releases.audit import GateFailedError, gate
 from tests.spark.orders import RULES, Orders
 from tests.spark.sources import new_source as new_source
 
@@ -106,7 +107,7 @@ def test_while_a_contract_cannot_be_read_other_gates_go_on_and_show_nothing_of_i
 
 
 def test_a_page_takes_a_small_part_of_a_gate(orders: Orders) -> None:
-    from lakehouse.gate import check
+    from lakehouse.quality.gate import check
     from lakehouse.steps import step
 
     orders.expect(

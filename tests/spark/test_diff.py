@@ -8,9 +8,9 @@ from typing import Any
 from typer.testing import CliRunner
 
 from lakehouse import cli
-from lakehouse.as_of import as_of
-from lakehouse.diff import diff
 from lakehouse.engine import sql
+from lakehouse.releases.as_of import as_of
+from lakehouse.releases.diff import diff
 from tests.spark.sources import new_source as new_source
 
 DAY, NEXT = "2020-01-05", "2020-01-06"

@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import PySparkException
 
-from lakehouse import fingerprints, tables
+from lakehouse import tables
 from lakehouse.engine import spark, sql
 from lakehouse.platform import remote_engine
 from lakehouse.platform.engine import check, check_cores, thrift_connection
 from lakehouse.platform.errors import PlatformError
+from lakehouse.releases import fingerprints
 from lakehouse.settings import settings
 from tests.spark.counters import engine_cores, running_tasks, wait_for_warm_up
 from tests.spark.orders import Orders

@@ -22,21 +22,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from lakehouse import (
-    audit,
-    fingerprints,
-    model_folders,
-    ops,
-    release,
-    release_log,
-    tables,
-    unreleased,
-    warehouse,
-)
-from lakehouse.audit import gate
+from lakehouse import ops, release_log, tables, warehouse
 from lakehouse.engine import spark
 from lakehouse.interval import Interval
-from lakehouse.rollback import rollback
+from lakehouse.ml import model_folders
+from lakehouse.releases import audit, fingerprints, release, unreleased
+from lakehouse.releases.audit import gate
+from lakehouse.releases.rollback import rollback
 from lakehouse.settings import settings
 from lakehouse.steps import code_version, job
 from tests.spark.apart import OVERTAKEN, SECONDS, Apart

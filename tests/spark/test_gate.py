@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from lakehouse import gate, suites
 from lakehouse.engine import spark
-from lakehouse.gate import Request, check, check_all
-from lakehouse.suites import Expectation, InvalidSuiteError, Suite, SuiteNotFoundError
+from lakehouse.quality import gate, suites
+from lakehouse.quality.expectation import Expectation
+from lakehouse.quality.gate import Request, check, check_all
+from lakehouse.quality.suites import InvalidSuiteError, Suite, SuiteNotFoundError
 
 TABLE = "gate_next.flights"
 
@@ -132,7 +133,7 @@ def test_a_failure_says_which_rule_how_many_rows_and_shows_some(suite: Any) -> N
 @pytest.mark.parametrize("many", [False, True])
 def test_duplicates_are_counted_as_gx_counts_them(many: bool, suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if many:
-        monkeypatch.setattr("lakehouse.uniqueness.MANY_ROWS", 0)
+        monkeypatch.setattr("lakehouse.quality.uniqueness.MANY_ROWS", 0)
     result = check(TABLE, 3)
     assert {r.expectation.type: r.unexpected_count for r in result.failures} == {
         "expect_column_values_to_be_unique": 4,
@@ -250,6 +251,6 @@ def test_data_docs_can_be_rendered_from_the_result(suite: Any) -> None:
 def test_an_unknown_severity_does_not_reach_the_gate() -> None:
     with pytest.raises(ValueError, match="fatal"):
         gate_result = Suite("gate.flights", (Expectation("expect_column_to_exist", {"column": "id"}, "fatal"),))
-        from lakehouse import gx_engine
+        from lakehouse.quality import gx_engine
 
         gx_engine.validate(spark().table(TABLE), gate_result, gate.EXAMPLES)

@@ -13,16 +13,19 @@ import pandas as pd
 import pytest
 
 import lakehouse
-from lakehouse import batches, contracts, ops, release, scaffold, suites, tables
-from lakehouse.audit import gate
-from lakehouse.batches import RejectedBatchError
+from lakehouse import contracts, ops, scaffold, tables
 from lakehouse.engine import spark
-from lakehouse.gate import check
 from lakehouse.interval import Interval
+from lakehouse.landing import batches
+from lakehouse.landing.batches import RejectedBatchError
+from lakehouse.quality import suites
+from lakehouse.quality.gate import check
+from lakehouse.quality.suites import InvalidSuiteError
 from lakehouse.readers import SourceError
+from lakehouse.releases import release
+from lakehouse.releases.audit import gate
 from lakehouse.settings import PROJECT_DIR, settings
 from lakehouse.steps import job
-from lakehouse.suites import InvalidSuiteError
 from tests.spark.sources import BOUNDS, expect
 from tests.spark.sources import new_source as new_source
 

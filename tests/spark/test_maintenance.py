@@ -11,33 +11,26 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lakehouse import (
-    compaction,
-    maintain,
-    model_folders,
-    ops,
-    registry,
-    release_log,
-    retention,
-    table_days,
-    tables,
-    unreleased,
-)
-from lakehouse import release as releases
-from lakehouse.audit import gate
-from lakehouse.compaction import ChangedRowsError
+from lakehouse import ops, release_log, table_days, tables
 from lakehouse.data_files import data_files
 from lakehouse.engine import sql
-from lakehouse.impact import impact
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec, Serving
-from lakehouse.provenance import Ledger, ranges
-from lakehouse.release import release
+from lakehouse.maintenance import compaction, maintain, retention
+from lakehouse.maintenance.compaction import ChangedRowsError
+from lakehouse.maintenance.verify import DamagedError, verify
+from lakehouse.ml import model_folders
+from lakehouse.ml.model_spec import ModelSpec, Serving
+from lakehouse.ml.scoring import LINEAGE
+from lakehouse.provenance.impact import impact
+from lakehouse.provenance.provenance import Ledger, ranges
+from lakehouse.registry import registry
 from lakehouse.release_log import Released, released
-from lakehouse.rollback import rollback
-from lakehouse.scoring import LINEAGE
+from lakehouse.releases import release as releases
+from lakehouse.releases import unreleased
+from lakehouse.releases.audit import gate
+from lakehouse.releases.release import release
+from lakehouse.releases.rollback import rollback
 from lakehouse.steps import job, step
-from lakehouse.verify import DamagedError, verify
 from spark_jobs.score import create_table, lineage
 from tests.openlineage_receiver import receiving, told, versions_of
 from tests.spark.apart import Apart

@@ -17,19 +17,22 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 import lakehouse
-from lakehouse import alerts, dbt_project, model_folders, monitoring, ops, registry, roles, scoring, shift, tables
-from lakehouse.audit import GateFailedError, gate
+from lakehouse import alerts, dbt_project, ops, tables
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
-from lakehouse.leaks import LeakError
-from lakehouse.metrics import metric
-from lakehouse.model_spec import ModelSpec, Retrain, Search
-from lakehouse.monitoring import NothingToMonitorError
-from lakehouse.release import release
+from lakehouse.ml import model_folders, scoring
+from lakehouse.ml.leaks import LeakError
+from lakehouse.ml.metrics import metric
+from lakehouse.ml.model_spec import ModelSpec, Retrain, Search
+from lakehouse.monitoring import monitoring, shift
+from lakehouse.monitoring.monitoring import NothingToMonitorError
+from lakehouse.registry import registry, roles
 from lakehouse.release_log import released
+from lakehouse.releases.audit import GateFailedError, gate
+from lakehouse.releases.release import release
+from lakehouse.releases.unreleased import withdraw
 from lakehouse.settings import settings
 from lakehouse.steps import job, step
-from lakehouse.unreleased import withdraw
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.openlineage_receiver import receiving, told, versions_of
 from tests.spark.counters import appending, counting

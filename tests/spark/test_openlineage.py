@@ -14,31 +14,23 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from lakehouse import (
-    compaction,
-    contracts,
-    dbt_project,
-    maintain,
-    openlineage,
-    ops,
-    registry,
-    release_log,
-    suites,
-    tables,
-    warehouse,
-)
-from lakehouse.audit import gate
+from lakehouse import contracts, dbt_project, ops, release_log, tables, warehouse
 from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.engine import spark, sql
 from lakehouse.interval import Interval
-from lakehouse.provenance import Ledger
-from lakehouse.provenance import landed as landed_files
+from lakehouse.lineage import openlineage
+from lakehouse.maintenance import compaction, maintain
+from lakehouse.maintenance.verify import verify
+from lakehouse.provenance.provenance import Ledger
+from lakehouse.provenance.provenance import landed as landed_files
+from lakehouse.quality import suites
 from lakehouse.readers import SourceError
-from lakehouse.release import release
+from lakehouse.registry import registry
 from lakehouse.release_log import released
-from lakehouse.rollback import rollback
+from lakehouse.releases.audit import gate
+from lakehouse.releases.release import release
+from lakehouse.releases.rollback import rollback
 from lakehouse.steps import code_version, job
-from lakehouse.verify import verify
 from tests.openlineage_receiver import made_from, receiving, told, versions_of
 from tests.openlineage_schema import faults
 from tests.spark.counters import appending

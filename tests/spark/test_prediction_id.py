@@ -6,7 +6,7 @@ import datetime as dt
 import random
 
 from lakehouse.engine import spark
-from lakehouse.prediction_id import column, prediction_id
+from lakehouse.ml.prediction_id import column, prediction_id
 
 PIECES = ["|", "\\", "\\|", "a", "B6", "ü", "漢", "", " ", "\n", "'", "%", "2013-03-01"]
 

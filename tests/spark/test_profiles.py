@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse import contracts, ops, profiles, suites, tables
+from lakehouse import contracts, ops, tables
 from lakehouse.cli import command_line
 from lakehouse.engine import sql
-from lakehouse.gate import check
-from lakehouse.suggest import SuiteExistsError, suggest
+from lakehouse.quality import profiles, suites
+from lakehouse.quality.gate import check
+from lakehouse.quality.suggest import SuiteExistsError, suggest
 from tests.spark.orders import Orders
 from tests.spark.sources import new_source as new_source
 

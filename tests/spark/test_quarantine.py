@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 
-from lakehouse import ops, quarantine, release, release_log, tables, unreleased
-from lakehouse.audit import GateFailedError, gate
-from lakehouse.batches import RejectedBatchError
+from lakehouse import ops, release_log, tables
 from lakehouse.interval import Interval
+from lakehouse.landing import quarantine
+from lakehouse.landing.batches import RejectedBatchError
 from lakehouse.locks import StaleWriterError
-from lakehouse.maintain import maintain
-from lakehouse.override import override
-from lakehouse.rollback import rollback
+from lakehouse.maintenance.maintain import maintain
+from lakehouse.releases import release, unreleased
+from lakehouse.releases.audit import GateFailedError, gate
+from lakehouse.releases.override import override
+from lakehouse.releases.rollback import rollback
+from lakehouse.releases.unreleased import UnfinishedWriteError
 from lakehouse.steps import Run, step
-from lakehouse.unreleased import UnfinishedWriteError
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
 from tests.spark.sources import new_source as new_source
 from tests.spark.test_maintenance import only, release_unchecked

@@ -13,12 +13,14 @@ import psycopg
 import pytest
 
 import lakehouse
-from lakehouse import locks, ops, release, release_log, suites, tables, unreleased
-from lakehouse.as_of import as_of
-from lakehouse.audit import GateFailedError, gate
+from lakehouse import locks, ops, release_log, tables
 from lakehouse.engine import spark, sql
 from lakehouse.interval import Interval
 from lakehouse.locks import StaleWriterError, TableLockedError, writer
+from lakehouse.quality import suites
+from lakehouse.releases import release, unreleased
+from lakehouse.releases.as_of import as_of
+from lakehouse.releases.audit import GateFailedError, gate
 from lakehouse.settings import settings
 from lakehouse.steps import job, step
 from tests.spark.orders import Orders

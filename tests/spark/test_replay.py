@@ -19,16 +19,17 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse import contracts, ops, readers, release, release_log, tables
-from lakehouse.audit import GateFailedError
-from lakehouse.batches import RejectedBatchError, parse
+from lakehouse import contracts, ops, readers, release_log, tables
 from lakehouse.cli import command_line
-from lakehouse.explain import Explainer, files_of
-from lakehouse.impact import impact
 from lakehouse.interval import Interval
+from lakehouse.landing.batches import RejectedBatchError, parse
+from lakehouse.provenance.explain import Explainer, files_of
+from lakehouse.provenance.impact import impact
 from lakehouse.readers import SourceError, UnfitRuleError
+from lakehouse.releases import release
+from lakehouse.releases.audit import GateFailedError
+from lakehouse.releases.unreleased import UnfinishedWriteError
 from lakehouse.steps import step
-from lakehouse.unreleased import UnfinishedWriteError
 from tests.openlineage_receiver import receiving, told, versions_of
 from tests.spark.counters import appending
 from tests.spark.sources import BOUNDS, UNIQUE, Source, expect
@@ -603,7 +604,7 @@ def test_what_landing_has_refused_for_its_types_a_replay_refuses_too(new_source:
 
 def replay_as_the_dag_does(source: Source, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run the tasks of ``replay_<source>`` one after the other, and give what the first returns."""
-    from lakehouse.airflow import tasks
+    from lakehouse.airflow import source_tasks, table_tasks
 
     params = {"dry_run": False}
     context = {
@@ -613,11 +614,12 @@ def replay_as_the_dag_does(source: Source, monkeypatch: pytest.MonkeyPatch) -> d
         "dag_run": SimpleNamespace(conf={}),
         "task": SimpleNamespace(outlets=[]),
     }
-    monkeypatch.setattr(tasks, "get_current_context", lambda: context)
-    outcome: dict[str, Any] = tasks.replay.function(source.name)
+    for module in (source_tasks, table_tasks):
+        monkeypatch.setattr(module, "get_current_context", lambda: context)
+    outcome: dict[str, Any] = source_tasks.replay.function(source.name)
     table = f"bronze.{source.name}"
-    assert tasks.gate.function([table])
-    assert tasks.release.function([table]) == release_log.released()[table].release_id
+    assert table_tasks.gate.function([table])
+    assert table_tasks.release.function([table]) == release_log.released()[table].release_id
     return outcome
 
 

@@ -18,35 +18,28 @@ from pyspark.errors import PySparkException
 from rich.console import Console
 
 import lakehouse
-from lakehouse import (
-    column_lineage,
-    fingerprints,
-    maintain,
-    model_folders,
-    model_versions,
-    ops,
-    pins,
-    registry,
-    release_log,
-    roles,
-    tables,
-)
+from lakehouse import ops, release_log, tables
 from lakehouse.engine import sql
-from lakehouse.explain import explain, find
-from lakehouse.graphs import page_of_explanation
-from lakehouse.impact import Impact, impact
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec
-from lakehouse.release import release
+from lakehouse.lineage import column_lineage
+from lakehouse.maintenance import maintain
+from lakehouse.maintenance.verify import DamagedError, verify
+from lakehouse.ml import model_folders
+from lakehouse.ml.model_spec import ModelSpec
+from lakehouse.ml.scoring import ModelFailedError
+from lakehouse.provenance.explain import explain, find
+from lakehouse.provenance.graphs import page_of_explanation
+from lakehouse.provenance.impact import Impact, impact
+from lakehouse.provenance.trees import of_explanation
+from lakehouse.registry import model_versions, pins, registry, roles
+from lakehouse.registry.reproduction import NotReproducedError, content_sha256
 from lakehouse.release_log import released
-from lakehouse.reproduction import NotReproducedError, content_sha256
-from lakehouse.rollback import rollback
-from lakehouse.scoring import ModelFailedError
+from lakehouse.releases import fingerprints
+from lakehouse.releases.release import release
+from lakehouse.releases.rollback import rollback
 from lakehouse.settings import PROJECT_DIR, settings
 from lakehouse.steps import code_version, job, step
 from lakehouse.tables import UnreadableError, VersionGoneError
-from lakehouse.trees import of_explanation
-from lakehouse.verify import DamagedError, verify
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.openlineage_receiver import Receiver, made_from, receiving, told, versions_of
 from tests.spark.made_up import forget, give_suites, put

@@ -14,17 +14,20 @@ from rich.tree import Tree
 from typer.testing import CliRunner
 
 import lakehouse
-from lakehouse import ops, release, release_log, suites, tables, trees, unreleased
-from lakehouse.audit import GateFailedError, gate
+from lakehouse import ops, release_log, tables
 from lakehouse.cli import command_line
 from lakehouse.engine import spark
-from lakehouse.explain import Explainer
 from lakehouse.interval import Interval
-from lakehouse.override import OverrideError, override
-from lakehouse.rollback import RollbackError, rollback
+from lakehouse.provenance import trees
+from lakehouse.provenance.explain import Explainer
+from lakehouse.quality import suites
+from lakehouse.releases import release, unreleased
+from lakehouse.releases.audit import GateFailedError, gate
+from lakehouse.releases.override import OverrideError, override
+from lakehouse.releases.rollback import RollbackError, rollback
+from lakehouse.releases.unreleased import WithdrawnError
 from lakehouse.steps import job
 from lakehouse.tables import VersionGoneError
-from lakehouse.unreleased import WithdrawnError
 
 land = job("land")
 TABLE, STORED = "bronze.airports", "bronze_next.airports"

@@ -17,9 +17,11 @@ from great_expectations.expectations.expectation_configuration import Expectatio
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from lakehouse import batches, rules
 from lakehouse.engine import spark
-from lakehouse.suites import Expectation, Suite
+from lakehouse.landing import batches
+from lakehouse.quality import rules
+from lakehouse.quality.expectation import Expectation
+from lakehouse.quality.suites import Suite
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -139,7 +141,7 @@ def frame(rows: list[tuple[Any, ...]]) -> DataFrame:
 
 def pandas_result(rows: pd.DataFrame, kind: str, **kwargs: Any) -> Any:
     """What GX's own pandas engine finds."""
-    from lakehouse import gx_engine
+    from lakehouse.quality import gx_engine
 
     gx_engine.context()
     batch = gx.get_context(mode="ephemeral").data_sources.add_pandas("p").add_dataframe_asset("a")
@@ -163,7 +165,7 @@ def our_counts(df: DataFrame) -> list[int]:
 
 def gate_counts(df: DataFrame) -> list[tuple[int, int, bool]]:
     """Unexpected rows, rows that count, and verdict, as the gate has them."""
-    from lakehouse import gx_engine
+    from lakehouse.quality import gx_engine
 
     found = gx_engine.validate(df, Suite("test.rules", tuple(RULES)), 0)
     for result in found.results:
@@ -181,7 +183,7 @@ def gx_counts(df: DataFrame) -> list[int]:
     from great_expectations.execution_engine.sparkdf_batch_data import SparkDFBatchData
     from great_expectations.validator.validator import Validator
 
-    from lakehouse import gx_engine
+    from lakehouse.quality import gx_engine
 
     engine = SparkDFExecutionEngine(spark=spark(), persist=False)
     validator = Validator(engine, data_context=gx_engine.context(), batches=[Batch(data=SparkDFBatchData(engine, df))])  # type: ignore[arg-type]

@@ -13,9 +13,10 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from lakehouse import contracts, readers, suites
-from lakehouse.batches import judge, parse
+from lakehouse import contracts, readers
 from lakehouse.interval import Interval
+from lakehouse.landing.batches import judge, parse
+from lakehouse.quality import suites
 from lakehouse.readers import SourceError
 from tests.spark.sources import BOUNDS, FIRST
 from tests.spark.sources import new_source as new_source

@@ -16,14 +16,16 @@ import pytest
 from typer.testing import CliRunner
 
 import lakehouse
-from lakehouse import cli, locks, model_folders, ops, registry, roles, serving, tables
-from lakehouse.audit import GateFailedError, gate
+from lakehouse import cli, locks, ops, tables
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec
-from lakehouse.release import release
+from lakehouse.ml import model_folders
+from lakehouse.ml.model_spec import ModelSpec
+from lakehouse.registry import registry, roles, serving
 from lakehouse.release_log import NotReleasedError, released
-from lakehouse.rollback import rollback
+from lakehouse.releases.audit import GateFailedError, gate
+from lakehouse.releases.release import release
+from lakehouse.releases.rollback import rollback
 from lakehouse.settings import settings
 from lakehouse.steps import job
 from spark_jobs.train import read_frame
@@ -79,7 +81,7 @@ def test_every_row_has_the_score_that_the_model_gives_here(model: ModelSpec) -> 
     stored = rows(f"flight_date = date'{DAY}'")
     features = lakehouse.read(FEATURES, where=[("flight_date", "=", DAY.start)]).sort_values("flight_id")
     champion = roles.champion("flight_delay")
-    from lakehouse.scoring import score as score_here
+    from lakehouse.ml.scoring import score as score_here
 
     assert outcome["rows"] == len(stored) == len(features)
     assert stored["score"].to_numpy().tobytes() == score_here(features, registry.fetch(champion)).tobytes()

@@ -18,30 +18,20 @@ from rich.console import Console
 from skops import io
 
 import lakehouse
-from lakehouse import (
-    alerts,
-    explain,
-    graphs,
-    model_folders,
-    ops,
-    registry,
-    roles,
-    routing,
-    scoring,
-    tables,
-    training,
-    trees,
-)
-from lakehouse.audit import GateFailedError, gate
+from lakehouse import alerts, ops, tables
 from lakehouse.engine import sql
-from lakehouse.impact import impact
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec, Promotion, Serving
-from lakehouse.pins import Pins
-from lakehouse.registry import ModelVersion
-from lakehouse.release import release
+from lakehouse.ml import model_folders, routing, scoring, training
+from lakehouse.ml.model_spec import ModelSpec, Promotion, Serving
+from lakehouse.ml.scoring import ModelFailedError, ServedModel
+from lakehouse.provenance import explain, graphs, trees
+from lakehouse.provenance.impact import impact
+from lakehouse.registry import registry, roles
+from lakehouse.registry.pins import Pins
+from lakehouse.registry.registry import ModelVersion
 from lakehouse.release_log import released
-from lakehouse.scoring import ModelFailedError, ServedModel
+from lakehouse.releases.audit import GateFailedError, gate
+from lakehouse.releases.release import release
 from lakehouse.settings import settings
 from lakehouse.steps import Run, job, user
 from tests.made_up_flights import SPEC, WINDOW, flights

@@ -14,12 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lakehouse import compaction, maintain, model_folders, ops, registry, release_log, roles, tables
+from lakehouse import ops, release_log, tables
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec
-from lakehouse.release import release
+from lakehouse.maintenance import compaction, maintain
+from lakehouse.ml import model_folders
+from lakehouse.ml.model_spec import ModelSpec
+from lakehouse.registry import registry, roles
 from lakehouse.release_log import released
+from lakehouse.releases.release import release
 from lakehouse.settings import settings
 from lakehouse.steps import job
 from tests.made_up_flights import flights

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from lakehouse import registry
+from lakehouse.registry import registry
 from lakehouse.settings import settings
 from tests.made_up_flights import SPEC
 

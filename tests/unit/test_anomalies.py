@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from infra.demo.upstream import _data_file
-from lakehouse import anomalies, suites
-from lakehouse.anomalies import Figure, Rule
 from lakehouse.interval import Interval
+from lakehouse.quality import anomalies, suites
+from lakehouse.quality.anomalies import Figure, Rule
 
 MONDAY = dt.date(2013, 3, 4)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lakehouse.as_of import AsOfError, rewrite
+from lakehouse.releases.as_of import AsOfError, rewrite
 
 VERSIONS = {"gold.fct_flights": 17, "bronze.planes": 3}
 VIEWS = {

@@ -12,9 +12,9 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from skops import io
 
-from lakehouse import attribution, model_folders
-from lakehouse.attribution import AttributionError, attribute
-from lakehouse.scoring import ServedModel, model_input, pipeline, score
+from lakehouse.ml import attribution, model_folders
+from lakehouse.ml.attribution import AttributionError, attribute
+from lakehouse.ml.scoring import ServedModel, model_input, pipeline, score
 from tests.made_up_flights import SPEC, flights
 
 

@@ -6,8 +6,9 @@ import datetime as dt
 from dataclasses import replace
 from typing import Any
 
-from lakehouse.batches import rejection
-from lakehouse.suites import Expectation, Suite
+from lakehouse.landing.batches import rejection
+from lakehouse.quality.expectation import Expectation
+from lakehouse.quality.suites import Suite
 
 RULE = Expectation("expect_column_values_to_be_between", {"column": "pressure", "min_value": 1, "mostly": 0.95})
 SUITE = Suite("bronze.weather", (RULE,))

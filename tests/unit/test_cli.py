@@ -23,15 +23,18 @@ import yaml
 from rich.tree import Tree
 from typer.testing import CliRunner
 
-from lakehouse import cli, contracts, engine, model_folders, registry, roles, suites
+from lakehouse import cli, contracts, engine
 from lakehouse.cli import queries
 from lakehouse.cli.alerts import list_alerts
 from lakehouse.cli.errors import first_lines
 from lakehouse.cli.printing import print_rows, print_table, show
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.model_spec import InvalidModelError
-from lakehouse.reproduction import NotReproducedError
+from lakehouse.ml import model_folders
+from lakehouse.ml.model_spec import InvalidModelError
+from lakehouse.quality import suites
+from lakehouse.registry import registry, roles
+from lakehouse.registry.reproduction import NotReproducedError
 from lakehouse.settings import settings
 from lakehouse.tables import UnreadableError, VersionGoneError
 
@@ -216,8 +219,8 @@ def replaying(
             return step
 
         monkeypatch.setattr("lakehouse.steps.job", {"replay": made("replay", replayed)}.__getitem__)
-        monkeypatch.setattr("lakehouse.audit.gate", made("gate", {"bronze.weather": 4}))
-        monkeypatch.setattr("lakehouse.release.release", made("release", 7))
+        monkeypatch.setattr("lakehouse.releases.audit.gate", made("gate", {"bronze.weather": 4}))
+        monkeypatch.setattr("lakehouse.releases.release.release", made("release", 7))
         monkeypatch.setattr(sys, "argv", ["lake", "replay", "weather", "--interval", "2013-03-01", *options])
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -407,7 +410,7 @@ def test_what_does_not_exist_is_no_success(lake: Lake, monkeypatch: pytest.Monke
     monkeypatch.setattr("lakehouse.release_log.sets", lambda _table: [])
     code, said = lake("releases", "gold.nosuch", "--json")
     assert code == 1 and "No release has changed gold.nosuch" in said
-    monkeypatch.setattr("lakehouse.registry.versions", lambda _model: [])
+    monkeypatch.setattr("lakehouse.registry.registry.versions", lambda _model: [])
     code, said = lake("reproduce", "flight_delay")
     assert code == 1 and "flight_delay has no version yet: `lake train flight_delay`" in said
     code, said = lake("lineage", "quarantine.weather")
@@ -441,7 +444,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_it_is_made(
 def test_days_that_are_none_are_a_wrong_argument(
     arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse.provenance.Ledger.read", lambda: None)
+    monkeypatch.setattr("lakehouse.provenance.provenance.Ledger.read", lambda: None)
     result = CliRunner().invoke(cli.command_line(), arguments)
     assert result.exit_code == 2 and said in " ".join(result.output.replace("│", " ").split())
 

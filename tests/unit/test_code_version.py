@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse import steps
-from lakehouse.reproduction import changed
+from lakehouse.registry.reproduction import changed
 
 
 @pytest.fixture

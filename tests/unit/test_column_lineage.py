@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse import column_lineage, dbt_project, model_folders, ops
+from lakehouse import dbt_project, ops
 from lakehouse.cli import command_line
-from lakehouse.column_lineage import (
+from lakehouse.lineage import column_lineage
+from lakehouse.lineage.column_lineage import (
     Edge,
     LineageError,
     Project,
@@ -23,6 +24,7 @@ from lakehouse.column_lineage import (
     edges_of_query,
     upstream,
 )
+from lakehouse.ml import model_folders
 
 CASES = Path(__file__).parents[1] / "cases" / "column_lineage.csv"
 MERGE = CASES.with_name("column_lineage_merge.csv")

@@ -6,11 +6,11 @@ import datetime as dt
 
 import pytest
 
-from lakehouse import compaction
-from lakehouse.compaction import RECENT_DAYS, TARGET_BYTES, window
 from lakehouse.contracts import load
 from lakehouse.data_files import DataFile
-from lakehouse.retention import first_kept
+from lakehouse.maintenance import compaction
+from lakehouse.maintenance.compaction import RECENT_DAYS, TARGET_BYTES, window
+from lakehouse.maintenance.retention import first_kept
 
 START = dt.date(2013, 1, 1)
 

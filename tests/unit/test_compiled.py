@@ -22,10 +22,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 from skops import io
 
-from lakehouse import compiled, model_folders, scoring, training
-from lakehouse.compilation import NotCompiledError, attempt, compile_, prove
-from lakehouse.model_spec import ModelSpec
-from lakehouse.scoring import ServedModel, model_input, predict
+from lakehouse.ml import compiled, model_folders, scoring, training
+from lakehouse.ml.compilation import NotCompiledError, attempt, compile_, prove
+from lakehouse.ml.model_spec import ModelSpec
+from lakehouse.ml.scoring import ServedModel, model_input, predict
 from tests.made_up_flights import flights, train
 
 MODELS = [(name, candidate) for name in ("flight_delay", "flight_delay_minutes")
@@ -206,7 +206,7 @@ def test_integers_and_booleans_are_numbers() -> None:
 def test_a_worker_that_scores_by_the_form_imports_neither_scikit_learn_nor_pandas(made: Any) -> None:
     *_, payload = made[MODELS[0]]
     code = (
-        "import sys; from lakehouse import compiled; compiled.load(sys.stdin.buffer.read()); import scipy.special; "
+        "import sys; from lakehouse.ml import compiled; compiled.load(sys.stdin.buffer.read()); import scipy.special; "
         "print(sorted({'sklearn', 'pandas', 'skops', 'mlflow'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], input=payload, capture_output=True, check=True)

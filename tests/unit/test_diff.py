@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from lakehouse import diff, ops, release_log, tables
-from lakehouse.diff import DiffError, TableDiff, compare
+from lakehouse import ops, release_log, tables
+from lakehouse.releases import diff
+from lakehouse.releases.diff import DiffError, TableDiff, compare
 from lakehouse.tables import VersionGoneError
 
 TABLE = "gold.fct_flights"  # whose suite names the key flight_id

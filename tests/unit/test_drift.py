@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lakehouse.drift import CATEGORICAL, NUMERIC, Bins, chi_squared, compare, kolmogorov_smirnov, psi
+from lakehouse.monitoring.drift import CATEGORICAL, NUMERIC, Bins, chi_squared, compare, kolmogorov_smirnov, psi
 
 COUNTS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 10_000)), min_size=2, max_size=30)
 LIMITS = {"warning": 0.1, "limit": 0.25, "significance": 0.01}

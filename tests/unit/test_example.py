@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from lakehouse import contracts, model_folders, scaffold, suites, training
+from lakehouse import contracts, scaffold
 from lakehouse.interval import Interval
+from lakehouse.ml import model_folders, training
+from lakehouse.quality import suites
 from lakehouse.settings import PROJECT_DIR
 from tests.made_up_flights import WINDOW, flights
 

@@ -11,9 +11,11 @@ import pytest
 from deltalake import write_deltalake
 from typer.testing import CliRunner
 
-from lakehouse import cli, explain, model_folders, release_log, tables
-from lakehouse.explain import PredictionNotFoundError
-from lakehouse.prediction_id import prediction_id
+from lakehouse import cli, release_log, tables
+from lakehouse.ml import model_folders
+from lakehouse.ml.prediction_id import prediction_id
+from lakehouse.provenance import explain
+from lakehouse.provenance.explain import PredictionNotFoundError
 
 MODEL = model_folders.load("flight_delay")
 TABLE = MODEL.predictions_table

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse.gate import GateResult, RuleResult
-from lakehouse.suites import Expectation
+from lakehouse.quality.expectation import Expectation
+from lakehouse.quality.gate import GateResult, RuleResult
 
 
 def summary(*severities: str | None) -> str:

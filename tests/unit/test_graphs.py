@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import networkx as nx
 import pytest
 
-from lakehouse import graphs
-from lakehouse.impact import Impact
+from lakehouse.provenance import graphs
+from lakehouse.provenance.impact import Impact
 
 NOW = dt.datetime(2013, 3, 2, 6, tzinfo=dt.UTC)
 RELEASE = {"release_id": 4, "released_at": NOW, "reason": "audited", "released_by": None, "override_of": None}

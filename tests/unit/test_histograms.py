@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lakehouse.histograms import count_in_memory, of_names, of_numbers
+from lakehouse.monitoring.histograms import count_in_memory, of_names, of_numbers
 
 
 def test_rows_are_counted_in_the_bins_of_the_snapshot() -> None:

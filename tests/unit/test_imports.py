@@ -16,8 +16,8 @@ MOST = 800
     [
         "from lakehouse.steps import job; job('land')",
         "from lakehouse.steps import job; job('score')",
-        "from lakehouse.audit import gate",
-        "from lakehouse.release import release",
+        "from lakehouse.releases.audit import gate",
+        "from lakehouse.releases.release import release",
     ],
 )
 def test_a_task_has_imported_little_when_its_step_begins(start: str) -> None:

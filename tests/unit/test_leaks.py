@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lakehouse import leaks, model_folders, training
+from lakehouse.ml import leaks, model_folders, training
 from tests.made_up_flights import SPEC, WINDOW, flights
 
 MINUTES = model_folders.load("flight_delay_minutes")

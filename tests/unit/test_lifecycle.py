@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse import registry
 from lakehouse.cli import command_line
 from lakehouse.engine import EngineDownError, process_record, spark
 from lakehouse.platform import lifecycle
 from lakehouse.platform.commands import logs
 from lakehouse.platform.errors import PlatformError
 from lakehouse.platform.parts import Part
-from lakehouse.registry import RegistryDownError
+from lakehouse.registry import registry
+from lakehouse.registry.registry import RegistryDownError
 from lakehouse.settings import settings
 
 

@@ -18,25 +18,14 @@ from deltalake import CommitProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 from typer.testing import CliRunner
 
-from lakehouse import (
-    cli,
-    compaction,
-    contracts,
-    fingerprints,
-    locks,
-    maintain,
-    model_folders,
-    ops,
-    registry,
-    release,
-    release_log,
-    retention,
-    tables,
-    unreleased,
-)
+from lakehouse import cli, contracts, locks, ops, release_log, tables
 from lakehouse.interval import Interval
-from lakehouse.maintain import MaintenanceError, needed_by_models, needed_by_releases, plan
-from lakehouse.model_spec import InvalidModelError
+from lakehouse.maintenance import compaction, maintain, retention
+from lakehouse.maintenance.maintain import MaintenanceError, needed_by_models, needed_by_releases, plan
+from lakehouse.ml import model_folders
+from lakehouse.ml.model_spec import InvalidModelError
+from lakehouse.registry import registry
+from lakehouse.releases import fingerprints, release, unreleased
 from lakehouse.steps import Run
 
 NOW = dt.datetime.now(dt.UTC)

@@ -11,10 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lakehouse import contracts, data_docs, masking, model_folders, ops, tables
-from lakehouse.gate import GateResult
-from lakehouse.model_spec import InvalidModelError
-from lakehouse.suites import Suite
+from lakehouse import contracts, masking, ops, tables
+from lakehouse.ml import model_folders
+from lakehouse.ml.model_spec import InvalidModelError
+from lakehouse.quality import data_docs
+from lakehouse.quality.gate import GateResult
+from lakehouse.quality.suites import Suite
 
 NOW, BEFORE = dt.datetime(2013, 1, 2, tzinfo=dt.UTC), dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
 

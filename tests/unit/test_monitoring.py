@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from lakehouse import contracts, monitoring_pages, ops, tables
-from lakehouse.drift import NUMERIC, Bins
-from lakehouse.freshness import newest_day, stale_days
+from lakehouse import contracts, ops, tables
 from lakehouse.interval import Interval
-from lakehouse.model_spec import Monitoring
-from lakehouse.monitoring import Measure, of_data, of_drift, of_performance, of_scoring
-from lakehouse.reference import Reference
+from lakehouse.ml.model_spec import Monitoring
+from lakehouse.monitoring import monitoring_pages
+from lakehouse.monitoring.drift import NUMERIC, Bins
+from lakehouse.monitoring.monitoring import Measure, of_data, of_drift, of_performance, of_scoring
+from lakehouse.monitoring.reference import Reference
+from lakehouse.quality.freshness import newest_day, stale_days
 
 BINS = Bins(NUMERIC, edges=(0.0,), counts=(450, 450), nulls=100)
 REFERENCE = Reference(

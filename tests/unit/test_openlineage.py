@@ -13,10 +13,11 @@ import pytest
 from openlineage.client import OpenLineageClient
 from openlineage.client.serde import Serde
 
-from lakehouse import dbt_project, openlineage, tables
+from lakehouse import dbt_project, tables
+from lakehouse.lineage import openlineage
+from lakehouse.lineage.sql_lineage import Edge, LineageError
 from lakehouse.platform.airflow import airflow_environment
 from lakehouse.settings import settings
-from lakehouse.sql_lineage import Edge, LineageError
 from tests.openlineage_receiver import Receiver, receiving
 from tests.openlineage_schema import faults
 
@@ -98,8 +99,8 @@ def test_each_step_that_makes_columns_says_what_they_are_made_from(
         Edge("models.late", "mean", "gold.delays", "mean", "direct", "IDENTITY"),
         Edge("ml.predictions_late", "score", "models.late", "score", "direct", "IDENTITY"),
     ]
-    monkeypatch.setattr("lakehouse.column_lineage.edges", lambda: known)
-    monkeypatch.setattr("lakehouse.column_lineage.columns", lambda: {"models.late": ("mean", "score")})
+    monkeypatch.setattr("lakehouse.lineage.column_lineage.edges", lambda: known)
+    monkeypatch.setattr("lakehouse.lineage.column_lineage.columns", lambda: {"models.late": ("mean", "score")})
     facts = row(step=step, dataset=tables.reader_name(stored), versions_out=[(stored, 3)])
     [table] = sent(openlineage.ended(facts, {}))["outputs"]
     if step == "train":
@@ -122,7 +123,7 @@ def test_a_job_is_named_after_what_it_is_about(tables_of_it: str, name: str) -> 
 
 def test_a_view_has_columns_and_where_they_come_from_but_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     known = [Edge("silver.stg_late", "late", "bronze.late", "delay", "direct", "TRANSFORMATION")]
-    monkeypatch.setattr("lakehouse.column_lineage.edges", lambda: known)
+    monkeypatch.setattr("lakehouse.lineage.column_lineage.edges", lambda: known)
     declared = [{"name": "late", "data_type": "boolean", "description": "Whether."}]
     monkeypatch.setattr("lakehouse.dbt_project.declared_columns", {"silver.stg_late": declared}.__getitem__)
     facts = row(step="build", dataset="silver.stg_late", rows_out=None, versions_out=[("silver.stg_late", None)])
@@ -287,7 +288,7 @@ def test_an_event_that_cannot_be_made_costs_a_line_in_the_log(
     def broken() -> list[Any]:
         raise LineageError("gold.x: line 3")
 
-    monkeypatch.setattr("lakehouse.column_lineage.edges", broken)
+    monkeypatch.setattr("lakehouse.lineage.column_lineage.edges", broken)
     scored = row(step="score", dataset="ml.x", versions_out=[("ml_next.x", 1)])
     with caplog.at_level(logging.WARNING, "lakehouse"):
         openlineage.send(openlineage.ended(each, {}) for each in [scored])

@@ -8,7 +8,7 @@ import networkx as nx
 from rich.console import Console
 from rich.tree import Tree
 
-from lakehouse import graphs, trees
+from lakehouse.provenance import graphs, trees
 from tests.unit.test_graphs import explanation, impact
 
 GATE = {"verdict": "failed", "rules": 2, "broken": ["expect_table_row_count_to_be_between"], "not_judged": []}

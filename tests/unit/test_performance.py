@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lakehouse import model_folders
-from lakehouse.metrics import metric
-from lakehouse.performance import BINS, bin_of, figures
+from lakehouse.ml import model_folders
+from lakehouse.ml.metrics import metric
+from lakehouse.monitoring.performance import BINS, bin_of, figures
 
 SPEC = model_folders.load("flight_delay")
 

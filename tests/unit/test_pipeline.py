@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skops import io
 
-from lakehouse import model_folders, training
 from lakehouse.interval import Interval
-from lakehouse.metrics import calibration_bins, metric
-from lakehouse.model_card import card
-from lakehouse.model_spec import InvalidModelError
-from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
+from lakehouse.ml import model_folders, training
+from lakehouse.ml.metrics import calibration_bins, metric
+from lakehouse.ml.model_spec import InvalidModelError
+from lakehouse.ml.scoring import TRUSTED, ServedModel, model_input, score
+from lakehouse.registry.model_card import card
 from tests.made_up_flights import SPEC, WINDOW, flights, train
 
 

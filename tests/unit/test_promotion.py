@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss, mean_absolute_error, mean_squared_error, roc_auc_score
 
-from lakehouse import metrics
-from lakehouse.gate import RuleResult
-from lakehouse.model_spec import Metrics, ModelSpec, Promotion
-from lakehouse.promotion import ComparisonError, decide, difference, gated
-from lakehouse.suites import Expectation
+from lakehouse.ml import metrics
+from lakehouse.ml.model_spec import Metrics, ModelSpec, Promotion
+from lakehouse.quality.expectation import Expectation
+from lakehouse.quality.gate import RuleResult
+from lakehouse.registry.promotion import ComparisonError, decide, difference, gated
 from tests.made_up_flights import SPEC
 
 DAYS = 30

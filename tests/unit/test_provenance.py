@@ -14,14 +14,15 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from lakehouse import contracts, dbt_project, trees
-from lakehouse.explain import RUN, Explainer, PredictionNotFoundError, find
-from lakehouse.impact import Impact, UnknownOriginError, impact
+from lakehouse import contracts, dbt_project
 from lakehouse.interval import Interval, InvalidIntervalError
-from lakehouse.model_spec import InvalidModelError
-from lakehouse.provenance import Ledger, Write, ranges
-from lakehouse.registry import ModelVersion
-from lakehouse.sql_lineage import Edge
+from lakehouse.lineage.sql_lineage import Edge
+from lakehouse.ml.model_spec import InvalidModelError
+from lakehouse.provenance import trees
+from lakehouse.provenance.explain import RUN, Explainer, PredictionNotFoundError, find
+from lakehouse.provenance.impact import Impact, UnknownOriginError, impact
+from lakehouse.provenance.provenance import Ledger, Write, ranges
+from lakehouse.registry.registry import ModelVersion
 from lakehouse.table_days import Days, Shape, days_of, held, shape
 
 SHAPES = {
@@ -529,7 +530,7 @@ def test_a_landing_that_failed_after_its_commit_has_the_impact_of_its_file(
 def test_a_model_version_is_known_by_both_of_its_names(made: Made, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.setattr(Ledger, "read", made.ledger)
     monkeypatch.setattr(
-        "lakehouse.registry.version", lambda name, number: SimpleNamespace(aliases=[f"{name} {number}"])
+        "lakehouse.registry.registry.version", lambda name, number: SimpleNamespace(aliases=[f"{name} {number}"])
     )
     found = impact(what)
     assert (found.kind, [each["roles_now"] for each in found.models]) == ("model", [["flight_delay 1"]])
@@ -539,7 +540,7 @@ def test_what_a_model_has_scored_that_has_no_folder_any_more_is_found(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SHAPES, "ml.predictions_retired", Shape())
-    monkeypatch.setattr("lakehouse.registry.version", lambda name, number: ModelVersion(name, number, "run"))
+    monkeypatch.setattr("lakehouse.registry.registry.version", lambda name, number: ModelVersion(name, number, "run"))
     made.write("bronze.readings", "2013-03-01")
     features = made.write("gold.features", "2013-03-02", {"bronze.readings": 1})
     made.write("ml.predictions_retired", "2013-03-02", {"gold.features": features}, model_version=2)
@@ -568,16 +569,20 @@ def test_a_column_of_a_model_finds_the_versions_that_have_it(
     inputs = {1: ["weather_temperature_f"], 2: ["weather_temperature_f", "plane_seats"]}
     monkeypatch.setattr(Ledger, "read", made.ledger)
     monkeypatch.setattr("lakehouse.ops.read", lambda _table, **_: SimpleNamespace(to_pylist=lambda: rows))
-    monkeypatch.setattr("lakehouse.registry.version", lambda name, number: ModelVersion(name, number, "run"))
-    monkeypatch.setattr("lakehouse.registry.fetch", lambda found, **_: SimpleNamespace(inputs=inputs[found.version]))
+    monkeypatch.setattr("lakehouse.registry.registry.version", lambda name, number: ModelVersion(name, number, "run"))
+    monkeypatch.setattr(
+        "lakehouse.registry.registry.fetch", lambda found, **_: SimpleNamespace(inputs=inputs[found.version])
+    )
     predicted = Edge("ml.predictions_flight_delay", "score", "models.flight_delay", column, "direct", "IDENTITY")
-    monkeypatch.setattr("lakehouse.column_lineage.downstream", lambda _name, **_: [predicted])
+    monkeypatch.setattr("lakehouse.lineage.column_lineage.downstream", lambda _name, **_: [predicted])
     found = impact(f"models.flight_delay.{column}")
     told = None if column == "score" else [column]
     assert [(each["version"], each.get("inputs")) for each in found.models] == [(number, told) for number in versions]
     assert found.columns == ["ml.predictions_flight_delay.score"]
     assert {(f"models.flight_delay.{column}", f"flight_delay@{number}") for number in versions} < set(found.edges)
-    monkeypatch.setattr("lakehouse.registry.fetch", Mock(side_effect=OSError("gone")))  # it may have had any column
+    monkeypatch.setattr(
+        "lakehouse.registry.registry.fetch", Mock(side_effect=OSError("gone"))
+    )  # it may have had any column
     assert [each["version"] for each in impact(f"models.flight_delay.{column}").models] == [1, 2]
 
 
@@ -618,7 +623,7 @@ def test_a_column_that_no_model_has_seen_finds_the_predictions_that_it_stands_in
         Edge(table, "decision", table, "score", *identity),
     ]
     monkeypatch.setattr(
-        "lakehouse.column_lineage.downstream",
+        "lakehouse.lineage.column_lineage.downstream",
         lambda name, **_: [each for each in edges if name == f"{each.source_table}.{each.source_column}"],
     )
     found = impact(column)
@@ -678,12 +683,12 @@ def of_column(
     trained = {"model_name": "retired", "model_version": 1, "versions": versions, "mlflow_run_id": "run"}
     monkeypatch.setattr(Ledger, "read", made.ledger)
     monkeypatch.setattr("lakehouse.ops.read", lambda _table, **_: SimpleNamespace(to_pylist=lambda: [trained]))
-    monkeypatch.setattr("lakehouse.registry.version", lambda name, number: ModelVersion(name, number, "run"))
-    monkeypatch.setattr("lakehouse.registry.fetch", lambda *_, **__: SimpleNamespace(inputs=["wind"]))
+    monkeypatch.setattr("lakehouse.registry.registry.version", lambda name, number: ModelVersion(name, number, "run"))
+    monkeypatch.setattr("lakehouse.registry.registry.fetch", lambda *_, **__: SimpleNamespace(inputs=["wind"]))
     table, _, name = column.rpartition(".")
     edge = Edge(table, name, "bronze.readings", name, "direct", "IDENTITY")
-    monkeypatch.setattr("lakehouse.column_lineage.downstream", lambda _name, **_: [edge])
-    monkeypatch.setattr("lakehouse.column_lineage.columns", lambda: dict.fromkeys(known or read, ()))
+    monkeypatch.setattr("lakehouse.lineage.column_lineage.downstream", lambda _name, **_: [edge])
+    monkeypatch.setattr("lakehouse.lineage.column_lineage.columns", lambda: dict.fromkeys(known or read, ()))
     return impact(f"bronze.readings.{name}")
 
 
@@ -738,22 +743,22 @@ def test_of_a_model_whose_file_is_wrong_it_is_said_that_it_is_not_known(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problems = {"retired": InvalidModelError("models/retired/model.yaml: line 3: it is wrong.")}
-    monkeypatch.setattr("lakehouse.model_folders.problems", lambda: problems)
-    monkeypatch.setattr("lakehouse.explain.released", lambda _release_id=None: {})
+    monkeypatch.setattr("lakehouse.ml.model_folders.problems", lambda: problems)
+    monkeypatch.setattr("lakehouse.provenance.explain.released", lambda _release_id=None: {})
     said = "models/retired/model.yaml: line 3: it is wrong."
     found = of_column(made, monkeypatch, "gold.features.wind", ["gold.features"])
     assert not found.models and found.unknown == [f"Whether retired@1 was made from bronze.readings.wind: {said}"]
     with pytest.raises(PredictionNotFoundError, match=f"Not looked through: those of retired, as {said}"):
         find("no id")
-    monkeypatch.setattr("lakehouse.explain.released", lambda _release_id=None: {"ml.predictions_gone": None})
+    monkeypatch.setattr("lakehouse.provenance.explain.released", lambda _release_id=None: {"ml.predictions_gone": None})
     with pytest.raises(
         PredictionNotFoundError,
         match=r"Looked through nothing\. Not .* "
         r"Not looked through: ml\.predictions_gone, as models/gone is gone\.",
     ):
         find("no id", release_id=3)
-    monkeypatch.setattr("lakehouse.model_folders.problems", dict)
-    monkeypatch.setattr("lakehouse.explain.released", lambda _release_id=None: {})
+    monkeypatch.setattr("lakehouse.ml.model_folders.problems", dict)
+    monkeypatch.setattr("lakehouse.provenance.explain.released", lambda _release_id=None: {})
     with pytest.raises(PredictionNotFoundError, match="nothing: no predictions had been released by release 3"):
         find("no id", release_id=3)
 

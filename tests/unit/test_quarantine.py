@@ -11,16 +11,18 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, write_deltalake
 
-from lakehouse import dbt_project, ops, quarantine, release_log, tables, unreleased
+from lakehouse import dbt_project, ops, release_log, tables
 from lakehouse.interval import Interval
-from lakehouse.tables import VersionGoneError
-from lakehouse.unreleased import (
+from lakehouse.landing import quarantine
+from lakehouse.releases import unreleased
+from lakehouse.releases.unreleased import (
     PartOfBuildError,
     UnfinishedWriteError,
     refuse_part_of_build,
     refuse_unfinished,
     unfinished,
 )
+from lakehouse.tables import VersionGoneError
 
 TABLE, STORED, QUARANTINE = "bronze.made_up", "bronze_next.made_up", "quarantine.made_up"
 

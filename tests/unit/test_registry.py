@@ -18,9 +18,10 @@ from mlflow.artifacts import download_artifacts
 from mlflow.models import get_model_info
 from skops import io
 
-from lakehouse import model_folders, registry, scoring, training
-from lakehouse.model_spec import InvalidModelError, read_spec
-from lakehouse.pins import Pins
+from lakehouse.ml import model_folders, scoring, training
+from lakehouse.ml.model_spec import InvalidModelError, read_spec
+from lakehouse.registry import registry
+from lakehouse.registry.pins import Pins
 from tests.made_up_flights import SPEC, WINDOW, flights, train
 
 NAME = "flight_delay"
@@ -161,7 +162,7 @@ def test_a_wrong_model_is_in_the_way_of_itself_alone(tmp_path: Path, monkeypatch
 
 def test_a_dag_file_can_list_models_without_heavy_imports() -> None:
     code = (
-        "import sys; from lakehouse import model_folders; [model_folders.load(m) for m in model_folders.models()]; "
+        "import sys; from lakehouse.ml import model_folders; [model_folders.load(m) for m in model_folders.models()]; "
         "print(sorted({'mlflow', 'sklearn', 'pandas', 'numpy', 'pyarrow', 'pyspark', 'skops'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

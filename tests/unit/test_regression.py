@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from skops import io
 
-from lakehouse import model_folders, training
-from lakehouse.attribution import attribute
-from lakehouse.model_card import card
-from lakehouse.scoring import TRUSTED, ServedModel, model_input, score
+from lakehouse.ml import model_folders, training
+from lakehouse.ml.attribution import attribute
+from lakehouse.ml.scoring import TRUSTED, ServedModel, model_input, score
+from lakehouse.registry.model_card import card
 from tests.made_up_flights import WINDOW, flights
 
 SPEC = model_folders.load("flight_delay_minutes")

@@ -10,10 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakehouse import model_folders, ops, roles, tables
+from lakehouse import ops, tables
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec, Retrain
-from lakehouse.retraining import Evidence, NoPolicyError, NotMonitoredError, decide, standing_defects
+from lakehouse.ml import model_folders
+from lakehouse.ml.model_spec import ModelSpec, Retrain
+from lakehouse.monitoring.retraining import Evidence, NoPolicyError, NotMonitoredError, decide, standing_defects
+from lakehouse.registry import roles
 
 DAY = dt.date(2013, 6, 30)
 

@@ -14,14 +14,17 @@ import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from lakehouse import cli, model_versions, ops, plots, registry, roles, serving, suites, tables, training
+from lakehouse import cli, ops, tables
 from lakehouse.interval import Interval
-from lakehouse.model_spec import ModelSpec, Promotion, Serving
-from lakehouse.pins import Pins
-from lakehouse.promotion import ComparisonError
-from lakehouse.registry import ModelVersion
-from lakehouse.scoring import ModelFailedError, score
-from lakehouse.serving import Crew
+from lakehouse.ml import training
+from lakehouse.ml.model_spec import ModelSpec, Promotion, Serving
+from lakehouse.ml.scoring import ModelFailedError, score
+from lakehouse.quality import suites
+from lakehouse.registry import model_versions, plots, registry, roles, serving
+from lakehouse.registry.pins import Pins
+from lakehouse.registry.promotion import ComparisonError
+from lakehouse.registry.registry import ModelVersion
+from lakehouse.registry.serving import Crew
 from lakehouse.steps import Run
 from tests.made_up_flights import SPEC, flights, train
 
@@ -352,7 +355,9 @@ def test_a_champion_that_has_failed_cannot_be_compared_with_and_a_person_replace
     known(contest(weak, FIRST, 1))
     second = registered(good, LATER, 2)
     if how == "rows":  # it is there, and does not take them
-        monkeypatch.setattr("lakehouse.scoring.score", lambda rows, by: 1 / 0 if by.version == 1 else score(rows, by))
+        monkeypatch.setattr(
+            "lakehouse.ml.scoring.score", lambda rows, by: 1 / 0 if by.version == 1 else score(rows, by)
+        )
     else:
         lose(1, how, mlflow_client)
     with pytest.raises(

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from lakehouse import dbt_project, ops, release, release_log, silver_views, tables, unreleased
+from lakehouse import dbt_project, ops, release_log, tables
 from lakehouse.release_log import NotReleasedError
-from lakehouse.rollback import RollbackError, Target, plan, views_then
+from lakehouse.releases import release, silver_views, unreleased
+from lakehouse.releases.rollback import RollbackError, Target, plan, views_then
+from lakehouse.releases.unreleased import _withdrawn_by
 from lakehouse.steps import Run
-from lakehouse.unreleased import _withdrawn_by
 
 
 def row(release_id: int, table: str, version: int, rollback_to: int | None = None) -> dict[str, Any]:

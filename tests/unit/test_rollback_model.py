@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lakehouse import registry, roles
-from lakehouse.registry import ModelVersion
+from lakehouse.registry import registry, roles
+from lakehouse.registry.registry import ModelVersion
 
 rollback_model = importlib.import_module("spark_jobs.rollback_model")
 MODEL, TABLE = "flight_delay", "ml.predictions_flight_delay"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse import rules
-from lakehouse.suites import Expectation
+from lakehouse.quality import rules
+from lakehouse.quality.expectation import Expectation
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from skops import io
 
-from lakehouse import linear, model_folders, registry, training
-from lakehouse.compilation import attempt
-from lakehouse.model_spec import InvalidModelError, ModelSpec, Search, read_spec
-from lakehouse.pins import Pins
-from lakehouse.scoring import TRUSTED, ServedModel, score
-from lakehouse.search import SearchError, tune
+from lakehouse.ml import linear, model_folders, training
+from lakehouse.ml.compilation import attempt
+from lakehouse.ml.model_spec import InvalidModelError, ModelSpec, Search, read_spec
+from lakehouse.ml.scoring import TRUSTED, ServedModel, score
+from lakehouse.ml.search import SearchError, tune
+from lakehouse.registry import registry
+from lakehouse.registry.pins import Pins
 from tests.made_up_flights import SPEC, WINDOW, flights
 
 CONSTANTS = {"flight_delay": DummyClassifier(strategy="prior"), "flight_delay_minutes": DummyRegressor(strategy="mean")}

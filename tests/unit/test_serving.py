@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lakehouse import registry, release_log, roles, routing, scoring, serving
+from lakehouse import release_log
 from lakehouse.interval import Interval
-from lakehouse.model_spec import Serving
-from lakehouse.registry import ModelVersion
-from lakehouse.scoring import ModelFailedError, ServedModel
-from lakehouse.serving import Crew, Shift
+from lakehouse.ml import routing, scoring
+from lakehouse.ml.model_spec import Serving
+from lakehouse.ml.scoring import ModelFailedError, ServedModel
+from lakehouse.registry import registry, roles, serving
+from lakehouse.registry.registry import ModelVersion
+from lakehouse.registry.serving import Crew, Shift
 from tests.made_up_flights import SPEC
 
 words = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=12)

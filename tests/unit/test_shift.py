@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse import shift
 from lakehouse.interval import Interval
+from lakehouse.monitoring import shift
 
 TABLE = "ml.predictions_flight_delay"
 DAY = Interval.parse("2013-03-20")

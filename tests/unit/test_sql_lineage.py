@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from lakehouse.sql_lineage import Edge, LineageError, conditions_of_query, edges_of_query, lineage_of_query
+from lakehouse.lineage.sql_lineage import Edge, LineageError, conditions_of_query, edges_of_query, lineage_of_query
 
 COLUMNS = {
     "silver.s": ["k", "x", "y", "z"],

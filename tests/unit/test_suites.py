@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse import suites
-from lakehouse.suites import InvalidSuiteError, SuiteNotFoundError
+from lakehouse.quality import suites
+from lakehouse.quality.suites import InvalidSuiteError, SuiteNotFoundError
 
 VALID = {
     "name": "bronze.flights",
@@ -170,7 +170,7 @@ def test_gx_reads_the_same_file(write: Any) -> None:
 
 def test_reading_a_suite_does_not_import_the_heavy_libraries() -> None:
     code = (
-        "import sys; from lakehouse import suites, gate; suites.known_types(); "
+        "import sys; from lakehouse.quality import suites, gate; suites.known_types(); "
         "print([m for m in ('great_expectations', 'pyspark', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import dbt_project, registry
+from lakehouse import dbt_project
 from lakehouse.platform.airflow import airflow_environment
 from lakehouse.platform.parts import environment
+from lakehouse.registry import registry
 
 
 @pytest.mark.parametrize(

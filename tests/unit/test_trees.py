@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.tree import Tree
 
-from lakehouse import trees
-from lakehouse.impact import Impact
+from lakehouse.provenance import trees
+from lakehouse.provenance.impact import Impact
 from tests.unit.test_graphs import NOW, explanation
 
 

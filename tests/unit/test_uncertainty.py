@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lakehouse import uncertainty
-from lakehouse.metrics import RESAMPLES, interval_of_mean, metric
+from lakehouse.ml import uncertainty
+from lakehouse.ml.metrics import RESAMPLES, interval_of_mean, metric
 
 RANDOM = np.random.default_rng(7)
 DAYS = np.repeat(np.arange(5), [40, 10, 25, 60, 30])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse import uniqueness
+from lakehouse.quality import uniqueness
 
 EXTREMES = (-(2**63), -(2**63) + 1, -1, 0, 1, 2**63 - 1)
 hashes = st.one_of(st.none(), st.sampled_from(EXTREMES), st.integers(-(2**63), 2**63 - 1))

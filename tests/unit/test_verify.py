@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse import fingerprints, maintain, ops, release_log, tables
+from lakehouse import ops, release_log, tables
 from lakehouse.cli.errors import expected, first_lines
-from lakehouse.fingerprints import Fault
+from lakehouse.maintenance import maintain
+from lakehouse.maintenance.verify import DamagedError, verify
+from lakehouse.releases import fingerprints
+from lakehouse.releases.fingerprints import Fault
 from lakehouse.tables import VersionGoneError
-from lakehouse.verify import DamagedError, verify
 
 TABLE = "gold.made_up"
 STORED = "gold_next.made_up"

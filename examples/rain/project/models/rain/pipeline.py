@@ -11,7 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from lakehouse.model_spec import ModelSpec
+from lakehouse.ml.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -1,0 +1,1 @@
+"""Monitoring: whether a model is given, says and achieves what it did when it was trained."""
