@@ -18,12 +18,12 @@ from lakehouse.interval import Interval
 from lakehouse.ml import training
 from lakehouse.ml.metrics import metric
 from lakehouse.ml.model_spec import ModelSpec
-from lakehouse.monitoring import monitoring, performance, retraining
+from lakehouse.monitoring import measuring, performance, retraining
 from lakehouse.monitoring.histograms import count_in_memory
-from lakehouse.monitoring.monitoring import ALL, SCORE, Measure
+from lakehouse.monitoring.measuring import ALL, SCORE, Measure
 from lakehouse.monitoring.reference import Reference
 from lakehouse.monitoring.retraining import Decision, Evidence
-from lakehouse.registry import promotion, roles
+from lakehouse.registry import comparison, promotion
 
 
 @dataclass
@@ -107,11 +107,11 @@ class Year:
         new = self.rows(Interval(window.end + dt.timedelta(days=1), week.end))[training.LABEL].notna().sum()
         days = len(list(week.days()))
         return [
-            *monitoring.of_data(reference, reference.types, of_week, 0, days, rules),
-            *monitoring.of_drift(reference, of_window, of_score, rules, plan and plan.drift_share),
+            *measuring.of_data(reference, reference.types, of_week, 0, days, rules),
+            *measuring.of_drift(reference, of_window, of_score, rules, plan and plan.drift_share),
             Measure("new_rows", ALL, float(new), plan and plan.new_rows),
             Measure("age_days", ALL, (week.end - window.end).days, plan and plan.max_age_days),
-            *monitoring.of_performance(found, sizes, tested, rules, spec.metrics.optimize),
+            *measuring.of_performance(found, sizes, tested, rules, spec.metrics.optimize),
         ]
 
     def contest(self, champion: Interval | None, challenger: Interval) -> promotion.Decision:
@@ -124,7 +124,7 @@ class Year:
         day = self.spec.features.interval_column
         fitted = self.split(champion).train.end if champion else None
         rows = self.rows(self.split(challenger).test, challenger).rename(columns={SCORE: "challenger"})
-        rows, _ = roles.evaluation_set(rows, self.spec, fitted)
+        rows, _ = comparison.evaluation_set(rows, self.spec, fitted)
         if champion is not None:
             key = list(dict.fromkeys([*self.spec.features.entity_key, day]))
             theirs = self.train(champion)[[*key, SCORE]].rename(columns={SCORE: "champion"})

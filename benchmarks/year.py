@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import code, platform
 from lakehouse.interval import Interval
 from lakehouse.monitoring.drift import RED
-from lakehouse.monitoring.monitoring import ALL
+from lakehouse.monitoring.measuring import ALL
 from lakehouse.settings import PROJECT_DIR
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def picture(kept: dict[str, Any]) -> str:
     Args:
         kept: Outcome of :func:`outcome`, as it was kept.
     """
-    from lakehouse.monitoring.monitoring_pages import drawing
+    from lakehouse.monitoring.reports import drawing
     from lakehouse.registry.registry import CHAMPION
 
     numbers = {window: n for n, window in enumerate(dict.fromkeys(week["champion"] for week in kept["weeks"]), 1)}
@@ -316,7 +316,7 @@ def replay(home: Path, upto: int | None) -> dict[str, Any]:
     from benchmarks.replay import Year, drive
     from lakehouse import pages
     from lakehouse.ml import model_folders
-    from lakehouse.monitoring import monitoring_pages
+    from lakehouse.monitoring import reports
     from lakehouse.steps import code_version
 
     spec = model_folders.load(MODEL)
@@ -347,7 +347,7 @@ def replay(home: Path, upto: int | None) -> dict[str, Any]:
          "reason": week.decision.reason} for week in done
     ]  # fmt: skip
     page = home / "year.html"
-    pages.write(page, monitoring_pages.page(MODEL, done[-1].days, rows_of(done), decisions))
+    pages.write(page, reports.page(MODEL, done[-1].days, rows_of(done), decisions))
     say(f"The report of the year: {page}")
     return outcome(year, first, done) | {
         "trainings": {str(window): trained[window] for window in sorted(trained)},

@@ -6,6 +6,7 @@ from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavi
 
 from lakehouse import dbt_project, warehouse
 from lakehouse.airflow import runs, table_tasks, warehouse_tasks, watching
+from lakehouse.airflow.assets import asset
 from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
 from lakehouse.interval import Interval
 
@@ -17,7 +18,7 @@ triggers = {
     for source, declared in dbt_project.declared_sources().items()
 }
 mappers = {
-    runs.table_asset(f"bronze.{source}"): IntervalMapper(LAG_DAYS[trigger])
+    asset(f"bronze.{source}"): IntervalMapper(LAG_DAYS[trigger])
     for source, trigger in triggers.items()
     if trigger != "none"
 }
@@ -102,5 +103,5 @@ together.
     gated = warehouse_tasks.gate_warehouse()
     # After the gate, which has dbt build once more when a model was built by itself, from later releases.
     tested = warehouse_tasks.test_warehouse()
-    released = table_tasks.release.override(outlets=[runs.table_asset("gold")])(gold)
+    released = table_tasks.release.override(outlets=[asset("gold")])(gold)
     chain(prepared, dbt, gated, tested, released)

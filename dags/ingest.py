@@ -4,6 +4,7 @@ from airflow.sdk import DAG, Param, chain
 
 from lakehouse import contracts
 from lakehouse.airflow import runs, source_tasks, table_tasks
+from lakehouse.airflow.assets import asset
 from lakehouse.airflow.partitions import IntervalTimetable
 
 for contract in contracts.readable():
@@ -38,5 +39,5 @@ releases it. Owner: {contract.owner}. Contract: `spark_jobs/sources/{source}.yam
         wait = source_tasks.wait(source)
         landed = source_tasks.land(source)
         gated = table_tasks.gate([contract.table])
-        released = table_tasks.release.override(outlets=[runs.table_asset(contract.table)])([contract.table])
+        released = table_tasks.release.override(outlets=[asset(contract.table)])([contract.table])
         chain(wait, landed, gated, released)

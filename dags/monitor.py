@@ -3,14 +3,15 @@
 from airflow.sdk import DAG, AssetAny, Param, chain
 
 from lakehouse.airflow import model_tasks, runs
+from lakehouse.airflow.assets import asset
 from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
 from lakehouse.ml import model_folders
 
 for spec in model_folders.readable():
     model, later = spec.name, spec.label.known_after_days
-    follows, again = {runs.table_asset(spec.predictions_table): IntervalMapper()}, ""
+    follows, again = {asset(spec.predictions_table): IntervalMapper()}, ""
     if later:  # without delay, the outcomes are in the warehouse that the day is scored from
-        follows[runs.table_asset("gold")] = IntervalMapper(-later, ranges=False)
+        follows[asset("gold")] = IntervalMapper(-later, ranges=False)
         again = f", and again {later} days later,\nwhen the warehouse is released with its outcomes"
     with DAG(
         dag_id=f"monitor_{model}",

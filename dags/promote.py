@@ -1,8 +1,9 @@
 """Airflow DAGs ``promote_<model>``: a person makes a better version champion, one DAG for each model folder."""
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Param
 
 from lakehouse.airflow import promotion_tasks, runs
+from lakehouse.airflow.assets import asset
 from lakehouse.ml import model_folders
 
 for spec in model_folders.readable():
@@ -21,7 +22,7 @@ wins waits under *Required Actions* for somebody whom the setting `promotion_app
 
 **By hand:** *Trigger*, with the number of a version or without one for the newest that waits.
 """,
-        schedule=[Asset(name=f"models.{model}", uri=f"lake://models/{model}")] if asked else None,
+        schedule=[asset(f"models.{model}")] if asked else None,
         start_date=runs.START,
         catchup=False,
         max_active_runs=1,  # one promotion at a time

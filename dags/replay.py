@@ -4,6 +4,7 @@ from airflow.sdk import DAG, Param, chain
 
 from lakehouse import contracts
 from lakehouse.airflow import runs, source_tasks, table_tasks
+from lakehouse.airflow.assets import asset
 from lakehouse.airflow.partitions import ManualTimetable
 
 for contract in contracts.readable():
@@ -35,5 +36,5 @@ quarantine, with their new reasons.
     ):
         replayed = source_tasks.replay(source)
         gated = table_tasks.gate([contract.table])
-        released = table_tasks.release.override(outlets=[runs.table_asset(contract.table)])([contract.table])
+        released = table_tasks.release.override(outlets=[asset(contract.table)])([contract.table])
         chain(replayed, gated, released)

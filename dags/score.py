@@ -3,6 +3,7 @@
 from airflow.sdk import DAG, Param, chain
 
 from lakehouse.airflow import model_tasks, runs, table_tasks
+from lakehouse.airflow.assets import asset
 from lakehouse.airflow.partitions import IntervalAssetTimetable, IntervalMapper
 from lakehouse.ml import model_folders
 
@@ -20,9 +21,7 @@ releases them as `{table}`. A challenger scores the same rows into `{spec.shadow
 the warehouse has been released for a day; a range, such as a bulk load of history, is scored only when it is triggered
 by hand.
 {runs.HOW_TO_RUN}""",
-        schedule=IntervalAssetTimetable(
-            assets=runs.table_asset("gold"), default_partition_mapper=IntervalMapper(ranges=False)
-        ),
+        schedule=IntervalAssetTimetable(assets=asset("gold"), default_partition_mapper=IntervalMapper(ranges=False)),
         start_date=runs.START,
         catchup=False,
         max_active_runs=1,  # one writer for each table
@@ -47,5 +46,5 @@ by hand.
     ):
         scored = model_tasks.score(model)
         gated = table_tasks.gate([table])
-        released = table_tasks.release.override(outlets=[runs.table_asset(table)])([table])
+        released = table_tasks.release.override(outlets=[asset(table)])([table])
         chain(scored, gated, released)

@@ -1,8 +1,9 @@
 """Airflow DAGs ``train_<model>``: train, select and register a model, one DAG for each model folder."""
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Param
 
 from lakehouse.airflow import model_tasks, runs
+from lakehouse.airflow.assets import asset
 from lakehouse.ml import model_folders
 
 for spec in model_folders.readable():
@@ -43,4 +44,4 @@ Its card: `models/{model}/README.md`.
         default_args={"owner": spec.owner, **runs.RETRIES},
         tags=["train", "ml", model],
     ):
-        model_tasks.train.override(outlets=[Asset(name=f"models.{model}", uri=f"lake://models/{model}")])(model)
+        model_tasks.train.override(outlets=[asset(f"models.{model}")])(model)

@@ -1,13 +1,16 @@
-"""What ``ops.releases`` says: which versions readers see, and saw."""
+"""What ``ops.releases`` says: which versions readers see, and saw; and their rows, read without Spark."""
 
 from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lakehouse import ops
+from lakehouse import ops, tables
 from lakehouse.errors import LakeError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOG = "ops.releases"
 """What is visible. Its writer lock is held by whoever decides that, so that two cannot decide at once."""
@@ -54,6 +57,42 @@ def released(as_of: int | None = None, *, at: dt.datetime | None = None) -> dict
         if (as_of is None or row["release_id"] <= as_of) and (at is None or row["released_at"] <= at):
             state[row["table_name"]] = Released(row["table_name"], row["version"], row["release_id"])
     return state
+
+
+def read(
+    table: str,
+    *,
+    release_id: int | None = None,
+    columns: list[str] | None = None,
+    where: list[tuple[str, str, Any]] | None = None,
+) -> pd.DataFrame:
+    """Read a released table into pandas, without Spark.
+
+    Args:
+        table: Such as ``gold.fct_flights``; the platform's own ``ops.*`` tables too, but not its views.
+        release_id: State of the lake right after this release; the present without it.
+        columns: Columns to read; all without it.
+        where: Conditions that all hold, as ``[("carrier", "=", "UA")]``.
+
+    Raises:
+        NotReleasedError: No version of the table has been released (by then).
+        lakehouse.tables.UnreadableError: A file is damaged or missing.
+    """
+    layer, _ = tables.split(table)
+    version: int | None = None
+    if layer in tables.GATED_LAYERS:
+        state = released(release_id).get(table)
+        if state is None:
+            known = ", ".join(sorted(released(release_id))) or "none yet"
+            raise NotReleasedError(f"{table} has no released version. Released tables: {known}.")
+        version = state.version
+    if table in ops.VIEWS:
+        raise NotReleasedError(f'{table} is a view, for SQL alone: ./lake sql "select * from {table}".')
+    log = tables.delta(tables.next_table(table), version)
+    if log is None:
+        raise NotReleasedError(f"There is no table {table}.")
+    frame: pd.DataFrame = tables.read(log, columns, where).to_pandas()
+    return frame
 
 
 def history() -> list[dict[str, Any]]:

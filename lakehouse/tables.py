@@ -405,6 +405,22 @@ def written_rows(stored: str) -> int:
     return int(metrics.get("numOutputRows", 0)) - int(metrics.get("numCopiedRows", 0))
 
 
+def content_sha256(df: DataFrame) -> str:
+    """A hash of rows that depends on every value and on how often a row occurs, and not on their order.
+
+    Args:
+        df: The rows.
+    """
+    from pyspark.sql import functions as F
+
+    # As text by name: a NULL is left out, so it is no other value; a double's text is exact.
+    row = F.sha2(F.to_json(F.struct(*(F.col(name).cast("string").alias(name) for name in sorted(df.columns)))), 256)
+    parts = [F.conv(F.substring(row, 1 + 16 * part, 16), 16, 10).cast("decimal(20,0)") for part in range(4)]
+    total = df.agg(F.count("*").alias("rows"), *(F.sum(part).alias(f"part_{n}") for n, part in enumerate(parts)))
+    facts = total.select(F.sha2(F.concat_ws("|", *total.columns), 256)).collect()
+    return str(facts[0][0])
+
+
 def _metadata(entry: dict[str, Any]) -> dict[str, Any]:
     try:
         metadata = json.loads(entry.get("userMetadata") or "{}")

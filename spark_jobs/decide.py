@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lakehouse.ml import model_folders
-from lakehouse.registry import registry, roles
+from lakehouse.registry import labelled_rows, registry, roles
+from lakehouse.registry.comparison import compare
 from lakehouse.steps import step, user
-from spark_jobs.promote import frozen_rows, outcome
 
 
 def run(
@@ -34,7 +34,7 @@ def run(
     spec = model_folders.load(model)
     with step("decide", f"{model}@{version}", None, writes=f"models.{model}") as this:
         challenger = registry.version(model, version)
-        comparison = roles.compare(spec, challenger, frozen_rows(spec, challenger, this))
+        comparison = compare(spec, challenger, labelled_rows.frozen(spec, challenger, this))
         if comparison.champion != champion:
             raise roles.RoleError(
                 f"{model} version {version} was proposed against version {champion}, but version "
@@ -43,4 +43,4 @@ def run(
         event = roles.decide(spec, challenger, comparison, this, by or user(), approved, note)
         this.rows_in = event["evaluation_rows"]
         this.details = {"event": event["event"], "reason": event["reason"], "champion_before": event["champion_before"]}
-        return outcome(event)
+        return roles.outcome(event)

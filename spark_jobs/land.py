@@ -46,8 +46,7 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
         RejectedBatchError: Too many rows break a critical rule; all of them are in quarantine.
     """
     contract = contracts.load(source)
-    contract.check_day(interval.start)
-    contract.check_day(interval.end)
+    contract.check_days(interval)
     bronze, stored, quarantine = f"bronze.{source}", f"bronze_next.{source}", f"quarantine.{source}"
     with step("land", bronze, interval, writes=stored) as this:
         tables.create(

@@ -12,9 +12,9 @@ from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.ml import model_folders
 from lakehouse.ml.scoring import SCORE
-from lakehouse.monitoring import histograms, monitoring, monitoring_pages, performance
+from lakehouse.monitoring import histograms, measuring, performance, reports
 from lakehouse.monitoring.drift import Bins
-from lakehouse.monitoring.monitoring import ALL, LOG, Measure, NothingToMonitorError
+from lakehouse.monitoring.measuring import ALL, LOG, Measure, NothingToMonitorError
 from lakehouse.monitoring.reference import ARTIFACT, Reference
 from lakehouse.quality import freshness
 from lakehouse.registry import model_versions, registry, roles
@@ -46,7 +46,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         ``page``, which MLflow keeps with the version's run, too.
 
     Raises:
-        lakehouse.monitoring.monitoring.NothingToMonitorError: No predictions of the interval are released, and none
+        lakehouse.monitoring.measuring.NothingToMonitorError: No predictions of the interval are released, and none
             were due.
     """
     spec = model_folders.load(model)
@@ -91,7 +91,7 @@ def run(model: str, interval: Interval) -> dict[str, Any]:
         # All of the days at once: who was due, or has scored them before, may be another.
         this.versions_out = {LOG: ops.replace(LOG, rows, days)}
         this.rows_out = len(rows)
-        page = monitoring_pages.write(spec.name, interval)
+        page = reports.write(spec.name, interval)
         for version, _, _ in found:
             registry.keep_text(version, f"monitoring/{page.name}", page.read_text())
         this.details = outcome | {"page": str(page)}
@@ -123,7 +123,7 @@ def measure(
     score, outcomes = _of_outcomes(spec, version, reference, interval, scored, views)
     return [
         *_of_inputs(spec, reference, interval, views, types, release_id, score),
-        *monitoring.of_scoring(_scorings(spec, interval)),
+        *measuring.of_scoring(_scorings(spec, interval)),
         *outcomes,
     ]
 
@@ -167,8 +167,8 @@ def _of_inputs(
     known = {name: each for name, each in reference.features.items() if name in bins}
     drifting = Reference(**vars(reference) | {"features": known})
     return [
-        *monitoring.of_data(reference, types, of_interval, stale, len(list(interval.days())), rules),
-        *monitoring.of_drift(drifting, of_window, score, rules, spec.retrain and spec.retrain.drift_share),
+        *measuring.of_data(reference, types, of_interval, stale, len(list(interval.days())), rules),
+        *measuring.of_drift(drifting, of_window, score, rules, spec.retrain and spec.retrain.drift_share),
     ]
 
 
@@ -179,7 +179,7 @@ def reference_of(version: ModelVersion) -> Reference:
         version: Which.
 
     Raises:
-        lakehouse.monitoring.monitoring.NothingToMonitorError: None were kept when it was trained.
+        lakehouse.monitoring.measuring.NothingToMonitorError: None were kept when it was trained.
     """
     text = registry.kept_text(version, ARTIFACT)
     if text is None:
@@ -211,7 +211,7 @@ def _coverage(spec: ModelSpec, interval: Interval, views: dict[str, str]) -> Mea
     if spec.predictions_table in views:
         missing += f" except select {keys} from {views[spec.predictions_table]} where {within}"
     rows, without = sql(f"select (select count(*) from ({due})), (select count(*) from ({missing}))").collect()[0]
-    return monitoring.of_coverage(rows, without)
+    return measuring.of_coverage(rows, without)
 
 
 def _due(spec: ModelSpec, interval: Interval, coverage: Measure) -> ModelVersion:
@@ -289,7 +289,7 @@ def _of_outcomes(
     tested = {name.removeprefix("test_"): value for name, value in logged.items() if name.startswith("test_")}
     tested |= {"baseline": tested[f"{optimize}_baseline"], "mean_score": reference.mean_score,
                "mean_outcome": reference.mean_outcome}  # fmt: skip
-    measures += monitoring.of_performance(ordered, rows, tested, spec.monitoring, optimize)
+    measures += measuring.of_performance(ordered, rows, tested, spec.monitoring, optimize)
     return of_window[SCORE], measures
 
 
@@ -317,7 +317,7 @@ def _groups(spec: ModelSpec, reference: Reference, scored: DataFrame) -> pd.Data
         groups.withColumn("size", F.sum("rows").over(Window.partitionBy("segment")))
         .where(f"segment = '{ALL}' or size >= {spec.monitoring.segment_rows}")
         .withColumn("place", F.dense_rank().over(greatest))
-        .where(f"place <= {1 + monitoring.SEGMENTS}")
+        .where(f"place <= {1 + measuring.SEGMENTS}")
         .drop("size", "place")
         .toPandas()
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lakehouse.ml import model_folders
-from lakehouse.registry import registry, roles
+from lakehouse.registry import labelled_rows, registry, roles
+from lakehouse.registry.comparison import Comparison, compare
 from lakehouse.registry.promotion import ComparisonError
 from lakehouse.steps import step, user
-from spark_jobs.promote import frozen_rows
 
 
 def run(model: str, version: int | None = None, by: str | None = None) -> dict[str, Any] | None:
@@ -34,7 +34,7 @@ def run(model: str, version: int | None = None, by: str | None = None) -> dict[s
     with step("propose", f"{model}@{number}", None, writes=f"models.{model}") as this:
         challenger, by = registry.version(model, number), by or user()
         try:
-            comparison = roles.compare(spec, challenger, frozen_rows(spec, challenger, this))
+            comparison = compare(spec, challenger, labelled_rows.frozen(spec, challenger, this))
         except ComparisonError as error:
             event = roles.keep_out(spec, challenger, str(error), by, this)
         else:
@@ -51,11 +51,11 @@ def run(model: str, version: int | None = None, by: str | None = None) -> dict[s
         return None
 
 
-def text(comparison: roles.Comparison, model: str, number: int) -> str:
+def text(comparison: Comparison, model: str, number: int) -> str:
     """A comparison for the person who decides, as Markdown.
 
     Args:
-        comparison: Outcome of :func:`lakehouse.registry.roles.compare`.
+        comparison: Outcome of :func:`lakehouse.registry.comparison.compare`.
         model: The model.
         number: The version that was compared.
     """

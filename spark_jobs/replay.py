@@ -57,8 +57,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
         SourceError: The contract does not have the columns any more that the rows were delivered with.
     """
     contract = contracts.load(source)
-    contract.check_day(interval.start)
-    contract.check_day(interval.end)
+    contract.check_days(interval)
     bronze, stored, quarantine = f"bronze.{source}", f"bronze_next.{source}", f"quarantine.{source}"
     from pyspark.sql import functions as F
 

@@ -12,12 +12,12 @@ from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.ml import model_folders
+from lakehouse.ml.predictions import column_types, predictions, select
 from lakehouse.ml.scoring import LINEAGE
 from lakehouse.registry import model_versions, pins, reproduction
 from lakehouse.registry.reproduction import Difference
 from lakehouse.release_log import NotReleasedError, released
 from lakehouse.steps import code_version, step
-from spark_jobs.score import column_types, predictions, select
 
 if TYPE_CHECKING:
     from lakehouse.ml.model_spec import ModelSpec
@@ -88,7 +88,7 @@ def run(model: str, interval: Interval, release_id: int | None = None) -> dict[s
             again = predictions(features, served, spec, kept, facts)
             # Every column: one that model.yaml has gained or lost since is a difference, too.
             with reproduction.named_if_damaged({source.table: facts["release_id"], table: release_id}):
-                was, now = reproduction.content_sha256(stored_rows), reproduction.content_sha256(again)
+                was, now = tables.content_sha256(stored_rows), tables.content_sha256(again)
             if was != now:
                 of = f"of run {facts['run_id']} ({facts['role']}, {days[0]} to {days[-1]})"
                 found.append(Difference(f"content {of}", was, now))

@@ -7,12 +7,11 @@ from typing import Any
 from lakehouse import tables
 from lakehouse.interval import Interval
 from lakehouse.ml import model_folders, training
-from lakehouse.registry import model_versions, registry, reproduction
+from lakehouse.registry import labelled_rows, model_versions, registry, reproduction
 from lakehouse.registry.pins import Pins
 from lakehouse.registry.reproduction import Difference, differences
 from lakehouse.release_log import released
 from lakehouse.steps import code_version, step
-from spark_jobs.train import read_frame
 
 
 def run(model: str, version: int) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def run(model: str, version: int) -> dict[str, Any]:
         this.versions_in = {tables.next_table(table): number for table, number in versions.items()}
 
         window = Interval.parse(then.tags["training_window"])
-        frame = read_frame(spec, release_id, window)
+        frame = labelled_rows.read(spec, release_id, window)
         this.rows_in = len(frame)
         input_sha256 = training.content_sha256(frame)
         logged = registry.logged(then)

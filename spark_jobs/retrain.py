@@ -12,14 +12,13 @@ from lakehouse import dbt_project, ops
 from lakehouse.interval import Interval
 from lakehouse.ml import model_folders, training
 from lakehouse.monitoring import retraining
-from lakehouse.monitoring.monitoring import LOG as MEASURES
+from lakehouse.monitoring.measuring import LOG as MEASURES
 from lakehouse.monitoring.retraining import RETRAIN, Decision, Evidence, NotMonitoredError
-from lakehouse.registry import registry, roles
+from lakehouse.registry import labelled_rows, registry, roles
 from lakehouse.registry.model_versions import FALLBACK_BASELINE
 from lakehouse.registry.serving import FALLBACK
 from lakehouse.release_log import NotReleasedError, released
 from lakehouse.steps import step, user
-from spark_jobs.train import last_labelled
 
 if TYPE_CHECKING:
     from lakehouse.ml.model_spec import ModelSpec
@@ -181,7 +180,7 @@ def window_of(spec: ModelSpec, day: dt.date) -> Interval:
     state = released().get(spec.label.table)
     if state is None:
         raise NotReleasedError(f"{spec.label.table} has no released version.")
-    return training.default_window(spec.training, last_labelled(spec, state, day))
+    return training.default_window(spec.training, labelled_rows.last_day(spec, state, day))
 
 
 def _last_training(name: str, measured: Interval) -> dt.date | None:

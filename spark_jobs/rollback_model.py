@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-import lakehouse
+from lakehouse import release_log
 from lakehouse.interval import Interval
 from lakehouse.ml import model_folders
 from lakehouse.registry import roles
@@ -13,7 +13,6 @@ from lakehouse.release_log import released
 from lakehouse.releases.audit import gate
 from lakehouse.releases.release import release
 from lakehouse.steps import job, step, user
-from spark_jobs.promote import outcome
 
 
 def run(
@@ -56,7 +55,7 @@ def run(
         gate([table], interval)
         release([table], interval)
         rescored.append(str(interval))
-    return {**outcome(event), "rescored": rescored}
+    return {**roles.outcome(event), "rescored": rescored}
 
 
 def _unfinished(model: str, table: str, column: str, to: int | None) -> dict[str, Any] | None:
@@ -71,5 +70,5 @@ def _scored_by(table: str, column: str, event: dict[str, Any]) -> list[Interval]
     if table not in released() or event["champion_before"] is None:
         return []
     withdrawn = [("model_version", "=", event["champion_before"]), (column, ">=", event["serves_from"])]
-    rows = lakehouse.read(table, columns=[column], where=withdrawn)
+    rows = release_log.read(table, columns=[column], where=withdrawn)
     return [Interval(day, day) for day in sorted(set(rows[column]))]

@@ -7,22 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-import lakehouse
 from lakehouse import ops, tables
-from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.lineage import column_lineage
 from lakehouse.ml import model_folders, training
-from lakehouse.ml.model_spec import ModelSpec
 from lakehouse.monitoring.reference import ARTIFACT, Reference
-from lakehouse.registry import registry, roles
+from lakehouse.registry import labelled_rows, registry, roles
+from lakehouse.registry.comparison import contest
 from lakehouse.registry.pins import Pins
 from lakehouse.registry.promotion import ComparisonError
-from lakehouse.release_log import NotReleasedError, Released, released
+from lakehouse.release_log import NotReleasedError, released
 from lakehouse.steps import code_version, step, user
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 def run(
@@ -58,8 +56,8 @@ def run(
         release_id = max(state[table].release_id for table in versions)
         this.versions_in = {tables.next_table(table): version for table, version in versions.items()}
 
-        window = interval or training.default_window(spec.training, last_labelled(spec, state[label.table]))
-        frame = read_frame(spec, release_id, window)
+        window = interval or training.default_window(spec.training, labelled_rows.last_day(spec, state[label.table]))
+        frame = labelled_rows.read(spec, release_id, window)
         this.rows_in = len(frame)
         candidates = model_folders.candidates(spec)
         trained = training.train(frame, candidates, spec, window, model_folders.search_spaces(spec))
@@ -87,7 +85,7 @@ def run(
         if not any(event["model_version"] == version.version for event in roles.events(spec.name)):
             if spec.promotion.policy == "auto":
                 try:
-                    roles.contest(spec, version, trained.test, this, by)
+                    contest(spec, version, trained.test, this, by)
                 except ComparisonError as error:
                     roles.keep_out(spec, version, str(error), by, this)
             else:
@@ -165,44 +163,3 @@ def record(version: registry.ModelVersion, pins: Pins, metrics: dict[str, float]
             }
         ],
     )
-
-
-def read_frame(spec: ModelSpec, release_id: int, window: Interval) -> pd.DataFrame:
-    """The features of some days with their outcomes, as they were right after a release; no row of other days is read.
-
-    Args:
-        spec: The model.
-        release_id: The release.
-        window: The days.
-    """
-    features, label = spec.features, spec.label
-    days = [(features.interval_column, ">=", window.start), (features.interval_column, "<=", window.end)]
-    columns = [*dict.fromkeys([*features.entity_key, features.interval_column, label.column])]
-    return training.training_frame(
-        lakehouse.read(features.table, release_id=release_id, where=days),
-        lakehouse.read(label.table, release_id=release_id, columns=columns, where=days),
-        spec,
-    )
-
-
-def last_labelled(spec: ModelSpec, label: Released, until: dt.date | None = None) -> dt.date:
-    """The last day of which outcomes are known; the engine looks, so that no row comes here.
-
-    Args:
-        spec: The model.
-        label: The released version of the label table.
-        until: Only up to this day.
-
-    Raises:
-        lakehouse.ml.training.NotEnoughDataError: No outcome is known.
-    """
-    day = spec.features.interval_column
-    bound = f"and {day} <= date'{until}'" if until else ""
-    last: dt.date | None = sql(
-        f"select max({day}) from {tables.next_table(label.table)} version as of {label.version} "
-        f"where {spec.label.column} is not null {bound}"
-    ).collect()[0][0]
-    if last is None:
-        upto = f" up to {until}" if until else ""
-        raise training.NotEnoughDataError(f"{label.table} has no rows where {spec.label.column} is known{upto}.")
-    return last

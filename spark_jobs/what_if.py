@@ -10,11 +10,19 @@ from pyspark.sql import functions as F
 from lakehouse import tables
 from lakehouse.interval import Interval
 from lakehouse.ml import model_folders
+from lakehouse.ml.predictions import (
+    NothingToScoreError,
+    column_types,
+    create_table,
+    lineage,
+    predictions,
+    select,
+    source_of,
+)
 from lakehouse.ml.scoring import ModelFailedError
 from lakehouse.registry import registry, roles, serving
 from lakehouse.registry.serving import Crew
 from lakehouse.steps import step
-from spark_jobs.score import NothingToScoreError, column_types, create_table, lineage, predictions, select, source_of
 
 HINDSIGHT = "hindsight"
 
@@ -37,7 +45,7 @@ def run(model: str, interval: Interval, version: int) -> dict[str, Any]:
         lakehouse.registry.registry.UnknownVersionError: There is no such version.
         lakehouse.release_log.NotReleasedError: The features have never been released.
         lakehouse.ml.scoring.ModelFailedError: The version fails.
-        spark_jobs.score.NothingToScoreError: The features have no rows for the interval.
+        lakehouse.ml.predictions.NothingToScoreError: The features have no rows for the interval.
     """
     spec = model_folders.load(model)
     stored, column = spec.what_if_table, spec.features.interval_column

@@ -92,10 +92,10 @@ def after_monitor(context: Context) -> None:
     if not settings().alerts:
         return
     from lakehouse import alerts
-    from lakehouse.monitoring import monitoring_pages
+    from lakehouse.monitoring import reports
 
     ti, interval = context["ti"], _interval(context)
-    causes, judged = alerts.of_measures(monitoring_pages.of_task(ti.dag_id, ti.run_id, ti.task_id), interval)
+    causes, judged = alerts.of_measures(reports.of_task(ti.dag_id, ti.run_id, ti.task_id), interval)
     alerts.report(causes, judged)
     deliver(context)
 

@@ -27,6 +27,7 @@ LIBRARIES = (
     "lakehouse.airflow.plugin",
     "lakehouse.airflow.promotion_tasks",
     "lakehouse.airflow.source_tasks",
+    "lakehouse.airflow.table_tasks",
     "lakehouse.airflow.upkeep_tasks",
     "lakehouse.airflow.warehouse_tasks",
     "lakehouse.airflow.watching",

@@ -28,6 +28,7 @@ LIBRARIES = (
     "lakehouse.airflow.override_tasks",
     "lakehouse.airflow.promotion_tasks",
     "lakehouse.airflow.source_tasks",
+    "lakehouse.airflow.table_tasks",
     "lakehouse.airflow.upkeep_tasks",
     "lakehouse.airflow.warehouse_tasks",
     "lakehouse.ml.training",

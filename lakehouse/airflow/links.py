@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -43,6 +45,25 @@ class MonitoringLink(BaseOperatorLink):
             ti_key: Its run.
         """
         return "/".join([PREFIX, "monitoring", "task", *map(_part, (ti_key.dag_id, ti_key.run_id, ti_key.task_id))])
+
+
+def linked_to(link: BaseOperatorLink) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give tasks a link, which is there when the task has failed, too.
+
+    Args:
+        link: The link.
+    """
+
+    def decorate(make: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(make)
+        def linked(*arguments: Any) -> Any:
+            made = make(*arguments)
+            made.operator.operator_extra_links = (link,)
+            return made
+
+        return linked
+
+    return decorate
 
 
 def _part(text: Any) -> str:

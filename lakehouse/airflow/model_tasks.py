@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lakehouse.airflow import alerts
-from lakehouse.airflow.links import MonitoringLink
+from lakehouse.airflow.links import MonitoringLink, linked_to
 from lakehouse.airflow.runs import ENGINE_POOL, check_conf, no_retry, run_interval
-
-if TYPE_CHECKING:
-    pass
-
-
-def links_to_monitoring(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the tasks that monitor a model the link to its report.
-
-    Args:
-        make: What makes such a task.
-    """
-
-    @wraps(make)
-    def linked(model: str) -> Any:
-        made = make(model)
-        made.operator.operator_extra_links = (MonitoringLink(),)
-        return made
-
-    return linked
 
 
 @task(pool=ENGINE_POOL)
@@ -81,7 +60,7 @@ def score(model: str) -> dict[str, Any] | None:
     return outcome
 
 
-@links_to_monitoring
+@linked_to(MonitoringLink())
 @task(pool=ENGINE_POOL, on_success_callback=alerts.after_monitor)
 def monitor(model: str) -> dict[str, Any]:
     """Measure drift, data and performance of the interval, as far as its outcomes are known.
@@ -90,7 +69,7 @@ def monitor(model: str) -> dict[str, Any]:
     Repeated, it replaces what it has measured before. By hand: `lake monitor MODEL --interval DAYS`.
     """
     interval = run_interval(get_current_context())
-    from lakehouse.monitoring.monitoring import NothingToMonitorError
+    from lakehouse.monitoring.measuring import NothingToMonitorError
     from lakehouse.steps import job
 
     with no_retry():

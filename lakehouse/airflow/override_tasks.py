@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
-from airflow.sdk.execution_time.hitl import HITLUser
 
+from lakehouse.airflow.questions import AskedOnce, people
 from lakehouse.airflow.runs import ENGINE_POOL, check_conf, no_retry
 from lakehouse.settings import settings
-
-if TYPE_CHECKING:
-    pass
 
 
 @task
@@ -35,23 +31,6 @@ def describe_override() -> str:
     )
 
 
-class AskedOnce(HITLOperator):
-    """A question that is asked once: where nobody has answered in time, a retry does not ask again."""
-
-    unanswered: str
-    """What becomes of the matter then."""
-
-    def process_trigger_event_error(self, event: dict[str, Any]) -> None:
-        """Fail for good when the time is over.
-
-        Args:
-            event: What has ended the waiting.
-        """
-        if event["error_type"] == "timeout":
-            raise AirflowFailException(f"Nobody has answered within {self.response_timeout}. {self.unanswered}")
-        super().process_trigger_event_error(event)
-
-
 class Approval(AskedOnce, ApprovalOperator):
     """The approval of an override."""
 
@@ -64,7 +43,7 @@ def approve_override() -> Approval:
         task_id="approve",
         subject="Publish what the gate {{ params.gate_run }} has turned down?",
         body="{{ ti.xcom_pull(task_ids='describe_override') }}",
-        assigned_users=[HITLUser(id=who, name=who.removeprefix("role:")) for who in settings().override_approvers],
+        assigned_users=people(settings().override_approvers),
         response_timeout=dt.timedelta(days=1),
         doc_md="Waits for a person, in the web UI under *Required Actions*; a rejection skips the rest.",
     )

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from lakehouse.airflow.links import PREFIX
 from lakehouse.interval import Interval, InvalidIntervalError
-from lakehouse.monitoring import monitoring_pages
+from lakehouse.monitoring import reports
 from lakehouse.quality import data_docs
 
 DATA_DOCS = f"{PREFIX}/data-docs/"
@@ -64,20 +64,20 @@ def data_docs_page(page: str) -> Response:
 )
 def report_of_task(dag_id: str, run_id: str, task_id: str) -> HTMLResponse:
     """What a task has measured of a model."""
-    rows = monitoring_pages.of_task(dag_id, run_id, task_id)
+    rows = reports.of_task(dag_id, run_id, task_id)
     if not rows:
         raise HTTPException(404, "The task has measured nothing, or it was measured again since.")
     interval = Interval(rows[0]["interval_start"], rows[0]["interval_end"])
-    return HTMLResponse(monitoring_pages.report(rows[0]["model_name"], interval))
+    return HTMLResponse(reports.report(rows[0]["model_name"], interval))
 
 
 @app.get("/monitoring/{model}", dependencies=[Depends(may_read_all)])
 def newest_report(model: str) -> HTMLResponse:
     """The report of the newest interval of a model."""
-    interval = monitoring_pages.newest(model)
+    interval = reports.newest(model)
     if interval is None:
         raise HTTPException(404, "Nothing has been measured of such a model.")
-    return HTMLResponse(monitoring_pages.report(model, interval))
+    return HTMLResponse(reports.report(model, interval))
 
 
 @app.get("/monitoring/{model}/{days:path}", dependencies=[Depends(may_read_all)])
@@ -87,4 +87,4 @@ def report(model: str, days: str) -> HTMLResponse:
         interval = Interval.parse(days)
     except InvalidIntervalError as error:
         raise HTTPException(404, str(error)) from error
-    return HTMLResponse(monitoring_pages.report(model, interval))
+    return HTMLResponse(reports.report(model, interval))

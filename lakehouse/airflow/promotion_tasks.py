@@ -6,9 +6,8 @@ import datetime as dt
 from typing import Any
 
 from airflow.sdk import Param, get_current_context, task
-from airflow.sdk.execution_time.hitl import HITLUser
 
-from lakehouse.airflow.override_tasks import AskedOnce
+from lakehouse.airflow.questions import AskedOnce, people
 from lakehouse.airflow.runs import ENGINE_POOL, check_conf, no_retry
 from lakehouse.settings import settings
 
@@ -50,7 +49,7 @@ def ask(model: str) -> Question:
         body="{{ ti.xcom_pull(task_ids='propose').text }}",
         options=[APPROVE, REJECT],
         params={"note": Param("", type="string", title="Note", description="Why; it is kept with the decision.")},
-        assigned_users=[HITLUser(id=who, name=who.removeprefix("role:")) for who in settings().promotion_approvers],
+        assigned_users=people(settings().promotion_approvers),
         response_timeout=dt.timedelta(hours=settings().promotion_hours),
         doc_md="Waits for a person, in the web UI under *Required Actions*.",
     )

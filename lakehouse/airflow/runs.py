@@ -1,8 +1,4 @@
-"""Runs: what all DAGs and tasks of the platform have in common; the days of a run, its conf, and what is tried again.
-
-A task runs the same function as the ``lake`` command of its name. The libraries of the steps are imported inside
-the tasks, so that a DAG file is parsed in milliseconds.
-"""
+"""Runs: what those of all DAGs have in common; their days, their conf, and what is tried again."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow.exceptions import InvalidPartitionKeyError
-from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 
 from lakehouse.airflow.partitions import parse_key
@@ -27,7 +22,7 @@ ENGINE_POOL = "engine"
 """Pool of the tasks that make the Spark engine work; one slot is one task."""
 
 START = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
-"""Of all schedules. Nothing is caught up from here by itself, and a backfill may begin before it."""
+"""Of all DAGs that have one. Nothing is caught up from here by itself, and a backfill may begin before it."""
 
 RETRIES = {
     "retries": 3,
@@ -43,15 +38,6 @@ HOW_TO_RUN = """
 range, `2013-01-01/2013-02-28`, which is one run; by REST the same goes into the field `partition_key`. A key that is
 neither is refused with status 400, and so is a run without one.
 """
-
-
-def table_asset(table: str) -> Asset:
-    """The asset that stands for the releases of a table.
-
-    Args:
-        table: Name that readers use, such as ``bronze.weather``.
-    """
-    return Asset(name=table, uri=f"lake://{table.replace('.', '/')}")
 
 
 def run_interval(context: Context) -> Interval:

@@ -49,8 +49,7 @@ class DeliverySensor(BaseSensorOperator):
         interval = run_interval(context)
         contract = contracts.load(self.source)
         with no_retry():
-            contract.check_day(interval.start)
-            contract.check_day(interval.end)
+            contract.check_days(interval)
         if not context["params"]["wait"]:
             if missing := readers.missing(contract, interval):
                 raise AirflowFailException(f"{self.source} {interval} is not there: {_listed(missing)}.")

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from airflow.sdk import get_current_context, task
 
 from lakehouse.airflow import alerts
-from lakehouse.airflow.links import DataDocsLink
+from lakehouse.airflow.links import DataDocsLink, linked_to
 from lakehouse.airflow.runs import ENGINE_POOL, check_conf, no_retry, run_interval
 
-if TYPE_CHECKING:
-    pass
 
-
-def links_to_data_docs(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the tasks of a gate their link; it is there when the gate has failed, too.
-
-    Args:
-        make: What makes such a task.
-    """
-
-    @wraps(make)
-    def linked(*arguments: Any) -> Any:
-        made = make(*arguments)
-        made.operator.operator_extra_links = (DataDocsLink(),)
-        return made
-
-    return linked
-
-
-@links_to_data_docs
+@linked_to(DataDocsLink())
 @task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
 def gate(tables: Sequence[str]) -> dict[str, int]:
     """Check the versions just written against their expectations; a set of tables passes whole or not at all.

@@ -10,8 +10,8 @@ from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from lakehouse.airflow import alerts
+from lakehouse.airflow.links import DataDocsLink, linked_to
 from lakehouse.airflow.runs import ENGINE_POOL, no_retry, run_interval
-from lakehouse.airflow.table_tasks import links_to_data_docs
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -83,7 +83,7 @@ def test_warehouse() -> dict[str, float]:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
-@links_to_data_docs
+@linked_to(DataDocsLink())
 @task(pool=ENGINE_POOL, on_success_callback=alerts.after_gate, on_failure_callback=alerts.after_gate)
 def gate_warehouse() -> dict[str, int]:
     """Record what dbt has built, and check all of it as one set.

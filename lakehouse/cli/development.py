@@ -68,6 +68,9 @@ def check() -> None:
     """Lint, check the format, the types and who imports whom, and read all contracts, models and suites."""
     commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["lint-imports", "--no-logo"])
     tools = Path(sys.executable).parent
+    if missing := [tool for tool, *_ in commands if not (tools / tool).exists()]:
+        print(f"{', '.join(missing)}: not in {tools}. `./lake check` installs the development tools.")
+        raise typer.Exit(1)
     results = [subprocess.call([tools / tool, *arguments], cwd=PROJECT_DIR) for tool, *arguments in commands]
     raise typer.Exit(max(*results, _check_declared()))
 

@@ -211,7 +211,7 @@ def lineage(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Show what a table or column is made from, back to the sources, and what is made from it."""
-    from lakehouse.provenance import lineage_tree
+    from lakehouse.lineage import lineage_tree
 
     both = up == down
     if as_json:

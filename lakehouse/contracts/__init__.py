@@ -171,20 +171,21 @@ class Contract:
         """
         return day + dt.timedelta(days=self.lag_days)
 
-    def check_day(self, day: dt.date) -> None:
-        """Refuse a day that the upstream has no data for.
+    def check_days(self, interval: Interval) -> None:
+        """Refuse days that the upstream has no data for.
 
         Args:
-            day: The day that the data is about.
+            interval: The days that the data is about.
 
         Raises:
-            ContractError: The day lies outside of the source's history.
+            ContractError: One of them lies outside of the source's history.
         """
-        if day < self.history_start or (self.history_end is not None and day > self.history_end):
-            until = f"to {self.history_end}" if self.history_end else "on"
-            raise ContractError(
-                f"{self.name} has no data about {day}: its history goes from {self.history_start} {until}."
-            )
+        for day in (interval.start, interval.end):
+            if day < self.history_start or (self.history_end is not None and day > self.history_end):
+                until = f"to {self.history_end}" if self.history_end else "on"
+                raise ContractError(
+                    f"{self.name} has no data about {day}: its history goes from {self.history_start} {until}."
+                )
 
 
 def read(path: Path) -> Contract:

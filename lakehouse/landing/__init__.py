@@ -1,1 +1,1 @@
-"""Landing: how a batch of a source is split into rows to release and rows for quarantine."""
+"""Landing: how a batch of a source is split into rows for its table and rows for quarantine, and stays so."""

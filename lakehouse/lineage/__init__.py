@@ -1,1 +1,1 @@
-"""Lineage as it is declared: which columns and tables are made of which others, and how OpenLineage is told."""
+"""Lineage as declared: which columns and tables are made of which others; what OpenLineage is told of each step."""

@@ -16,7 +16,6 @@ from lakehouse.data_files import DataFile, data_files
 from lakehouse.engine import spark, sql
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
-from lakehouse.registry import reproduction
 
 if TYPE_CHECKING:
     from lakehouse.steps import Run
@@ -160,7 +159,7 @@ def require_same(stored: str, condition: str, before: int, version: int, run: Ru
         ChangedRowsError: They have not.
     """
     then, now = (
-        reproduction.content_sha256(sql(f"select * from {stored} version as of {each} where {condition}"))
+        tables.content_sha256(sql(f"select * from {stored} version as of {each} where {condition}"))
         for each in (before, version)
     )
     if then != now:

@@ -14,7 +14,7 @@ from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.ml.model_spec import ModelSpec, Retrain
 from lakehouse.monitoring.drift import RED
-from lakehouse.monitoring.monitoring import ALL, DEFECTS, STAY
+from lakehouse.monitoring.measuring import ALL, DEFECTS, STAY
 
 RETRAIN, BLOCKED, WAITING, KEPT = "retrain", "blocked", "waiting", "kept"
 

@@ -9,15 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-import lakehouse
-from lakehouse import contracts, ops, tables
+from lakehouse import contracts, ops, release_log, tables
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.ml import attribution, model_folders
 from lakehouse.ml.model_spec import PREDICTIONS, ModelSpec
 from lakehouse.ml.prediction_id import prediction_id
 from lakehouse.ml.scoring import SCORE, ModelFailedError, ServedModel, score
-from lakehouse.provenance.provenance import Files, Ledger, Write, features_of, landed, ranges
+from lakehouse.provenance.ledger import Files, Ledger, Write, features_of, landed, ranges
 from lakehouse.registry import model_versions, registry, roles
 from lakehouse.registry.registry import ModelVersion
 from lakehouse.release_log import released
@@ -137,7 +136,7 @@ def _search(
         where: list[tuple[str, str, Any]] = [("prediction_id", "=", wanted)]
         if day:
             where.append((spec.features.interval_column, "=", day))
-        rows = lakehouse.read(seen.table, release_id=release_id, where=where).to_dict("records")
+        rows: Any = release_log.read(seen.table, release_id=release_id, where=where).to_dict("records")
         if rows:
             return {**rows[0], "table": seen.table, "version": seen.version}, looked
     return None, looked
@@ -145,7 +144,7 @@ def _search(
 
 def _scored_days(spec: ModelSpec, release_id: int | None) -> str:
     column = spec.features.interval_column
-    rows = lakehouse.read(spec.predictions_table, release_id=release_id, columns=[column])
+    rows = release_log.read(spec.predictions_table, release_id=release_id, columns=[column])
     days = frozenset(rows[column].dropna())
     return f"Days with predictions: {ranges(days) or 'none'}."
 
@@ -325,7 +324,7 @@ class Explainer:
                 f"{table} had no column {', '.join(missing)} in release {release_id}: model.yaml names other columns "
                 "now than it did then. Check out the commit that the prediction was made by (code_version of its run)."
             )
-        return lakehouse.read(table, release_id=release_id, columns=columns, where=where)
+        return release_log.read(table, release_id=release_id, columns=columns, where=where)
 
     def _model(self, name: str, number: int) -> dict[str, Any]:
         key = "model", name, number

@@ -19,7 +19,7 @@ from lakehouse.interval import Interval, InvalidIntervalError
 from lakehouse.ml import model_folders
 from lakehouse.ml.model_spec import PREDICTIONS, SCORING_STEPS
 from lakehouse.ml.scoring import DECISION, LINEAGE, SCORE, ModelFailedError
-from lakehouse.provenance.provenance import Ledger, Write, features_of, ranges
+from lakehouse.provenance.ledger import Ledger, Write, features_of, ranges
 from lakehouse.registry import model_versions, registry
 from lakehouse.table_days import Days
 
@@ -184,31 +184,34 @@ def _of_file(ledger: Ledger, what: str) -> Impact:
                     origin[key] = (origin.get(key) or frozenset()) | {day}
                     result.edges.append((name, _node(*key)))
     if not result.landings:
-        if what in (known := {write.table for write in ledger.writes()}):
-            columns = f", or for one of its columns, as {what}.COLUMN. `lake lineage {what} --down` needs neither"
-            raise UnknownOriginError(
-                f"{what} is a table: ask for one of its versions, such as {what}@1"
-                f"{columns if what.partition('.')[0] in COLUMNS_OF else ''}."
-            )
-        table, at, version = what.partition("@")
-        if at and table in known:
-            raise UnknownOriginError(f"{version!r} is no version of {table}: versions are numbers, as in {table}@1.")
-        model = what.removeprefix("models.")
-        models = {spec.name for spec in model_folders.readable()} | model_folders.problems().keys()
-        if model in models or f"ml.{PREDICTIONS}{model}" in known:
-            raise UnknownOriginError(f"{model} is a model: ask for one of its versions, such as {model}@1.")
-        if re.fullmatch(r"[0-9a-f]{32}", what):
-            raise UnknownOriginError(
-                f"{what} looks like the id of a prediction: `lake explain {what}` says more of it."
-            )
-        close = difflib.get_close_matches(what, sorted(seen | {name.rpartition("/")[2] for name in seen}), n=3)
-        spelled = (
-            " A model version is written flight_delay@1, a version of a table bronze.weather@3, a column "
-            f"bronze.weather.temperature_f (of {', '.join(COLUMNS_OF)})."
-        )
-        hint = f" Did you mean {' or '.join(close)}?" if close else spelled
-        raise UnknownOriginError(f"No source file, days, table version, column or model version is {what!r}.{hint}")
+        raise _no_origin(ledger, what, seen)
     return _of_writes(ledger, result, origin)
+
+
+def _no_origin(ledger: Ledger, what: str, files: Iterable[str]) -> UnknownOriginError:
+    """Why nothing is called so, and what may have been meant."""
+    if what in (known := {write.table for write in ledger.writes()}):
+        columns = f", or for one of its columns, as {what}.COLUMN. `lake lineage {what} --down` needs neither"
+        return UnknownOriginError(
+            f"{what} is a table: ask for one of its versions, such as {what}@1"
+            f"{columns if what.partition('.')[0] in COLUMNS_OF else ''}."
+        )
+    table, at, version = what.partition("@")
+    if at and table in known:
+        return UnknownOriginError(f"{version!r} is no version of {table}: versions are numbers, as in {table}@1.")
+    model = what.removeprefix("models.")
+    models = {spec.name for spec in model_folders.readable()} | model_folders.problems().keys()
+    if model in models or f"ml.{PREDICTIONS}{model}" in known:
+        return UnknownOriginError(f"{model} is a model: ask for one of its versions, such as {model}@1.")
+    if re.fullmatch(r"[0-9a-f]{32}", what):
+        return UnknownOriginError(f"{what} looks like the id of a prediction: `lake explain {what}` says more of it.")
+    close = difflib.get_close_matches(what, sorted({*files, *(name.rpartition("/")[2] for name in files)}), n=3)
+    spelled = (
+        " A model version is written flight_delay@1, a version of a table bronze.weather@3, a column "
+        f"bronze.weather.temperature_f (of {', '.join(COLUMNS_OF)})."
+    )
+    hint = f" Did you mean {' or '.join(close)}?" if close else spelled
+    return UnknownOriginError(f"No source file, days, table version, column or model version is {what!r}.{hint}")
 
 
 def _landing(run: Mapping[str, Any], name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,6 +302,35 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
     result.columns = sorted({f"{edge.table}.{edge.column}" for edge in column_lineage.downstream(what)})
     result.columns_by_condition = sorted({to for _, to in result.edges} - set(result.columns))
     inputs = {what, *result.columns, *result.columns_by_condition}
+    used = _models_made_from(ledger, result, inputs)
+    of_table: dict[str, list[Write]] = {}
+    known = cache(lambda table: tables.columns(tables.next_table(table)))
+    for write in ledger.writes():
+        scored_by = _models_of(ledger, write)
+        using = [each for each in scored_by if each in used]
+        carried = _carried(write, known(write.table), what, inputs) if write.step in SCORING_STEPS else []
+        if write.step == "score":
+            names = ", ".join(each.rpartition(".")[2] for each in carried)
+            for one in scored_by if carried else using:
+                because = used.get(one, f"its column{'s' if len(carried) > 1 else ''} {names}")
+                result.predictions.append(_predictions(ledger, write, one, ledger.written(write), because))
+                origins = [_node(*one)] if one in used else carried
+                result.edges += [(each, _node(write.table, write.version)) for each in origins]
+        elif using or carried or any(each.rpartition(".")[0] == write.table for each in inputs):
+            of_table.setdefault(write.table, []).append(write)
+    result.tables = [_whole(ledger, table, writes) for table, writes in sorted(of_table.items())]
+    return result
+
+
+def _models_made_from(ledger: Ledger, result: Impact, inputs: set[str]) -> dict[tuple[str, int], str]:
+    """Add the model versions that were made from some columns, those asked for and what they lead to.
+
+    Returns:
+        The versions, each with what it has to do with them.
+    """
+    from lakehouse.lineage import column_lineage
+
+    what = result.what
     used: dict[tuple[str, int], str] = {}
     models, wrong = {spec.name: spec for spec in model_folders.readable()}, model_folders.problems()
     writes = ledger.writes()
@@ -353,23 +385,7 @@ def _of_column(ledger: Ledger, what: str) -> Impact:
             used[name, number] = "the label of its model"
             result.models.append(_model(name, number, [], [label.column], label=True))
             result.edges.append((f"{label.table}.{label.column}", _node(name, number)))
-    of_table: dict[str, list[Write]] = {}
-    known = cache(lambda table: tables.columns(tables.next_table(table)))
-    for write in writes:
-        scored_by = _models_of(ledger, write)
-        using = [each for each in scored_by if each in used]
-        carried = _carried(write, known(write.table), what, inputs) if write.step in SCORING_STEPS else []
-        if write.step == "score":
-            names = ", ".join(each.rpartition(".")[2] for each in carried)
-            for one in scored_by if carried else using:
-                because = used.get(one, f"its column{'s' if len(carried) > 1 else ''} {names}")
-                result.predictions.append(_predictions(ledger, write, one, ledger.written(write), because))
-                origins = [_node(*one)] if one in used else carried
-                result.edges += [(each, _node(write.table, write.version)) for each in origins]
-        elif using or carried or any(each.rpartition(".")[0] == write.table for each in inputs):
-            of_table.setdefault(write.table, []).append(write)
-    result.tables = [_whole(ledger, table, writes) for table, writes in sorted(of_table.items())]
-    return result
+    return used
 
 
 def _carried(write: Write, known: Container[str], what: str, affected: Iterable[str]) -> list[str]:

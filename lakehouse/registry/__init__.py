@@ -1,1 +1,1 @@
-"""Registry: the versions of a model, what they were made from, and which of them is in which role."""
+"""Registry: the versions of a model, what they are made from, which one scores a day, and how one follows another."""

@@ -12,7 +12,7 @@ from lakehouse.errors import LakeError
 from lakehouse.wording import first_line
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    pass
 
 PINNED = {
     "code_version": "the code",
@@ -165,19 +165,3 @@ def named_if_damaged(read: Mapping[str, int | None]) -> Iterator[None]:
             f"{what} cannot be read as it was written: {first_line(error)} "
             f"{' or '.join(asked)} names what is damaged or missing."
         ) from error
-
-
-def content_sha256(df: DataFrame) -> str:
-    """A hash of rows that depends on every value and on how often a row occurs, and not on their order.
-
-    Args:
-        df: The rows.
-    """
-    from pyspark.sql import functions as F
-
-    # As text by name: a NULL is left out, so it is no other value; a double's text is exact.
-    row = F.sha2(F.to_json(F.struct(*(F.col(name).cast("string").alias(name) for name in sorted(df.columns)))), 256)
-    parts = [F.conv(F.substring(row, 1 + 16 * part, 16), 16, 10).cast("decimal(20,0)") for part in range(4)]
-    total = df.agg(F.count("*").alias("rows"), *(F.sum(part).alias(f"part_{n}") for n, part in enumerate(parts)))
-    facts = total.select(F.sha2(F.concat_ws("|", *total.columns), 256)).collect()
-    return str(facts[0][0])

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import ops, tables
 from lakehouse.errors import LakeError
-from lakehouse.monitoring import shift
-from lakehouse.quality import completeness, data_docs, history
+from lakehouse.quality import data_docs, history
 from lakehouse.release_log import NotReleasedError, released
-from lakehouse.releases import silver_views
+from lakehouse.releases import completeness, shift, silver_views
 from lakehouse.releases.release import writers
 from lakehouse.releases.unreleased import pending, refuse_part_of_build, refuse_unfinished, refuse_withdrawn, withdraw
 from lakehouse.steps import step

@@ -24,8 +24,6 @@ from lakehouse.settings import settings
 from lakehouse.steps import Run, step, user
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from lakehouse.interval import Interval
 
 
@@ -92,42 +90,6 @@ def release(names: list[str], interval: Interval | None) -> int:
             silver_views.show()
         run.say("release %d: %s", release_id, ", ".join(f"{t} at version {v}" for t, v in sorted(heads.items())))
         return release_id
-
-
-def read(
-    table: str,
-    *,
-    release_id: int | None = None,
-    columns: list[str] | None = None,
-    where: list[tuple[str, str, Any]] | None = None,
-) -> pd.DataFrame:
-    """Read a released table into pandas, without Spark.
-
-    Args:
-        table: Such as ``gold.fct_flights``; the platform's own ``ops.*`` tables too, but not its views.
-        release_id: State of the lake right after this release; the present without it.
-        columns: Columns to read; all without it.
-        where: Conditions that all hold, as ``[("carrier", "=", "UA")]``.
-
-    Raises:
-        lakehouse.release_log.NotReleasedError: No version of the table has been released (by then).
-        lakehouse.tables.UnreadableError: A file is damaged or missing.
-    """
-    layer, _ = tables.split(table)
-    version: int | None = None
-    if layer in tables.GATED_LAYERS:
-        state = release_log.released(release_id).get(table)
-        if state is None:
-            known = ", ".join(sorted(release_log.released(release_id))) or "none yet"
-            raise release_log.NotReleasedError(f"{table} has no released version. Released tables: {known}.")
-        version = state.version
-    if table in ops.VIEWS:
-        raise release_log.NotReleasedError(f'{table} is a view, for SQL alone: ./lake sql "select * from {table}".')
-    log = tables.delta(tables.next_table(table), version)
-    if log is None:
-        raise release_log.NotReleasedError(f"There is no table {table}.")
-    frame: pd.DataFrame = tables.read(log, columns, where).to_pandas()
-    return frame
 
 
 def publish(

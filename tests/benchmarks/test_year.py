@@ -20,7 +20,7 @@ from lakehouse.interval import Interval
 from lakehouse.ml import model_folders, training
 from lakehouse.ml.metrics import metric
 from lakehouse.ml.model_spec import Retrain
-from lakehouse.monitoring import monitoring_pages
+from lakehouse.monitoring import reports
 from lakehouse.quality import gate
 from lakehouse.quality.expectation import Expectation
 from lakehouse.quality.gate import RuleResult
@@ -201,7 +201,7 @@ def test_the_kept_weeks_and_their_report_show_the_seasons_of_the_real_flights() 
     assert quiet == dt.date(2013, 10, 3) and late[quiet] == pytest.approx(0.088, abs=0.0005)
 
     rows = [row | {"interval_start": days.start, "interval_end": days.end} for days, of in kept for row in of]
-    page = monitoring_pages.page(year.MODEL, kept[-1][0], rows)
+    page = reports.page(year.MODEL, kept[-1][0], rows)
     [line] = re.findall(r'aria-label="mean_outcome over time">(.*?)</svg>', page, re.DOTALL)
     assert re.findall(r"<title>(\S+): (\S+) ", line) == [(str(end), f"{share:.4g}") for end, share in late.items()]
     drawn = pd.Series([float(y) for y in re.findall(r'cy="(\S+)"', line)], index=list(late))

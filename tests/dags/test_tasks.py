@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,8 +56,8 @@ def test_the_first_task_of_every_dag_refuses_a_conf_that_the_dag_does_not_know(
         [first] = dag.roots
         run = SimpleNamespace(conf={"kepe_days": 7}, triggering_user_name="ada")
         about = {"dag": dag, "dag_run": run, "params": dag.params.dump(), "partition_key": "2013-03-01", "ti": None}
-        for name in ("model", "override", "promotion", "source", "table", "upkeep", "warehouse"):
-            monkeypatch.setattr(f"lakehouse.airflow.{name}_tasks.get_current_context", lambda about=about: about)
+        for path in Path("lakehouse/airflow").glob("*_tasks.py"):
+            monkeypatch.setattr(f"lakehouse.airflow.{path.stem}.get_current_context", lambda about=about: about)
         with pytest.raises(AirflowFailException, match=f"kepe_days, which {dag.dag_id} does not know"):
             if hasattr(first, "python_callable"):
                 first.python_callable(*first.op_args, **first.op_kwargs)

@@ -174,7 +174,7 @@ def test_tables_and_dags_that_are_named_exist(page: Path) -> None:
         *(f"{stage}_{model}" for stage in ("train", "score") for model in models),
     }
     text = page.read_text("utf-8")
-    named = re.findall(r"\b((?:bronze|silver|gold|ml|quarantine|ops)(?:_next)?\.[a-z][a-z0-9_]*)", text)
+    named = re.findall(r"(?<![\w.])((?:bronze|silver|gold|ml|quarantine|ops)(?:_next)?\.[a-z][a-z0-9_]*)", text)
     assert {name.replace("_next.", ".") for name in named} - MADE_UP - {"ops.ensure"} <= tables
     # ingest_<source> and score_<model> stand for all of them.
     assert set(re.findall(r"\b(?:ingest|train|score|build)_[a-z_]*[a-z]\b", text)) - MADE_UP_DAGS <= dags | {

@@ -86,7 +86,7 @@ KILLS = (
     Point("score: task after the commit", "task", "after", _WRITE, SCORES, dag="score"),
     Point("train: task before the registry is written", "task", "before", _REGISTER, dag="train"),
     Point("train: task after the registry is written", "task", "after", _REGISTER, dag="train"),
-    Point("train: task before the comparison", "task", "before", "lakehouse.registry.roles.contest", dag="train"),
+    Point("train: task before the comparison", "task", "before", "lakehouse.registry.comparison.contest", dag="train"),
     Point("train: task after the role is recorded", "task", "after", _OPS, "ops.model_events", dag="train"),
     Point(
         "train: task after the aliases are moved", "task", "after", "lakehouse.registry.registry.set_alias", dag="train"

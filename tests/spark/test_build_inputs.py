@@ -15,7 +15,7 @@ from lakehouse import dbt_project, ops, release_log, tables, warehouse
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.lineage.sql_lineage import LineageError
-from lakehouse.provenance.provenance import Ledger
+from lakehouse.provenance.ledger import Ledger
 from lakehouse.releases import release, silver_views, unreleased
 from lakehouse.releases.as_of import as_of
 from lakehouse.releases.audit import GateFailedError, gate

@@ -20,9 +20,10 @@ from lakehouse.maintenance.compaction import ChangedRowsError
 from lakehouse.maintenance.verify import DamagedError, verify
 from lakehouse.ml import model_folders
 from lakehouse.ml.model_spec import ModelSpec, Serving
+from lakehouse.ml.predictions import create_table, lineage
 from lakehouse.ml.scoring import LINEAGE
 from lakehouse.provenance.impact import impact
-from lakehouse.provenance.provenance import Ledger, ranges
+from lakehouse.provenance.ledger import Ledger, ranges
 from lakehouse.registry import registry
 from lakehouse.release_log import Released, released
 from lakehouse.releases import release as releases
@@ -31,7 +32,6 @@ from lakehouse.releases.audit import gate
 from lakehouse.releases.release import release
 from lakehouse.releases.rollback import rollback
 from lakehouse.steps import job, step
-from spark_jobs.score import create_table, lineage
 from tests.openlineage_receiver import receiving, told, versions_of
 from tests.spark.apart import Apart
 from tests.spark.made_up import put

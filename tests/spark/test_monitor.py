@@ -17,17 +17,18 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 import lakehouse
-from lakehouse import alerts, dbt_project, ops, tables
+from lakehouse import alerts, dbt_project, ops, release_log, tables
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.ml import model_folders, scoring
 from lakehouse.ml.leaks import LeakError
 from lakehouse.ml.metrics import metric
 from lakehouse.ml.model_spec import ModelSpec, Retrain, Search
-from lakehouse.monitoring import monitoring, shift
-from lakehouse.monitoring.monitoring import NothingToMonitorError
+from lakehouse.monitoring import measuring
+from lakehouse.monitoring.measuring import NothingToMonitorError
 from lakehouse.registry import registry, roles
 from lakehouse.release_log import released
+from lakehouse.releases import shift
 from lakehouse.releases.audit import GateFailedError, gate
 from lakehouse.releases.release import release
 from lakehouse.releases.unreleased import withdraw
@@ -121,10 +122,10 @@ def test_a_week_is_measured_as_pandas_and_scikit_learn_measure_it() -> None:
     read = {table: str(released()[table].version) for table in (FEATURES, OUTCOMES, TABLE)}
     [recorded] = ops.read("ops.runs", where=pc.field("run_id") == event["run"]["runId"]).to_pylist()
     [(log, version)] = recorded["versions_out"]
-    assert log == monitoring.LOG and (tables.head(log) or 0) - version in (0, 1)  # its files may be put together then
+    assert log == measuring.LOG and (tables.head(log) or 0) - version in (0, 1)  # its files may be put together then
     assert (versions_of(event["inputs"]), versions_of(event["outputs"])) == (read, {log: str(version)})
     output = event["outputs"][0]
-    assert {field["name"] for field in output["facets"]["schema"]["fields"]} == set(ops.SCHEMAS[monitoring.LOG].names)
+    assert {field["name"] for field in output["facets"]["schema"]["fields"]} == set(ops.SCHEMAS[measuring.LOG].names)
     assert output["outputFacets"]["outputStatistics"]["rowCount"] == len(measured(WEEK))
     found = measured(WEEK)
     rows = scored(WEEK)
@@ -167,7 +168,7 @@ def test_of_many_segments_the_greatest_are_measured(monkeypatch: pytest.MonkeyPa
     watch = spec.monitoring.model_copy(update={"segments": ["flight_id", "origin"], "segment_rows": 1})
     many = spec.model_copy(update={"monitoring": watch})
     monkeypatch.setattr(model_folders, "load", lambda _name: many)
-    monkeypatch.setattr(monitoring, "SEGMENTS", 5)
+    monkeypatch.setattr(measuring, "SEGMENTS", 5)
     monitor(MODEL, WEEK)
     found = measured(WEEK)
     segments = {segment for metric, segment in found if metric == "labelled_rows"}
@@ -215,7 +216,7 @@ def test_what_a_longer_history_holds_is_neither_read_nor_brought_here(
             return rows
 
         monkeypatch.setattr(frame, name, spied)
-    monkeypatch.setattr(lakehouse, "read", lambda *_, **__: pytest.fail("rows of a table are brought here"))
+    monkeypatch.setattr(release_log, "read", lambda *_, **__: pytest.fail("rows of a table are brought here"))
 
     def cost() -> tuple[int, int]:
         brought.clear()

@@ -21,8 +21,8 @@ from lakehouse.interval import Interval
 from lakehouse.lineage import openlineage
 from lakehouse.maintenance import compaction, maintain
 from lakehouse.maintenance.verify import verify
-from lakehouse.provenance.provenance import Ledger
-from lakehouse.provenance.provenance import landed as landed_files
+from lakehouse.provenance.ledger import Ledger
+from lakehouse.provenance.ledger import landed as landed_files
 from lakehouse.quality import suites
 from lakehouse.readers import SourceError
 from lakehouse.registry import registry

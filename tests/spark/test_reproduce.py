@@ -32,7 +32,7 @@ from lakehouse.provenance.graphs import page_of_explanation
 from lakehouse.provenance.impact import Impact, impact
 from lakehouse.provenance.trees import of_explanation
 from lakehouse.registry import model_versions, pins, registry, roles
-from lakehouse.registry.reproduction import NotReproducedError, content_sha256
+from lakehouse.registry.reproduction import NotReproducedError
 from lakehouse.release_log import released
 from lakehouse.releases import fingerprints
 from lakehouse.releases.release import release
@@ -419,7 +419,7 @@ def test_after_maintenance_with_the_shortest_retention_all_is_made_again_and_rea
 
 def test_the_content_hash_sees_every_value_and_no_order() -> None:
     def of(*rows: str) -> str:
-        return content_sha256(sql(f"select * from values {', '.join(rows)} as t(a, b, at)"))
+        return tables.content_sha256(sql(f"select * from values {', '.join(rows)} as t(a, b, at)"))
 
     at = "timestamp'2013-01-01 00:00:00.000001'"
     one, two = f"(1.0D, 'x', {at})", f"(2.0D, null, {at})"

@@ -16,19 +16,18 @@ import pytest
 from typer.testing import CliRunner
 
 import lakehouse
-from lakehouse import cli, locks, ops, tables
+from lakehouse import cli, locks, ops, release_log, tables
 from lakehouse.engine import sql
 from lakehouse.interval import Interval
 from lakehouse.ml import model_folders
 from lakehouse.ml.model_spec import ModelSpec
-from lakehouse.registry import registry, roles, serving
+from lakehouse.registry import comparison, labelled_rows, registry, roles, serving
 from lakehouse.release_log import NotReleasedError, released
 from lakehouse.releases.audit import GateFailedError, gate
 from lakehouse.releases.release import release
 from lakehouse.releases.rollback import rollback
 from lakehouse.settings import settings
 from lakehouse.steps import job
-from spark_jobs.train import read_frame
 from tests.made_up_flights import SPEC, WINDOW, flights
 from tests.spark.counters import appending
 from tests.spark.made_up import forget, put
@@ -170,7 +169,7 @@ def test_a_range_has_the_scores_of_its_days() -> None:
 
 
 def test_an_interval_without_features_is_refused_and_nothing_is_replaced() -> None:
-    from spark_jobs.score import NothingToScoreError
+    from lakehouse.ml.predictions import NothingToScoreError
 
     score("flight_delay", DAY)
     gate([TABLE], DAY)
@@ -246,8 +245,8 @@ def test_the_comparison_is_made_again_on_the_same_frozen_rows() -> None:
     version = registry.version("flight_delay", 1)
     days = Interval.parse(registry.logged(version).parameters["test_days"])
     release_id = int(version.tags["release_id"])
-    frozen = read_frame(spec, release_id, days)
-    assert roles.evaluation_set(frozen, spec, None)[1] == first["evaluation_sha256"]
+    frozen = labelled_rows.read(spec, release_id, days)
+    assert comparison.evaluation_set(frozen, spec, None)[1] == first["evaluation_sha256"]
 
 
 def test_training_again_on_the_same_release_is_the_same_version() -> None:
@@ -259,13 +258,13 @@ def test_training_again_on_the_same_release_is_the_same_version() -> None:
 def reading(monkeypatch: pytest.MonkeyPatch) -> list[pd.DataFrame]:
     """The rows that steps take out of the lake from now on."""
     taken: list[pd.DataFrame] = []
-    read = lakehouse.read
+    read = release_log.read
 
     def spy(*arguments: Any, **more: Any) -> pd.DataFrame:
         taken.append(read(*arguments, **more))
         return taken[-1]
 
-    monkeypatch.setattr(lakehouse, "read", spy)
+    monkeypatch.setattr(release_log, "read", spy)
     return taken
 
 

@@ -444,7 +444,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_it_is_made(
 def test_days_that_are_none_are_a_wrong_argument(
     arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse.provenance.provenance.Ledger.read", lambda: None)
+    monkeypatch.setattr("lakehouse.provenance.ledger.Ledger.read", lambda: None)
     result = CliRunner().invoke(cli.command_line(), arguments)
     assert result.exit_code == 2 and said in " ".join(result.output.replace("│", " ").split())
 

@@ -89,13 +89,13 @@ def test_a_day_has_its_file(folder: Path) -> None:
 
 @pytest.mark.parametrize("day", [dt.date(2020, 1, 1), dt.date(2020, 12, 31)])
 def test_days_of_the_history_are_good(folder: Path, day: dt.date) -> None:
-    read(folder, CASE).check_day(day)
+    read(folder, CASE).check_days(Interval(day, day))
 
 
 @pytest.mark.parametrize("day", [dt.date(2019, 12, 31), dt.date(2021, 1, 1)])
 def test_days_outside_of_the_history_are_refused(folder: Path, day: dt.date) -> None:
     with pytest.raises(ContractError, match=rf"no data about {day}: its history goes from 2020-01-01 to 2020-12-31"):
-        read(folder, CASE).check_day(day)
+        read(folder, CASE).check_days(Interval(day, day))
 
 
 def test_a_database_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

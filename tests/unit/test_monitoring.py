@@ -12,9 +12,9 @@ import pytest
 from lakehouse import contracts, ops, tables
 from lakehouse.interval import Interval
 from lakehouse.ml.model_spec import Monitoring
-from lakehouse.monitoring import monitoring_pages
+from lakehouse.monitoring import reports
 from lakehouse.monitoring.drift import NUMERIC, Bins
-from lakehouse.monitoring.monitoring import Measure, of_data, of_drift, of_performance, of_scoring
+from lakehouse.monitoring.measuring import Measure, of_data, of_drift, of_performance, of_scoring
 from lakehouse.monitoring.reference import Reference
 from lakehouse.quality.freshness import newest_day, stale_days
 
@@ -141,11 +141,11 @@ def test_a_page_draws_what_was_measured_over_time() -> None:
             ("skill", "origin=JFK", skill, None),
         )
     ]  # fmt: skip
-    text = monitoring_pages.page("m", weeks[1], rows)
+    text = reports.page("m", weeks[1], rows)
     assert "m, 2013-03-08/2013-03-14" in text
     assert text.count("<polyline") == 1 and '<circle class="red" cx="416.0" cy="86.0"' in text
     assert 'class="heat-green" title="2013-03-07: 0.01"' in text and 'class="heat-red" title="2013-03-14: 0.4"' in text
-    assert "Nothing has been measured" in monitoring_pages.page("m", weeks[0], [])
+    assert "Nothing has been measured" in reports.page("m", weeks[0], [])
 
 
 def test_without_scores_the_features_are_compared_all_the_same() -> None:
@@ -165,7 +165,7 @@ def test_the_newest_day_is_that_of_the_newest_release_without_another() -> None:
 def test_of_a_long_history_the_report_reads_what_it_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tables, "location", lambda stored: str(tmp_path / stored))
     ops.create()
-    assert monitoring_pages.newest("m") is None and monitoring_pages.read("m") == []
+    assert reports.newest("m") is None and reports.read("m") == []
     every = [dt.date(2013, 1, 1) + dt.timedelta(days=n) for n in range(200)]
     rows = [
         {"model_name": "m", "model_version": 1, "role": role, "interval_start": day, "interval_end": day,
@@ -176,8 +176,8 @@ def test_of_a_long_history_the_report_reads_what_it_draws(monkeypatch: pytest.Mo
     ]  # fmt: skip
     ops.append("ops.model_metrics", [*rows, *({**row, "model_name": "other"} for row in rows)])
     last = Interval(every[150], every[150])
-    found = monitoring_pages.read("m", last.end)
+    found = reports.read("m", last.end)
     assert [*dict.fromkeys(row["interval_end"] for row in found)] == every[91:151]
     before = [row | {"reference": None} for row in rows if row["interval_end"] <= last.end]
-    assert monitoring_pages.report("m", last) == monitoring_pages.page("m", last, before)
-    assert monitoring_pages.newest("m") == Interval(every[-1], every[-1])
+    assert reports.report("m", last) == reports.page("m", last, before)
+    assert reports.newest("m") == Interval(every[-1], every[-1])

@@ -21,7 +21,7 @@ from lakehouse.ml.model_spec import InvalidModelError
 from lakehouse.provenance import trees
 from lakehouse.provenance.explain import RUN, Explainer, PredictionNotFoundError, find
 from lakehouse.provenance.impact import Impact, UnknownOriginError, impact
-from lakehouse.provenance.provenance import Ledger, Write, ranges
+from lakehouse.provenance.ledger import Ledger, Write, ranges
 from lakehouse.registry.registry import ModelVersion
 from lakehouse.table_days import Days, Shape, days_of, held, shape
 

@@ -20,7 +20,7 @@ from lakehouse.ml import training
 from lakehouse.ml.model_spec import ModelSpec, Promotion, Serving
 from lakehouse.ml.scoring import ModelFailedError, score
 from lakehouse.quality import suites
-from lakehouse.registry import model_versions, plots, registry, roles, serving
+from lakehouse.registry import comparison, model_versions, plots, registry, roles, serving
 from lakehouse.registry.pins import Pins
 from lakehouse.registry.promotion import ComparisonError
 from lakehouse.registry.registry import ModelVersion
@@ -59,7 +59,7 @@ def registered(trained: training.Trained, window: Interval, version: int) -> Mod
 
 def contest(trained: training.Trained, window: Interval, version: int, spec: ModelSpec = SPEC) -> ModelVersion:
     challenger = registered(trained, window, version)
-    roles.contest(spec, challenger, trained.test, STEP, "ada")
+    comparison.contest(spec, challenger, trained.test, STEP, "ada")
     return registry.version(NAME, challenger.version)
 
 
@@ -224,9 +224,9 @@ def test_a_person_confirms_what_was_won_or_turns_it_down(
     roles.register(SPEC, better, "eve", STEP)
     assert registry.version(NAME, 2).tags["role_reason"].startswith("registered: waits for an approval, in the DAG ")
     assert aliases() == {1: ("champion",), 2: ("challenger",)}
-    comparison = roles.compare(SPEC, better, good.test)
-    assert comparison.champion == 1 and comparison.decision.promote
-    roles.decide(SPEC, better, comparison, STEP, "ada", approved, "seen with the airline")
+    compared = comparison.compare(SPEC, better, good.test)
+    assert compared.champion == 1 and compared.decision.promote
+    roles.decide(SPEC, better, compared, STEP, "ada", approved, "seen with the airline")
     row = roles.events(NAME)[-1]
     assert (row["event"], row["decided_by"], row["evaluation_rows"]) == (event, "ada", len(good.test))
     answer = "approved" if approved else "turned down"
@@ -238,8 +238,8 @@ def test_a_person_confirms_what_was_won_or_turns_it_down(
 def test_a_version_that_did_not_win_is_not_promoted_by_an_approval(weak: training.Trained) -> None:
     contest(weak, FIRST, 1)
     equal = registered(dataclasses.replace(weak, predictions_sha256="other"), FIRST, 2)
-    comparison = roles.compare(SPEC, equal, weak.test)
-    assert roles.decide(SPEC, equal, comparison, STEP, "ada", True)["event"] == "rejected"
+    compared = comparison.compare(SPEC, equal, weak.test)
+    assert roles.decide(SPEC, equal, compared, STEP, "ada", True)["event"] == "rejected"
     assert roles.champion(NAME).version == 1
 
 
@@ -249,7 +249,7 @@ def test_rows_without_a_column_that_the_champion_needs_are_no_fair_comparison(
     contest(weak, FIRST, 1)
     narrow = good.test.drop(columns=SPEC.features.numeric[0])
     with pytest.raises(ComparisonError, match=rf"have no {SPEC.features.numeric[0]}, which the champion, version 1"):
-        roles.compare(SPEC, registered(good, LATER, 2), narrow)
+        comparison.compare(SPEC, registered(good, LATER, 2), narrow)
 
 
 def lose(number: int, how: str, client: MlflowClient) -> None:
@@ -355,15 +355,13 @@ def test_a_champion_that_has_failed_cannot_be_compared_with_and_a_person_replace
     known(contest(weak, FIRST, 1))
     second = registered(good, LATER, 2)
     if how == "rows":  # it is there, and does not take them
-        monkeypatch.setattr(
-            "lakehouse.ml.scoring.score", lambda rows, by: 1 / 0 if by.version == 1 else score(rows, by)
-        )
+        monkeypatch.setattr(comparison, "score", lambda rows, by: 1 / 0 if by.version == 1 else score(rows, by))
     else:
         lose(1, how, mlflow_client)
     with pytest.raises(
         ComparisonError, match=r"cannot (be loaded|score): .* lake promote flight_delay@2 --reason WHY"
     ) as e:
-        roles.compare(SPEC, second, good.test)
+        comparison.compare(SPEC, second, good.test)
     roles.keep_out(SPEC, second, str(e.value), "eve", STEP)
     assert registry.version(NAME, 2).aliases == ("challenger",)
     roles.appoint(SPEC, second, roles.PROMOTED, "the other is gone", "ada", STEP)

@@ -30,7 +30,7 @@ class Lake:
         patch.setattr(registry, "version", lambda name, number: ModelVersion(name, number, "run"))
         patch.setattr(rollback_model, "step", lambda *_, **__: nullcontext(type("Run", (), {"details": {}})()))
         patch.setattr(rollback_model, "released", lambda: [TABLE])
-        patch.setattr(rollback_model.lakehouse, "read", self.read)
+        patch.setattr(rollback_model.release_log, "read", self.read)
         patch.setattr(rollback_model, "job", lambda _: self.score)
         patch.setattr(rollback_model, "gate", lambda *_: None)
         patch.setattr(rollback_model, "release", lambda *_: None)

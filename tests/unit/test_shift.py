@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lakehouse.interval import Interval
-from lakehouse.monitoring import shift
+from lakehouse.releases import shift
 
 TABLE = "ml.predictions_flight_delay"
 DAY = Interval.parse("2013-03-20")

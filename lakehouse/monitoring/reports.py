@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from lakehouse import ops, pages
 from lakehouse.interval import Interval
-from lakehouse.monitoring.monitoring import ALL, LOG
+from lakehouse.monitoring.measuring import ALL, LOG
 from lakehouse.registry.registry import CHAMPION
 from lakehouse.settings import settings
 

@@ -69,7 +69,7 @@ def query(table: str, made: int, seen: int, day: str, interval: Interval, limit:
     """
     tenths = ", ".join(f"{n / BINS}" for n in range(1, BINS))
     due = f"role in ('{CHAMPION}', '{CHALLENGER}')"
-    # GX wants its {batch} to be in a query; see lakehouse.quality.completeness.
+    # GX wants its {batch} to be in a query; see lakehouse.releases.completeness.
     return (
         "/* {batch} */ "
         f"with made as (select `{day}` as day, {SCORE} as score from {table} version as of {made} "
