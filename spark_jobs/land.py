@@ -20,7 +20,8 @@ from lakehouse.landing.batches import (
     types_of,
 )
 from lakehouse.quality import suites
-from lakehouse.readers import SourceError
+from lakehouse.readers import jsonl
+from lakehouse.readers.batch import SourceError
 from lakehouse.releases.unreleased import withdraw
 from lakehouse.steps import Run, step
 from lakehouse.wording import counted
@@ -121,9 +122,7 @@ def _quarantine(bad: DataFrame, quarantine: str, interval: Interval, this: Run, 
     from pyspark.sql import functions as F
 
     rows = (
-        readers.as_text(bad)
-        .withColumns({"_batch": F.lit(this.run_id), "_rejected": F.lit(rejected)})
-        .select(*QUARANTINE)
+        jsonl.as_text(bad).withColumns({"_batch": F.lit(this.run_id), "_rejected": F.lit(rejected)}).select(*QUARANTINE)
     )
     tables.replace_interval(rows, quarantine, "_interval", interval, this)
     return tables.written_rows(quarantine)

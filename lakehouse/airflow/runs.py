@@ -86,7 +86,7 @@ def no_retry() -> Iterator[None]:
     """Fail for good on an error that only a person can put right; anything else is retried."""
     from lakehouse.engine import EngineLostError
     from lakehouse.locks import StaleWriterError, TableLockedError
-    from lakehouse.readers import UnfinishedError
+    from lakehouse.readers.batch import UnfinishedError
     from lakehouse.releases.unreleased import UnfinishedWriteError
 
     try:

@@ -18,7 +18,7 @@ from lakehouse.contracts.parts import Column as Declared
 from lakehouse.errors import LakeError
 from lakehouse.quality.rules import NOT_NULL, any_of, applies, broken_rules, domain, is_about_values, key
 from lakehouse.quality.rules import label as reason_of
-from lakehouse.readers import UNKNOWN_KEY
+from lakehouse.readers.batch import UNKNOWN_KEY
 from lakehouse.wording import counted
 
 if TYPE_CHECKING:

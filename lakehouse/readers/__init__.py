@@ -3,8 +3,8 @@
 A reader returns the contract's columns (text for CSV and JSON lines, typed for Parquet and databases) and
 
 - ``_source_file`` and ``_source_row``: where the record stands; rows count from 1, a header is not a row;
-- ``_raw``: the record as it arrived: text, or a struct of typed values, of which :func:`as_text` makes JSON; JSON where
-  files have several schemas;
+- ``_raw``: the record as it arrived: text, or a struct of typed values, of which
+  :func:`lakehouse.readers.jsonl.as_text` makes JSON; JSON where files have several schemas;
 - ``_columns``: the names of the fields of ``_raw`` in their order, where the record itself does not have them;
 - ``_malformed``: code and text of why the record could not be taken apart, or of what it has too much, else null.
 
@@ -16,10 +16,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.errors import LakeError
+from lakehouse.readers import files
+from lakehouse.readers.batch import Batch, SourceError, UnfinishedError, UnfitRuleError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -29,49 +29,6 @@ if TYPE_CHECKING:
 
 DATA_EXCEPTION = "22"
 """Class of the SQL states that say that a value is not what a function takes; their messages quote it."""
-
-UNKNOWN_KEY = "unknown_key"
-"""Code of a record that has more than the contract declares; all of it can be read."""
-
-PROVENANCE = ("_source_file", "_source_row", "_raw", "_columns", "_malformed")
-
-
-class SourceError(LakeError):
-    """What the source delivered cannot be read as its contract says.
-
-    Args:
-        message: What is wrong, where, and the way out.
-        code: The kind of fault, one of those that ``docs/reference/reason-codes.md`` lists.
-    """
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(f"[{code}] {message}")
-        self.code = code
-
-
-class UnfinishedError(SourceError):
-    """A file was written while it was read: a moment later it is whole."""
-
-
-class UnfitRuleError(LakeError):
-    """A rule of a suite cannot be asked of the values of its column."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a source delivered for an interval.
-
-    Attributes:
-        rows: The records, in the readers' common shape, with ``_interval``.
-        files: Path to day, size in bytes and SHA-256 of each file; empty for a database.
-        added: Columns that the contract does not have and lets in, with their types.
-        stamps: What tells a file from a later one of the same name, by path.
-    """
-
-    rows: DataFrame
-    files: dict[str, dict[str, str | int]] = field(default_factory=dict)
-    added: dict[str, str] = field(default_factory=dict)
-    stamps: dict[str, tuple[object, ...]] = field(default_factory=dict)
 
 
 def read(contract: Contract, interval: Interval) -> Batch:
@@ -86,20 +43,6 @@ def read(contract: Contract, interval: Interval) -> Batch:
     """
     batch: Batch = _reader(contract).read(contract, interval)
     return batch
-
-
-def as_text(records: DataFrame) -> DataFrame:
-    """Records whose ``_raw`` is text, as :func:`reread` takes them.
-
-    Args:
-        records: With ``_raw`` as a reader gives it.
-    """
-    from pyspark.sql import functions as F
-
-    from lakehouse.readers import jsonl
-
-    is_text = dict(records.dtypes)["_raw"] == "string"
-    return records if is_text else records.withColumn("_raw", jsonl.written(F.col("_raw")))
 
 
 def reread(records: DataFrame, contract: Contract) -> Batch:
@@ -161,8 +104,6 @@ def check_unchanged(batch: Batch) -> None:
     Raises:
         UnfinishedError: A file is not the one any more whose checksum was taken.
     """
-    from lakehouse.readers import files
-
     for path, stamp in batch.stamps.items():
         if files.stamp(path) != stamp:
             raise UnfinishedError(
@@ -185,6 +126,4 @@ def missing(contract: Contract, interval: Interval) -> list[str]:
     """
     if contract.format == "jdbc":
         return []
-    from lakehouse.readers import files
-
     return files.missing(contract, interval)

@@ -13,7 +13,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.readers import Batch, SourceError, jsonl, parquet
+from lakehouse.readers import jsonl, parquet
+from lakehouse.readers.batch import Batch, SourceError
 from lakehouse.readers.files import BOMB_BYTES, BOMB_RATIO, COPIES_KEPT, delivered, fingerprints, stamps
 from lakehouse.settings import settings
 

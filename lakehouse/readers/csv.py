@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 
 from lakehouse.engine import spark
-from lakehouse.readers import Batch, SourceError
+from lakehouse.readers.batch import Batch, SourceError
 from lakehouse.readers.drift import MAX_FIELDS, align
 from lakehouse.readers.files import (
     check_text,

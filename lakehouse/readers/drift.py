@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.contracts import TECHNICAL_COLUMNS
 from lakehouse.contracts.parts import COLUMN_NAME
-from lakehouse.readers import SourceError
+from lakehouse.readers.batch import SourceError
 
 if TYPE_CHECKING:
     from lakehouse.contracts import Contract

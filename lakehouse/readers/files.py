@@ -18,7 +18,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from lakehouse.engine import spark
-from lakehouse.readers import SourceError
+from lakehouse.readers.batch import SourceError
 from lakehouse.settings import settings
 
 if TYPE_CHECKING:

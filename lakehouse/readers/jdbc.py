@@ -6,7 +6,8 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from lakehouse.engine import spark
-from lakehouse.readers import PROVENANCE, Batch, SourceError, jsonl
+from lakehouse.readers import jsonl
+from lakehouse.readers.batch import PROVENANCE, Batch, SourceError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lakehouse.readers import UNKNOWN_KEY, Batch, SourceError
+from lakehouse.readers.batch import UNKNOWN_KEY, Batch, SourceError
 from lakehouse.readers.drift import align
 from lakehouse.readers.files import check_text, delivered, fingerprints, lines, readable, stamps, with_position
 
@@ -133,6 +133,18 @@ def record(fields: Mapping[str, tuple[Column, str]], contract: Contract) -> Colu
     declared = {column.name: column.spark_type for column in contract.columns}
     values = [kept(value, found, declared.get(name)).alias(name) for name, (value, found) in fields.items()]
     return F.struct(*values)
+
+
+def as_text(records: DataFrame) -> DataFrame:
+    """Records whose ``_raw`` is text, as :func:`lakehouse.readers.reread` takes them.
+
+    Args:
+        records: With ``_raw`` as a reader gives it.
+    """
+    from pyspark.sql import functions as F
+
+    is_text = dict(records.dtypes)["_raw"] == "string"
+    return records if is_text else records.withColumn("_raw", written(F.col("_raw")))
 
 
 def written(values: Column) -> Column:

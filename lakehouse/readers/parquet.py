@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.engine import spark
-from lakehouse.readers import Batch, SourceError, as_text, jsonl
+from lakehouse.readers import jsonl
+from lakehouse.readers.batch import Batch, SourceError
 from lakehouse.readers.drift import align
 from lakehouse.readers.files import BOMB_BYTES, BOMB_RATIO, delivered, fingerprints, readable, stamps, with_position
+from lakehouse.readers.jsonl import as_text
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -89,7 +89,7 @@ def test_a_busy_table_and_a_lost_engine_are_tried_again(name: str) -> None:
 
 def test_an_upload_that_is_under_way_is_waited_for() -> None:
     from lakehouse.airflow.runs import no_retry
-    from lakehouse.readers import UnfinishedError
+    from lakehouse.readers.batch import UnfinishedError
 
     with pytest.raises(UnfinishedError), no_retry():
         raise UnfinishedError("it grows", "changed_while_read")

@@ -19,7 +19,7 @@ from lakehouse import contracts, ops, readers
 from lakehouse.engine import process
 from lakehouse.interval import Interval
 from lakehouse.landing.batches import RejectedBatchError
-from lakehouse.readers import SourceError
+from lakehouse.readers.batch import SourceError
 from lakehouse.readers.files import MAX_RECORD
 from lakehouse.settings import settings
 from tests.cases.bad_input.make import Case, avro, cases, csv, jsonl, parquet
@@ -42,7 +42,7 @@ MEGABYTE = 1 << 20
 CHECK = """
 import re, sys
 from pathlib import Path
-from lakehouse.readers import SourceError
+from lakehouse.readers.batch import SourceError
 from lakehouse.readers.files import check_text
 
 def peak():

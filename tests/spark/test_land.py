@@ -21,7 +21,7 @@ from lakehouse.landing.batches import RejectedBatchError
 from lakehouse.quality import suites
 from lakehouse.quality.gate import check
 from lakehouse.quality.suites import InvalidSuiteError
-from lakehouse.readers import SourceError
+from lakehouse.readers.batch import SourceError
 from lakehouse.releases import release
 from lakehouse.releases.audit import gate
 from lakehouse.settings import PROJECT_DIR, settings

@@ -24,7 +24,7 @@ from lakehouse.maintenance.verify import verify
 from lakehouse.provenance.ledger import Ledger
 from lakehouse.provenance.ledger import landed as landed_files
 from lakehouse.quality import suites
-from lakehouse.readers import SourceError
+from lakehouse.readers.batch import SourceError
 from lakehouse.registry import registry
 from lakehouse.release_log import released
 from lakehouse.releases.audit import gate

@@ -14,6 +14,7 @@ from lakehouse import contracts, readers
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
 from lakehouse.platform import postgres
+from lakehouse.readers.batch import SourceError
 from lakehouse.settings import settings
 from tests.spark.sources import Source, expect
 from tests.spark.sources import new_source as new_source
@@ -106,7 +107,7 @@ def test_a_full_load_keeps_a_snapshot_of_each_day(new_table: Callable[..., Sourc
         (6, 2, 8),
         (6, 3, None),
     ]
-    with pytest.raises(readers.SourceError, match="load it for one day"):
+    with pytest.raises(SourceError, match="load it for one day"):
         customers.land("2020-01-05/2020-01-06")
 
 

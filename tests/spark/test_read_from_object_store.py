@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from lakehouse import contracts, readers
 from lakehouse.interval import Interval
+from lakehouse.readers.batch import SourceError
 from tests.spark.sources import Source
 from tests.spark.sources import new_source as new_source
 
@@ -77,7 +78,7 @@ def test_a_bucket_is_read_like_a_folder(bucket: Any, new_source: Any, suffix: st
     contract = contracts.load(source.name)
     key = f"{source.name}/{source.name}_{DAY}.{suffix}"
     assert readers.missing(contract, Interval.parse(DAY)) == [f"s3://upstream/{key}"]
-    with pytest.raises(readers.SourceError, match="have not arrived") as waiting:
+    with pytest.raises(SourceError, match="have not arrived") as waiting:
         source.land(DAY)
     assert waiting.value.code == "not_arrived"
 

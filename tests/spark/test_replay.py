@@ -25,7 +25,8 @@ from lakehouse.interval import Interval
 from lakehouse.landing.batches import RejectedBatchError, parse
 from lakehouse.provenance.explain import Explainer, files_of
 from lakehouse.provenance.impact import impact
-from lakehouse.readers import SourceError, UnfitRuleError
+from lakehouse.readers import jsonl
+from lakehouse.readers.batch import SourceError, UnfitRuleError
 from lakehouse.releases import release
 from lakehouse.releases.audit import GateFailedError
 from lakehouse.releases.unreleased import UnfinishedWriteError
@@ -544,7 +545,7 @@ def test_a_value_is_of_a_type_for_a_replay_if_it_is_for_landing(new_source: Any)
     source.put(DAY, parquet(values))
     contract = contracts.load(source.name)
     landing = readers.read(contract, Interval.parse(DAY)).rows
-    kept = readers.as_text(landing).select("_interval", "_source_file", "_source_row", "_raw", "_columns")
+    kept = jsonl.as_text(landing).select("_interval", "_source_file", "_source_row", "_raw", "_columns")
     replaying = readers.reread(kept, contract).rows
     landed, replayed = (
         [row.asDict(recursive=True) for row in parse(rows, contract, {}).orderBy("_source_row").collect()]

@@ -17,7 +17,7 @@ from lakehouse import contracts, readers
 from lakehouse.interval import Interval
 from lakehouse.landing.batches import judge, parse
 from lakehouse.quality import suites
-from lakehouse.readers import SourceError
+from lakehouse.readers.batch import SourceError
 from tests.spark.sources import BOUNDS, FIRST
 from tests.spark.sources import new_source as new_source
 

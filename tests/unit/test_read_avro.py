@@ -13,7 +13,8 @@ import fastavro
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse.readers import SourceError, avro, parquet
+from lakehouse.readers import avro, parquet
+from lakehouse.readers.batch import SourceError
 from tests.cases.bad_input.make import MEGABYTE, Case, avro_cases
 
 NOW = dt.datetime(2013, 1, 1, 5, 30, 0, 123000, tzinfo=dt.UTC)

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse import contracts
-from lakehouse.readers import SourceError, parquet
+from lakehouse.readers import parquet
+from lakehouse.readers.batch import SourceError
 from lakehouse.readers.files import BOMB_BYTES, BOMB_RATIO
 from tests.cases.bad_input.make import cases
 

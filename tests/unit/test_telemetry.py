@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -34,6 +35,7 @@ def test_the_parts_are_started_with_the_switch_that_the_tool_looks_at(
 
 def test_commands_switch_it_off_before_they_use_the_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "to be put back afterwards")
+    monkeypatch.setattr(registry.socket, "create_connection", Mock())  # no MLflow has to run for this
     registry.connect.__wrapped__()  # whatever has been connected before
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert dbt_project.environment()["DBT_SEND_ANONYMOUS_USAGE_STATS"] == "false"
