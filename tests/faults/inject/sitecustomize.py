@@ -35,7 +35,7 @@ TARGETS = (
     ("lakehouse.registry.registry", "fetch"),
     ("lakehouse.registry.registry", "register"),
     ("lakehouse.registry.registry", "set_alias"),
-    ("lakehouse.registry.roles", "contest"),
+    ("lakehouse.registry.comparison", "contest"),
     ("dbt.adapters.spark.connections", "PyhiveConnectionWrapper.execute"),
 )
 WATCH_SECONDS = 60
