@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -194,6 +194,26 @@ def stored_models() -> list[str]:
         for node in _manifest()["nodes"].values()
         if node["resource_type"] == "model" and node["config"]["materialized"] not in ("view", "ephemeral")
     ]
+
+
+def selected(select: Sequence[str]) -> list[str]:
+    """The stored tables among what a build would make.
+
+    Args:
+        select: dbt selectors.
+
+    Raises:
+        BuildFailedError: They match nothing of the project.
+    """
+    from lakehouse.interval import Interval
+
+    ensure_manifest()
+    command = ["--no-write-json", "list", "--select", *select, "--output", "json", "--output-keys", "unique_id"]
+    found = invoke(command, build_environment(Interval.parse(ANY_DAY)), say=False)
+    if not found:
+        raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select)!r}.")
+    models = {json.loads(line)["unique_id"] for line in found}
+    return [table for table in stored_models() if f"model.lakehouse.{table.partition('.')[2]}" in models]
 
 
 def project_digest() -> str:

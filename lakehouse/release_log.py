@@ -72,7 +72,7 @@ def read(
         table: Such as ``gold.fct_flights``; the platform's own ``ops.*`` tables too, but not its views.
         release_id: State of the lake right after this release; the present without it.
         columns: Columns to read; all without it.
-        where: Conditions that all hold, as ``[("carrier", "=", "UA")]``.
+        where: Conditions that all hold, as ``[("carrier", "=", "UA")]``; a day is a ``datetime.date``.
 
     Raises:
         NotReleasedError: No version of the table has been released (by then).
@@ -86,7 +86,7 @@ def read(
             known = ", ".join(sorted(released(release_id))) or "none yet"
             raise NotReleasedError(f"{table} has no released version. Released tables: {known}.")
         version = state.version
-    if table in ops.VIEWS:
+    if table in ops.VIEWS or layer == tables.VIEW_LAYER:
         raise NotReleasedError(f'{table} is a view, for SQL alone: ./lake sql "select * from {table}".')
     log = tables.delta(tables.next_table(table), version)
     if log is None:

@@ -14,6 +14,7 @@ from lakehouse.errors import LakeError
 from lakehouse.settings import PROJECT_DIR
 
 Format = Literal["csv", "jsonl", "parquet", "avro", "jdbc"]
+RETENTION_YEARS = 3
 FORMATS: tuple[str, ...] = get_args(Format)
 
 _FILE_SERVER = """\
@@ -60,11 +61,14 @@ def new_source(name: str, format_: str = "csv", history_start: dt.date | None = 
     """
     if format_ not in FORMATS:
         raise ScaffoldError(f"{format_!r} is not a format. Choose one of {', '.join(FORMATS)}.")
+    today = dt.date.today()
     server = _DATABASE_SERVER if format_ == "jdbc" else _FILE_SERVER
     values = {
         "name": name,
         "id": str(uuid.uuid4()),
-        "history_start": str(history_start or dt.date.today()),
+        "history_start": str(history_start or today),
+        # Counted from today: the history that there is will be kept, too.
+        "retention_years": str(RETENTION_YEARS + today.year - (history_start or today).year),
         "server": Template(server).substitute(name=name, format=format_, prefix=name.upper()),
         "custom": _INCREMENTAL if format_ == "jdbc" else "",
         "layer": "bronze",

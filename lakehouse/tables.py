@@ -210,7 +210,15 @@ def types(stored: str, version: int) -> dict[str, str]:
         stored: Name of an existing stored table.
         version: One of its versions.
     """
-    log = _existing(stored, version)
+    return types_of(_existing(stored, version))
+
+
+def types_of(log: DeltaTable) -> dict[str, str]:
+    """The columns of a version and their types, as Delta's log writes them.
+
+    Args:
+        log: The log, at the version.
+    """
     fields = json.loads(log.schema().to_json())["fields"]
     return {
         field["name"]: field["type"] if isinstance(field["type"], str) else json.dumps(field["type"])

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import dbt_project, locks
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from lakehouse.steps import Run
 
 log = logging.getLogger("lakehouse")
+
+_TYPES_IN_LOG = {
+    "tinyint": "byte", "smallint": "short", "int": "integer", "bigint": "long", "real": "float",
+    **{same: same for same in ("integer", "float", "double", "string", "boolean", "date", "timestamp")},
+}  # fmt: skip
+"""Types as SQL and as a Delta log writes them. Of others than these the names alone are compared."""
+
+
+class OtherColumnsError(BuildFailedError):
+    """A stored table has other columns than its properties declare."""
 
 
 def sources() -> dict[str, int]:
@@ -124,8 +134,6 @@ def run_dbt(
         "DBT_SOURCE_STATE": source_state(reads or {}, interval)
     }
     results = list(dbt_project.invoke(command, variables))
-    if not results:
-        raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select or [])!r}.")
     _refuse_failures(results)
     return Outcome.of(results)
 
@@ -173,18 +181,56 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
 
     Returns:
         Model to seconds.
+
+    Raises:
+        OtherColumnsError: A table has other columns than its properties; nothing was written or withdrawn.
+        BuildFailedError: Nothing is selected, or a model or a test of one failed.
     """
     from lakehouse.lineage import column_lineage
     from lakehouse.steps import step
 
+    selected = select.split() if select else None
+    written = dbt_project.selected(selected) if selected else dbt_project.stored_models()
+    if not full_refresh:
+        check_columns(written)
     prepare(interval)
     with step("build", "warehouse", interval, writes="gold_next") as run:
-        selected, reads = select.split() if select else None, sources()
+        reads = sources()
         outcome = _run_dbt_of(run, interval, selected, reads, full_refresh=full_refresh)
         run.details["models"] = outcome.models
         _describe(run, outcome, reads)
         column_lineage.record()
         return outcome.models
+
+
+def check_columns(written: Iterable[str]) -> None:
+    """Refuse to build into tables that have other columns than their properties: rows are written by place.
+
+    Args:
+        written: The tables, by the names that readers use.
+
+    Raises:
+        OtherColumnsError: One has others, in another order or of other types.
+    """
+    from lakehouse import tables
+
+    for table in written:
+        log = tables.delta(tables.next_table(table))
+        if log is None:
+            continue
+        found = {name.lower(): type_ for name, type_ in tables.types_of(log).items()}
+        declared = {column["name"].lower(): column["data_type"] for column in dbt_project.declared_columns(table)}
+        known = {name: _TYPES_IN_LOG.get(type_.lower()) for name, type_ in declared.items()}
+        if list(found) != list(declared) or any(known[name] not in (None, type_) for name, type_ in found.items()):
+            raise OtherColumnsError(
+                f"{table} has the columns {_listed(found)}, and its properties in the dbt project declare "
+                f"{_listed(declared)}. Nothing was written. Put the properties back, or build it anew over its whole "
+                f"history: lake build --interval FIRST/LAST --select {table.partition('.')[2]} --full-refresh."
+            )
+
+
+def _listed(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {type_}" for name, type_ in columns.items())
 
 
 def _run_dbt_of(

@@ -45,6 +45,7 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
     Raises:
         SourceError: A file is missing, empty, or not what the contract says.
         RejectedBatchError: Too many rows break a critical rule; all of them are in quarantine.
+        lakehouse.quality.suites.InvalidSuiteError: A rule is about a column that is not there.
     """
     contract = contracts.load(source)
     contract.check_days(interval)
@@ -63,7 +64,7 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
         with readers.reading(contract, interval):
             batch = readers.read(contract, interval)
         size = sum(int(facts["bytes"]) for facts in batch.files.values())
-        suite = suites.load(bronze)
+        suite = suites.load(bronze, [*(column.name for column in contract.columns), *batch.added, *TYPES])
         added = types_of(batch.added, spark().table(stored))
         parsed = parse(batch.rows, contract, added)
         with ExitStack() as stack:

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 @task(pool=ENGINE_POOL)
 def prepare() -> None:
-    """Bring the gold tables back to their released versions, where a build before this one did not get that far."""
-    interval = run_interval(get_current_context())
-    from lakehouse import warehouse
+    """Bring the gold tables back to their released versions, where a build before this one did not get that far.
+
+    A table that has other columns than its properties is refused, but for a full refresh.
+    """
+    context = get_current_context()
+    interval = run_interval(context)
+    from lakehouse import dbt_project, warehouse
 
     with no_retry():
+        if not context["params"]["full_refresh"]:
+            warehouse.check_columns(dbt_project.stored_models())
         warehouse.prepare(interval)
 
 

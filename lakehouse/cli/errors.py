@@ -17,10 +17,16 @@ DAMAGE = re.compile(
 
 
 def expected() -> tuple[type[Exception], ...]:
-    """Errors whose message is enough: the platform's own, and those of Delta's logs, of the engine and of MLflow."""
+    """Errors whose message is enough: the platform's own, and those of Delta's logs, engine, MLflow and PostgreSQL."""
     engine, mlflow = sys.modules.get("pyspark.errors"), sys.modules.get("mlflow.exceptions")
     own: tuple[type[Exception], ...] = (LakeError, *_of_delta())
-    return own + ((engine.PySparkException,) if engine else ()) + ((mlflow.MlflowException,) if mlflow else ())
+    others = (engine.PySparkException,) if engine else ()
+    return own + others + ((mlflow.MlflowException,) if mlflow else ()) + _of_postgres()
+
+
+def _of_postgres() -> tuple[type[Exception], ...]:
+    psycopg = sys.modules.get("psycopg")
+    return (psycopg.OperationalError,) if psycopg else ()
 
 
 def _of_delta() -> tuple[type[Exception], ...]:
@@ -43,10 +49,15 @@ def first_lines(error: BaseException) -> str:
         what = first_line(Exception(str(error).partition(": ParsedLogPath")[0]))
         said = f"The Delta log of {', '.join(notes)} cannot be read: {what}"
         return said if notes[0].startswith("ops.") else f"{said} `lake verify` names what is damaged or missing."
+    if isinstance(error, _of_postgres()):
+        return (
+            f"The database of the platform does not answer: {first_line(error)} `lake up` starts the platform, and "
+            "`lake status` shows what runs."
+        )
     text = str(error).split("\n\nJVM stacktrace")[0]
     text = re.sub(r"^\([\w.$]+\) (?=\[)", "", text)  # the class of an error that has a name of its own
     if DAMAGE.match(text):
         text = f"{text.rstrip()} `lake verify` names what is damaged or missing."
     if text.startswith("[DELTA_VERSION_NOT_FOUND]"):
         text = f"{text.rstrip()} If it has been there, `lake verify` names what is missing."
-    return re.sub(r"(; line \d+ pos \d+);\n.*", r"\1", text, flags=re.DOTALL).strip()
+    return re.sub(r"(; line \d+ pos \d+|SQLSTATE: \w+);\n.*", r"\1", text, flags=re.DOTALL).strip()

@@ -113,7 +113,10 @@ def build(
         bool, typer.Option("--full-refresh", help="Create the tables anew, with these days only.")
     ] = False,
 ) -> None:
-    """Build the warehouse with dbt: the silver views and the next versions of the gold tables."""
+    """Build the warehouse with dbt: the silver views and the next versions of the gold tables.
+
+    What another build has written and not yet released is withdrawn first, be it one of Airflow that still runs.
+    """
     from lakehouse import warehouse
 
     report(warehouse.build(interval, select, full_refresh=full_refresh))

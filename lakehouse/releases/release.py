@@ -88,7 +88,11 @@ def release(names: list[str], interval: Interval | None) -> int:
         _show(heads, run)
         if tables.of_warehouse(names):
             silver_views.show()
-        run.say("release %d: %s", release_id, ", ".join(f"{t} at version {v}" for t, v in sorted(heads.items())))
+        run.say(
+            "release %d: %s%s",
+            release_id, ", ".join(f"{t} at version {v}" for t, v in sorted(heads.items())),
+            "" if changed else "; nothing new",
+        )  # fmt: skip
         return release_id
 
 

@@ -66,7 +66,10 @@ def withdraw(table: str, run: Run) -> None:
         beside = {name: at for commit in commits for name, at in _goes_with(commit)}
         heads = {name: tables.head(name) for name in beside}
         tables.restore(stored, base, run, {"beside": beside, "heads": heads})
-        run.say("%s: unreleased rows withdrawn, back at version %d", table, base)
+        whose = dict.fromkeys(
+            f"{each.get('step')} {each.get('interval')}, run {each.get('run_id')}" for each in commits
+        )
+        run.say("%s: unreleased rows withdrawn, back at version %d (%s)", table, base, "; ".join(whose))
     elif tables.head(stored) is not None:
         facts = tables.last_commit(stored)["userMetadata"]
         beside, heads = facts.get("beside", {}), facts.get("heads", {})

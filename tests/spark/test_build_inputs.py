@@ -236,6 +236,33 @@ def test_a_query_that_was_turned_down_is_not_released_with_another_build_and_a_t
     assert set(warehouse.prepare(DAYS[2])) == {GOLD, "gold.alone"}
 
 
+def test_a_table_whose_properties_have_other_columns_is_refused_and_what_waits_for_its_release_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marts = project_of_its_own(tmp_path, monkeypatch) / "models" / "marts"
+
+    def declare(*columns: tuple[str, str]) -> None:
+        declared = [{"name": name, "data_type": type_, "description": "A number."} for name, type_ in columns]
+        model = ALONE | {"name": "pair", "columns": declared, "config": {"meta": {"statistics": ["one"]}}}
+        (marts / "pair.yml").write_text(yaml.safe_dump({"version": 2, "models": [model]}))
+
+    (marts / "pair.sql").write_text("select cast(1 as int) as one, cast(2 as int) as two")
+    declare(("one", "int"), ("two", "int"))
+    warehouse.build(DAYS[2], "pair")
+    version = tables.head("gold_next.pair")
+    for other in ([("two", "int"), ("one", "int")], [("one", "int"), ("two", "bigint")], [("one", "int")]):
+        declare(*other)
+        with pytest.raises(warehouse.OtherColumnsError, match=r"has the columns one integer, two integer, and"):
+            warehouse.build(DAYS[2], "pair")
+    with pytest.raises(dbt_project.BuildFailedError, match="matches the selection 'piar'"):
+        warehouse.build(DAYS[2], "piar")
+    assert tables.head("gold_next.pair") == version
+    declare(("two", "int"), ("one", "int"))
+    warehouse.build(DAYS[2], "pair", full_refresh=True)
+    assert [row.asDict() for row in sql("select * from gold_next.pair").collect()] == [{"two": 2, "one": 1}]
+    assert warehouse.prepare(DAYS[2]) == ["gold.pair"]
+
+
 def test_a_view_of_a_view_is_released_as_one_and_read_as_of_a_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

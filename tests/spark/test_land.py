@@ -303,6 +303,9 @@ def test_an_invalid_suite_is_named_and_nothing_changes(new_source: Any) -> None:
     source.rules({"type": "expect_column_values_to_be_betwen", "kwargs": {"column": "amount"}})
     with pytest.raises(InvalidSuiteError, match=r"suite_spoilt\.json.*expect_column_values_to_be_betwen"):
         source.land("2020-01-01")
+    source.rules(BOUNDS | {"kwargs": {"column": "amuont", "min_value": 0}})
+    with pytest.raises(InvalidSuiteError, match=r"the table has no column 'amuont'\. Did you mean amount"):
+        source.land("2020-01-01")
     assert source.rows() == []
     source.rules(BOUNDS)
     source.land("2020-01-01")

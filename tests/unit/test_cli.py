@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 import typer
 import yaml
@@ -26,7 +27,7 @@ from typer.testing import CliRunner
 from lakehouse import cli, contracts, engine
 from lakehouse.cli import queries
 from lakehouse.cli.alerts import list_alerts
-from lakehouse.cli.errors import first_lines
+from lakehouse.cli.errors import expected, first_lines
 from lakehouse.cli.printing import print_rows, print_table, show
 from lakehouse.errors import LakeError
 from lakehouse.interval import Interval
@@ -108,6 +109,9 @@ def test_check_names_what_is_wrong_with_contracts_models_and_suites(
     path.write_text(suite(strict_min="often"))
     code, said = check()
     assert code == 1 and f"{path}:15: expectations[1].kwargs.strict_min: " in said
+    path.write_text(suite(column="saets"))
+    code, said = check()
+    assert code == 1 and "kwargs.column: the table has no column 'saets'. Did you mean seats?" in said
     path.write_text(suite())
     (folder / "planes.yaml").write_text("[")
     contracts.load.cache_clear()
@@ -315,12 +319,22 @@ def test_an_error_of_a_query_is_shown_without_plan_and_stack() -> None:
         "+- 'UnresolvedRelation [gold, nope]\n\n\nJVM stacktrace:\norg.apache.spark.sql.Error\n\tat x.y(Z.scala:1)"
     )
     assert first_lines(error) == ("[TABLE_OR_VIEW_NOT_FOUND] There is no `gold`.`nope`. SQLSTATE: 42P01; line 1 pos 14")
+    of_a_frame = ValueError("[UNRESOLVED_COLUMN] There is no `a`. SQLSTATE: 42703;\n'Project ['a]\n+- Relation")
+    assert first_lines(of_a_frame) == "[UNRESOLVED_COLUMN] There is no `a`. SQLSTATE: 42703"
     for said in (
         "[FAILED_READ_FILE.NO_HINT] Failed to read /x.json. SQLSTATE: KD001",
         "[DELTA_VERSIONS_NOT_CONTIGUOUS] Versions (Vector(0, 2)) are not contiguous. SQLSTATE: KD00C",
     ):
         damaged = ValueError(f"(org.apache.spark.sql.delta.DeltaIllegalStateException) {said}\n\nJVM stacktrace:\nat x")
         assert first_lines(damaged) == f"{said} `lake verify` names what is damaged or missing."
+
+
+def test_a_database_that_does_not_answer_is_told_in_a_line() -> None:
+    with pytest.raises(psycopg.OperationalError) as refused:
+        psycopg.connect("postgresql://lake@127.0.0.1:1/lake")
+    assert isinstance(refused.value, expected())
+    said = first_lines(refused.value)
+    assert re.fullmatch(r"The database of the platform does not answer: .* `lake up` starts .*", said)
 
 
 def test_a_command_that_needs_the_engine_says_at_once_that_there_is_none(

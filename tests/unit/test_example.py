@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,14 @@ def test_a_model_that_was_just_made_trains(monkeypatch: pytest.MonkeyPatch, tmp_
     trained = training.train(frame, model_folders.candidates(spec), spec, WINDOW, model_folders.search_spaces(spec))
     assert trained.selected == "logistic_regression"
     assert trained.compiled_reason.startswith("equal on")
+
+
+def test_the_history_of_a_source_that_was_just_made_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(scaffold, "PROJECT_DIR", tmp_path)
+    start = dt.date(2013, 3, 1)
+    made, _ = scaffold.new_source("old_orders", history_start=start)
+    contract = contracts.read(made)
+    assert (dt.date.today() - start).days + 2 * 365 < contract.retention_days < (dt.date.today() - start).days + 4 * 366
 
 
 def test_a_table_that_was_just_made_declares_its_days_like_one_of_the_same_kind(
