@@ -208,12 +208,22 @@ def selected(select: Sequence[str]) -> list[str]:
     from lakehouse.interval import Interval
 
     ensure_manifest()
-    command = ["--no-write-json", "list", "--select", *select, "--output", "json", "--output-keys", "unique_id"]
+    built = [word for kind in ("model", "test", "seed", "snapshot") for word in ("--resource-type", kind)]
+    command = ["--no-write-json", "list", *built, "--output", "json", "--output-keys", "unique_id", "--select", *select]
     found = invoke(command, build_environment(Interval.parse(ANY_DAY)), say=False)
     if not found:
         raise BuildFailedError(f"Nothing in the dbt project matches the selection {' '.join(select)!r}.")
     models = {json.loads(line)["unique_id"] for line in found}
     return [table for table in stored_models() if f"model.lakehouse.{table.partition('.')[2]}" in models]
+
+
+def written_by_place() -> list[str]:
+    """Names of the stored models that ``replace_interval`` writes, so that a column goes where its place is."""
+    return [
+        f"{node['schema'].removesuffix('_next')}.{node['alias']}"
+        for node in _manifest()["nodes"].values()
+        if node["resource_type"] == "model" and node["config"]["materialized"] == "replace_interval"
+    ]
 
 
 def project_digest() -> str:
@@ -521,7 +531,7 @@ def reason(message: str) -> str:
             break
         if line and line not in kept:
             kept.append(line)
-        if re.search(r"; line \d+ pos \d+;?$", line):
+        if re.search(r"(; line \d+ pos \d+;?|SQLSTATE: \w+;)$", line):
             break
     return " ".join(kept)
 

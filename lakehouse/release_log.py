@@ -69,7 +69,7 @@ def read(
     """Read a released table into pandas, without Spark.
 
     Args:
-        table: Such as ``gold.fct_flights``; the platform's own ``ops.*`` tables too, but not its views.
+        table: Such as ``gold.fct_flights``; the platform's own ``ops.*`` tables too, but no views.
         release_id: State of the lake right after this release; the present without it.
         columns: Columns to read; all without it.
         where: Conditions that all hold, as ``[("carrier", "=", "UA")]``; a day is a ``datetime.date``.

@@ -68,7 +68,7 @@ def new_source(name: str, format_: str = "csv", history_start: dt.date | None = 
         "id": str(uuid.uuid4()),
         "history_start": str(history_start or today),
         # Counted from today: the history that there is will be kept, too.
-        "retention_years": str(RETENTION_YEARS + today.year - (history_start or today).year),
+        "retention_years": str(RETENTION_YEARS + max(0, today.year - (history_start or today).year)),
         "server": Template(server).substitute(name=name, format=format_, prefix=name.upper()),
         "custom": _INCREMENTAL if format_ == "jdbc" else "",
         "layer": "bronze",

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("lakehouse")
 
 _TYPES_IN_LOG = {
-    "tinyint": "byte", "smallint": "short", "int": "integer", "bigint": "long", "real": "float",
-    **{same: same for same in ("integer", "float", "double", "string", "boolean", "date", "timestamp")},
+    "tinyint": "byte", "smallint": "short", "int": "integer", "bigint": "long", "real": "float", "dec": "decimal(10,0)",
+    "decimal": "decimal(10,0)", "numeric": "decimal(10,0)", "timestamp_ltz": "timestamp",
 }  # fmt: skip
-"""Types as SQL and as a Delta log writes them. Of others than these the names alone are compared."""
+"""Types whose names in a Delta log are others than in SQL."""
 
 
 class OtherColumnsError(BuildFailedError):
@@ -121,9 +122,12 @@ def run_dbt(
         What was built, and what the data tests have said of it.
 
     Raises:
-        BuildFailedError: A model or a test of one failed.
+        OtherColumnsError: A table has other columns than its properties.
+        BuildFailedError: Nothing is selected, or a model or a test of one failed.
     """
     dbt_project.ensure_manifest()
+    if not full_refresh:
+        check_columns(dbt_project.selected(select) if select else dbt_project.stored_models())
     # The SQL is that of one interval: what dbt writes of it is of no use to anybody else.
     command = ["--no-write-json", "build", "--exclude-resource-type", "unit_test"]
     if select:
@@ -192,7 +196,7 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
     selected = select.split() if select else None
     written = dbt_project.selected(selected) if selected else dbt_project.stored_models()
     if not full_refresh:
-        check_columns(written)
+        check_columns(written, withdrawn=True)
     prepare(interval)
     with step("build", "warehouse", interval, writes="gold_next") as run:
         reads = sources()
@@ -203,34 +207,52 @@ def build(interval: Interval, select: str | None = None, *, full_refresh: bool =
         return outcome.models
 
 
-def check_columns(written: Iterable[str]) -> None:
+def check_columns(written: Iterable[str], *, withdrawn: bool = False) -> None:
     """Refuse to build into tables that have other columns than their properties: rows are written by place.
 
     Args:
         written: The tables, by the names that readers use.
+        withdrawn: As they are when :func:`prepare` will have taken back what waits for its release, and not as now.
 
     Raises:
         OtherColumnsError: One has others, in another order or of other types.
     """
     from lakehouse import tables
+    from lakehouse.release_log import released
+    from lakehouse.releases.unreleased import base_of, pending
 
+    state, by_place = released(), set(dbt_project.written_by_place())
     for table in written:
-        log = tables.delta(tables.next_table(table))
-        if log is None:
+        stored = tables.next_table(table)
+        if table not in by_place or tables.head(stored) is None:
             continue
+        log = tables.delta(stored, base_of(table, state) if withdrawn and pending(table, state) else None)
+        assert log is not None
         found = {name.lower(): type_ for name, type_ in tables.types_of(log).items()}
-        declared = {column["name"].lower(): column["data_type"] for column in dbt_project.declared_columns(table)}
-        known = {name: _TYPES_IN_LOG.get(type_.lower()) for name, type_ in declared.items()}
-        if list(found) != list(declared) or any(known[name] not in (None, type_) for name, type_ in found.items()):
+        columns = dbt_project.declared_columns(table)
+        declared = {column["name"].strip("`").lower(): column.get("data_type") for column in columns}
+        if list(found) != list(declared) or any(map(_differ, found.values(), declared.values())):
             raise OtherColumnsError(
                 f"{table} has the columns {_listed(found)}, and its properties in the dbt project declare "
-                f"{_listed(declared)}. Nothing was written. Put the properties back, or build it anew over its whole "
-                f"history: lake build --interval FIRST/LAST --select {table.partition('.')[2]} --full-refresh."
+                f"{_listed(declared)}. Nothing was written. Put the properties back; or build it anew over its whole "
+                f"history, then gate and release it: "
+                f"lake build --interval FIRST/LAST --select {table.partition('.')[2]} --full-refresh."
             )
 
 
-def _listed(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {type_}" for name, type_ in columns.items())
+def _differ(stored: str, declared: str | None) -> bool:
+    """Whether a type in a Delta log is another one than was declared, if one was; nested ones are not looked at."""
+    if declared is None or stored.startswith("{"):
+        return False
+    plain = declared.lower().replace(" ", "")
+    if re.match(r"(var)?char\(", plain):
+        return stored != "string"
+    plain = re.sub(r"^(dec|numeric)\(", "decimal(", plain)
+    return stored != _TYPES_IN_LOG.get(plain, plain)
+
+
+def _listed(columns: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name} {type_ or ''}".rstrip() for name, type_ in columns.items())
 
 
 def _run_dbt_of(

@@ -64,7 +64,8 @@ def run(source: str, interval: Interval) -> dict[str, Any]:
         with readers.reading(contract, interval):
             batch = readers.read(contract, interval)
         size = sum(int(facts["bytes"]) for facts in batch.files.values())
-        suite = suites.load(bronze, [*(column.name for column in contract.columns), *batch.added, *TYPES])
+        drifted = tables.columns(stored) if contract.schema_drift == "evolve" else batch.added
+        suite = suites.load(bronze, {*(column.name for column in contract.columns), *batch.added, *drifted, *TYPES})
         added = types_of(batch.added, spark().table(stored))
         parsed = parse(batch.rows, contract, added)
         with ExitStack() as stack:

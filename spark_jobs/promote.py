@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lakehouse.ml import model_folders
 from lakehouse.registry import labelled_rows, registry, roles
 from lakehouse.registry.comparison import contest
 from lakehouse.steps import step, user
-
-if TYPE_CHECKING:
-    pass
 
 
 def run(model: str, version: int | None = None, reason: str | None = None, by: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -18,9 +18,6 @@ from lakehouse.registry.pins import Pins
 from lakehouse.registry.promotion import ComparisonError
 from lakehouse.release_log import NotReleasedError, released
 from lakehouse.steps import code_version, step, user
-
-if TYPE_CHECKING:
-    pass
 
 
 def run(

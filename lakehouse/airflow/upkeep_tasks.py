@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from lakehouse.airflow import alerts
 from lakehouse.airflow.runs import ENGINE_POOL, check_conf, no_retry
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("lakehouse")
 

@@ -29,7 +29,7 @@ def prepare() -> None:
 
     with no_retry():
         if not context["params"]["full_refresh"]:
-            warehouse.check_columns(dbt_project.stored_models())
+            warehouse.check_columns(dbt_project.stored_models(), withdrawn=True)
         warehouse.prepare(interval)
 
 
@@ -44,10 +44,13 @@ def hold_warehouse(context: Context) -> None:
     Args:
         context: The task's context.
     """
-    from lakehouse import locks
+    from lakehouse import dbt_project, locks, warehouse
     from lakehouse.steps import code_version
 
     lock = _warehouse.enter_context(locks.writer("gold_next"))
+    if not context["params"]["full_refresh"]:  # a model may have been corrected since the run has begun
+        with no_retry():
+            warehouse.check_columns(dbt_project.stored_models())
     dbt: Any = context["task"]
     commit = json.loads(dbt.env["DBT_COMMIT"]) | {"code_version": code_version(), "token": lock.token}
     dbt.env = dbt.env | {"DBT_COMMIT": json.dumps(commit)}

@@ -49,9 +49,9 @@ def first_lines(error: BaseException) -> str:
         what = first_line(Exception(str(error).partition(": ParsedLogPath")[0]))
         said = f"The Delta log of {', '.join(notes)} cannot be read: {what}"
         return said if notes[0].startswith("ops.") else f"{said} `lake verify` names what is damaged or missing."
-    if isinstance(error, _of_postgres()):
+    if isinstance(error, _of_postgres()) and getattr(error, "sqlstate", None) is None:
         return (
-            f"The database of the platform does not answer: {first_line(error)} `lake up` starts the platform, and "
+            f"The database of the platform cannot be reached: {first_line(error)} `lake up` starts the platform, and "
             "`lake status` shows what runs."
         )
     text = str(error).split("\n\nJVM stacktrace")[0]

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lakehouse import tables
 from lakehouse.errors import LakeError
 from lakehouse.wording import first_line
-
-if TYPE_CHECKING:
-    pass
 
 PINNED = {
     "code_version": "the code",

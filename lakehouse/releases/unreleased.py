@@ -38,14 +38,19 @@ def pending(table: str, state: Mapping[str, release_log.Released] | None = None)
         state: What is released, if that has been read.
     """
     stored = tables.next_table(table)
-    base = _base(table, release_log.released() if state is None else state)
+    base = base_of(table, release_log.released() if state is None else state)
     if tables.head(stored) in (None, base):
         return False
     return tables.last_commit(stored)["userMetadata"].get("restored") != base
 
 
-def _base(table: str, state: Mapping[str, release_log.Released]) -> int:
-    """The version of a stored table that its unreleased rows come after."""
+def base_of(table: str, state: Mapping[str, release_log.Released]) -> int:
+    """The version of a stored table that its unreleased rows come after, and that a withdrawal goes back to.
+
+    Args:
+        table: Name that readers use.
+        state: What is released.
+    """
     return state[table].version if table in state else 0
 
 
@@ -60,16 +65,15 @@ def withdraw(table: str, run: Run) -> None:
     """
     stored, state = tables.next_table(table), release_log.released()
     if pending(table, state):
-        base = _base(table, state)
+        base = base_of(table, state)
         commits = list(tables.lineage(stored, since=base))
         # The oldest of the unreleased commits comes last: what it found is what goes with the released rows.
         beside = {name: at for commit in commits for name, at in _goes_with(commit)}
         heads = {name: tables.head(name) for name in beside}
         tables.restore(stored, base, run, {"beside": beside, "heads": heads})
-        whose = dict.fromkeys(
-            f"{each.get('step')} {each.get('interval')}, run {each.get('run_id')}" for each in commits
-        )
-        run.say("%s: unreleased rows withdrawn, back at version %d (%s)", table, base, "; ".join(whose))
+        said = [[str(each[name]) for name in ("step", "interval", "run_id") if each.get(name)] for each in commits]
+        whose = "; ".join(dict.fromkeys(" ".join(words) for words in said if words))
+        run.say("%s: unreleased rows withdrawn, back at version %d%s", table, base, f" ({whose})" if whose else "")
     elif tables.head(stored) is not None:
         facts = tables.last_commit(stored)["userMetadata"]
         beside, heads = facts.get("beside", {}), facts.get("heads", {})
@@ -187,7 +191,7 @@ def _commits(table: str, state: Mapping[str, release_log.Released]) -> list[dict
     stored = tables.next_table(table)
     if tables.head(stored) is None:
         return []
-    return list(tables.lineage(stored, since=_base(table, state)))
+    return list(tables.lineage(stored, since=base_of(table, state)))
 
 
 def refuse_part_of_build(

@@ -138,7 +138,8 @@ def test_dbt_in_airflow_writes_nothing_once_its_lock_is_lost_and_its_commits_nam
     for task in made:
         assert task._dbt_runner_callbacks == [dbt_project.fence, warehouse.record_failure]
         written = SimpleNamespace(env=task.env | {"DBT_COMMIT": '{"run_id": "r", "step": "build"}'})
-        task._pre_execute_hook({"task": written, "ti": SimpleNamespace(try_number=1)})
+        params = {"full_refresh": True}
+        task._pre_execute_hook({"task": written, "ti": SimpleNamespace(try_number=1), "params": params})
         warehouse_tasks.free_warehouse({})
         assert json.loads(written.env["DBT_COMMIT"]) == {
             "run_id": "r", "step": "build", "code_version": code_version(), "token": 7,

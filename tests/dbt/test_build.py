@@ -412,6 +412,7 @@ def test_a_model_that_fails_is_named_with_the_reason_alone_and_recorded_like_tho
         tables, "location", lambda stored: folder(stored) if stored.startswith("gold_next.") else elsewhere(stored)
     )
     monkeypatch.setattr(warehouse, "prepare", lambda _interval: [])
+    monkeypatch.setattr(warehouse, "check_columns", lambda *_, **__: None)  # what is released is not the sandbox's
     monkeypatch.setattr(warehouse, "sources", dict)
     before = {row["run_id"] for row in ops.read("ops.runs", ["run_id"]).to_pylist()}
     sql.execute(f"drop table {PREFIX}bronze.weather")

@@ -18,7 +18,7 @@ from lakehouse.interval import Interval
 from lakehouse.landing.batches import judge, parse
 from lakehouse.quality import suites
 from lakehouse.readers.batch import SourceError
-from tests.spark.sources import BOUNDS, FIRST
+from tests.spark.sources import BOUNDS, FIRST, UNIQUE, expect
 from tests.spark.sources import new_source as new_source
 
 DAY = "2020-01-05"
@@ -103,6 +103,8 @@ def test_a_column_that_evolves_reaches_readers_and_stays(new_source: Any) -> Non
     source.put(DAY, "id,colour,person,amount,pieces,day\n1,blue,Ann,5,1,2020-01-05\n2,red,Bo,500,1,2020-01-05\n")
     source.land(DAY)
     source.publish(DAY)
+    blue = expect("column_values_to_be_in_set", "warning", column="colour", value_set=["blue"])
+    source.rules(UNIQUE, BOUNDS, blue)  # which the next delivery does not have
     source.put("2020-01-06", "id,person,amount,pieces,day\n3,Cy,5,1,2020-01-06\n")
     source.land("2020-01-06")
     source.publish("2020-01-06")

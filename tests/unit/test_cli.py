@@ -329,12 +329,12 @@ def test_an_error_of_a_query_is_shown_without_plan_and_stack() -> None:
         assert first_lines(damaged) == f"{said} `lake verify` names what is damaged or missing."
 
 
-def test_a_database_that_does_not_answer_is_told_in_a_line() -> None:
+def test_a_database_that_cannot_be_reached_is_told_in_a_line() -> None:
     with pytest.raises(psycopg.OperationalError) as refused:
         psycopg.connect("postgresql://lake@127.0.0.1:1/lake")
     assert isinstance(refused.value, expected())
     said = first_lines(refused.value)
-    assert re.fullmatch(r"The database of the platform does not answer: .* `lake up` starts .*", said)
+    assert re.fullmatch(r"The database of the platform cannot be reached: .* `lake up` starts .*", said)
 
 
 def test_a_command_that_needs_the_engine_says_at_once_that_there_is_none(

@@ -89,6 +89,7 @@ def test_a_model_that_was_just_made_trains(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_the_history_of_a_source_that_was_just_made_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(scaffold, "PROJECT_DIR", tmp_path)
+    monkeypatch.setattr(contracts, "SUITES_DIR", tmp_path / "expectations" / "bronze")
     start = dt.date(2013, 3, 1)
     made, _ = scaffold.new_source("old_orders", history_start=start)
     contract = contracts.read(made)
