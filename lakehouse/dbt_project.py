@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -189,11 +189,7 @@ def ensure_manifest() -> Path:
 
 def stored_models() -> list[str]:
     """Names of the models that are stored tables, such as ``gold.fct_flights``, in the order of the manifest."""
-    return [
-        f"{node['schema'].removesuffix('_next')}.{node['alias']}"
-        for node in _manifest()["nodes"].values()
-        if node["resource_type"] == "model" and node["config"]["materialized"] not in ("view", "ephemeral")
-    ]
+    return _models(lambda materialized: materialized not in ("view", "ephemeral"))
 
 
 def selected(select: Sequence[str]) -> list[str]:
@@ -219,11 +215,7 @@ def selected(select: Sequence[str]) -> list[str]:
 
 def written_by_place() -> list[str]:
     """Names of the stored models that ``replace_interval`` writes, so that a column goes where its place is."""
-    return [
-        f"{node['schema'].removesuffix('_next')}.{node['alias']}"
-        for node in _manifest()["nodes"].values()
-        if node["resource_type"] == "model" and node["config"]["materialized"] == "replace_interval"
-    ]
+    return _models(lambda materialized: materialized == "replace_interval")
 
 
 def project_digest() -> str:
@@ -332,10 +324,14 @@ def stored_inputs(name: str) -> list[str]:
 
 def views() -> list[str]:
     """Names of the models that are views, such as ``silver.stg_weather``, in the order of the manifest."""
+    return _models(lambda materialized: materialized == "view")
+
+
+def _models(fits: Callable[[str], bool]) -> list[str]:
     return [
         table_of(unique_id)
         for unique_id, node in _manifest()["nodes"].items()
-        if node["resource_type"] == "model" and node["config"]["materialized"] == "view"
+        if node["resource_type"] == "model" and fits(node["config"]["materialized"])
     ]
 
 

@@ -224,10 +224,10 @@ def check_columns(written: Iterable[str], *, withdrawn: bool = False) -> None:
     state, by_place = released(), set(dbt_project.written_by_place())
     for table in written:
         stored = tables.next_table(table)
-        if table not in by_place or tables.head(stored) is None:
+        if table not in by_place or (log := tables.delta(stored)) is None:
             continue
-        log = tables.delta(stored, base_of(table, state) if withdrawn and pending(table, state) else None)
-        assert log is not None
+        if withdrawn and pending(table, state):
+            log.load_as_version(base_of(table, state))
         found = {name.lower(): type_ for name, type_ in tables.types_of(log).items()}
         columns = dbt_project.declared_columns(table)
         declared = {column["name"].strip("`").lower(): column.get("data_type") for column in columns}

@@ -22,7 +22,7 @@ ENGINE_POOL = "engine"
 """Pool of the tasks that make the Spark engine work; one slot is one task."""
 
 START = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
-"""Of all DAGs that have one. Nothing is caught up from here by itself, and a backfill may begin before it."""
+"""Of all DAGs that have one. Nothing is caught up from here by itself."""
 
 RETRIES = {
     "retries": 3,
