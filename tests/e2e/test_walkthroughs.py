@@ -52,7 +52,8 @@ def test_every_way_to_query_answers_as_the_original_files_do(platform: Platform)
         [said] = [line.split("|")[2] for line in lines if line.startswith(f"|   {origin}|")]
         assert float(said) == pytest.approx(rate, abs=1e-12)
     known = flights[flights["date"] <= planned]
-    assert f"{((known['carrier'] == 'UA') & (known['origin'] == 'EWR')).sum()} flights" in lines  # pandas
+    since_march = known[known["date"] >= dt.date(2013, 3, 1)]
+    assert f"{(since_march['carrier'] == 'UA').sum()} flights" in lines  # pandas
     boxes = {tuple(re.findall(r"[\w.]+", line)) for line in lines if line.startswith("│")}
     late_by_route = late[late["date"] <= flown].groupby("dest")["late"].sum().nlargest(5)
     assert {(place, str(count)) for place, count in late_by_route.items()} <= boxes  # DuckDB
