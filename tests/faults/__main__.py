@@ -17,7 +17,7 @@ import typer
 
 from lakehouse.airflow_client import AirflowClient, AirflowError
 from lakehouse.settings import settings
-from tests.faults.harness import Harness, Result, choose
+from tests.faults.harness import Harness, Result, choose, in_runs
 from tests.faults.points import POINTS
 from tests.platforms import PROJECT, Platform, free_ports
 
@@ -42,7 +42,8 @@ def platform(home: Path) -> Iterator[Platform]:
         # One that runs already may have been started without the means.
         started.lake("down", check=False)
         # A point that was not come to would be come to by the demo.
-        (home / "faults" / "point.armed").unlink(missing_ok=True)
+        for armed in (home / "faults").glob("*.armed"):
+            armed.unlink()
         subprocess.run([PROJECT / "lake", "demo"], env=environment, cwd=PROJECT, check=True)
         yield started
     finally:
@@ -59,6 +60,9 @@ def main(
     ] = None,
     schedules: Annotated[int, typer.Option(help="How many made-up schedules to run instead of the points.")] = 0,
     writers: Annotated[int, typer.Option(help="How many writers of one table to have at once instead.")] = 0,
+    together: Annotated[
+        bool, typer.Option("--together", help="Kill at several points in one run, one for each of its DAGs: quicker.")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="Forget what an earlier run has found.")] = False,
 ) -> None:
     """Kill, stop or starve a part, a task or a worker at points of the daily job, and compare with undisturbed runs.
@@ -82,26 +86,31 @@ def main(
     tried = {result["point"] for result in known}
     # Those that have failed come last: what does not end would keep the others from being tried.
     left = sorted((point for point in chosen if point.name not in passed), key=lambda point: point.name in tried)
-    if left:
+    # What has failed is tried alone: of those that share a run nobody knows which was to blame.
+    shared = in_runs([point for point in left if point.name not in tried]) if together else []
+    runs = shared + [[point] for point in left if not any(point in run for run in shared)]
+    if runs:
         with platform(folder / "lake") as lake:
             url = f"http://127.0.0.1:{lake.port('airflow')}"
             with AirflowClient(url, password=lake.secret("airflow_admin_password")) as airflow:
                 harness = Harness(lake, airflow)
                 harness.undisturbed()  # a failure here is none of a point
-                for point in left:
+                for run in runs:
                     unended: AirflowError | None = None
                     try:
-                        result = harness.try_point(point)
+                        results = harness.try_points(run)
                     except AirflowError as error:
-                        unended, result = error, Result(point.name, False, [str(error)], 0, 0, 0, 0)
+                        unended = error
+                        results = [Result(point.name, False, [str(error)], 0, 0, 0, 0) for point in run]
                     with log.open("a") as file:
-                        file.write(json.dumps(asdict(result)) + "\n")
-                    verdict = "passed" if result.passed else "FAILED: " + "; ".join(result.faults)
+                        file.writelines(json.dumps(asdict(result)) + "\n" for result in results)
+                    said = results[0]
+                    verdict = "passed" if said.passed else "FAILED: " + "; ".join(said.faults)
                     typer.echo(
-                        f"{point.name}: {verdict} ({result.seconds:.0f} s, {result.restarted} runs started again, "
-                        f"{result.polls} answers to the reader, {result.unanswered} times none)"
+                        f"{', '.join(point.name for point in run)}: {verdict} ({said.seconds:.0f} s, {said.restarted} "
+                        f"runs started again, {said.polls} answers to the reader, {said.unanswered} times none)"
                     )
-                    passed |= {point.name} if result.passed else set()
+                    passed |= {result.point for result in results if result.passed}
                     if unended:  # and would disturb the next point
                         raise unended
     typer.echo(f"{len(passed & {point.name for point in chosen})} of {len(chosen)} points passed; {log}")

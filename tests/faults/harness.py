@@ -9,8 +9,10 @@ import random
 import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any
 
 import psutil
@@ -25,6 +27,7 @@ from tests.platforms import Platform
 FIRST_DAY, LAST_DAY = dt.date(2013, 1, 9), dt.date(2013, 2, 28)
 """Of the windows that are trained on; the demo's begins a day earlier."""
 
+DAGS_OF_A_DAY = ("ingest", "build", "score")
 RECOVERY_SECONDS = 180
 WRITING_SECONDS, WAKING_SECONDS = 20, 120
 """What a writer that was woken has to write, or not to, and then to end."""
@@ -61,7 +64,7 @@ class Result:
 
 
 def choose(count: int, seed: int, points: Sequence[Point] = POINTS) -> list[Point]:
-    """Some points, every victim before any one a second time.
+    """Some points, every victim before any one a second time, and then every DAG.
 
     Args:
         count: How many at most.
@@ -72,11 +75,23 @@ def choose(count: int, seed: int, points: Sequence[Point] = POINTS) -> list[Poin
     random.Random(seed).shuffle(rest)
     chosen: list[Point] = []
     while rest and len(chosen) < count:
-        counts = {point.victim: sum(each.victim == point.victim for each in chosen) for point in rest}
-        least = min(counts.values())
-        chosen.append(next(point for point in rest if counts[point.victim] == least))
+        victims, dags = (Counter(getattr(point, what) for point in chosen) for what in ("victim", "dag"))
+        chosen.append(min(rest, key=lambda point: (victims[point.victim], dags[point.dag])))
         rest.remove(chosen[-1])
     return chosen
+
+
+def in_runs(points: Sequence[Point]) -> list[list[Point]]:
+    """Points that can share a run: one of the loading, one of the build and one of the scoring, and only kills.
+
+    What is taken from a part for a while could be missing in the next DAG, and a training is a run of its own.
+
+    Args:
+        points: In the order in which they are to be tried.
+    """
+    days = [[point for point in points if point.dag == dag and point.deed == "kill"] for dag in DAGS_OF_A_DAY]
+    shared = [[point for point in points if point is not None] for points in zip_longest(*days)]
+    return [*shared, *([point] for point in points if not any(point in day for day in days))]
 
 
 class Harness:
@@ -110,31 +125,43 @@ class Harness:
         if same := [table for table in before if before[table] == after[table]]:
             raise HarnessError(f"both inputs leave the same rows in {', '.join(same)}: nothing could be seen there")
 
-    def try_point(self, point: Point) -> Result:
-        """Run the day with other input than before, and with the fault; recovery is the platform's, retries are plain.
+    def try_points(self, points: Sequence[Point]) -> list[Result]:
+        """Run the day with other input than before, and with faults; recovery is the platform's, retries are plain.
 
         Args:
-            point: Where, and who.
+            points: Where, and who: some that can share a run (:func:`in_runs`).
+
+        Returns:
+            One for each point. What is wrong after a run that several have shared is wrong for each of them.
 
         Raises:
             HarnessError: The undisturbed runs are not what they should be.
         """
         if not self._expected:
             self.undisturbed()
-        return self._try_training(point) if point.dag == "train" else self._try_day(point)
+        return self._try_training(points) if points[0].dag == "train" else self._try_day(points)
 
-    def _try_day(self, point: Point) -> Result:
+    def restore(self) -> None:
+        """Leave the day as the true input makes it."""
+        if self._variant:
+            self.job.deliver(0)
+            self.job.run()
+            self._variant = 0
+
+    def _try_day(self, points: Sequence[Point]) -> list[Result]:
         before, after = self._variant, 1 - self._variant
         models = self.job.models()
         self.job.deliver(after)
-        self._arm(point)
+        self._variant = after
+        self._arm(points)
         started = time.monotonic()
-        with reader.reading(self._connect, self._queries, starved=point.deed in STARVING) as seen:
+        starved = any(point.deed in STARVING for point in points)
+        with reader.reading(self._connect, self._queries, starved=starved) as seen:
             try:
                 restarted = self.job.run()
             finally:
                 faults = self._wake()
-        faults += self._has_fired(point) + self._unnamed(point)
+        faults += self._have_fired(points) + self._unnamed(points)
         expected, slices = self._expected[after]
         faults += differences(Outcome(expected.hashes, models), self.job.outcome())
         for table, states in seen.states.items():
@@ -143,18 +170,18 @@ class Harness:
                 faults.append(f"readers of {table} saw {len(states)} states, of which one was neither old nor new")
         faults += seen.faults(self._queries)
         faults += self._is_whole()
-        self._variant = after
-        return Result(
-            point.name, not faults, faults, time.monotonic() - started, restarted, seen.polls, seen.unanswered
-        )
+        seconds = time.monotonic() - started
+        return [
+            Result(point.name, not faults, faults, seconds, restarted, seen.polls, seen.unanswered) for point in points
+        ]
 
-    def _try_training(self, point: Point) -> Result:
+    def _try_training(self, points: Sequence[Point]) -> list[Result]:
         before = self.job.outcome()
         window = self._untrained(before)
-        self._arm(point)
+        self._arm(points)
         started = time.monotonic()
         restarted = self.job.train(str(window))
-        faults = self._has_fired(point) + self._unnamed(point) + self._is_whole()
+        faults = self._have_fired(points) + self._unnamed(points) + self._is_whole()
         found = self.job.outcome()
         faults += differences(Outcome(before.hashes, found.models), found)
         made = set(found.models) - set(before.models)
@@ -166,7 +193,8 @@ class Harness:
         # What was killed was whole in the end: the same pins make no second version.
         restarted += self.job.train(str(window))
         faults += differences(found, self.job.outcome())
-        return Result(point.name, not faults, faults, time.monotonic() - started, restarted, 0, 0)
+        seconds = time.monotonic() - started
+        return [Result(point.name, not faults, faults, seconds, restarted, 0, 0) for point in points]
 
     def _untrained(self, outcome: Outcome) -> Interval:
         """Another window each time: a training that has been done is not done again."""
@@ -174,40 +202,27 @@ class Harness:
         days = (FIRST_DAY + dt.timedelta(days=number) for number in range(len(trained) + 1))
         return next(Interval(day, LAST_DAY) for day in days if str(day) not in trained)
 
-    def _arm(self, point: Point) -> None:
+    def _arm(self, points: Sequence[Point]) -> None:
         self.job.reasons.clear()
+        self._forget()
+        for number, point in enumerate(points):
+            fault: dict[str, Any] = asdict(point)
+            if point.watched:
+                layer, name = point.watched.split(".")
+                fault["folder"] = str(self.platform.home / "warehouse" / f"{layer}.db" / name)
+            (self.folder / f"{number}.armed").write_text(json.dumps(fault))
+
+    def _forget(self) -> None:
         for path in self.folder.glob("*"):
             path.unlink()
-        fault = {**asdict(point), "pid": self._pid(point.victim)}
-        if point.watched:
-            layer, name = point.watched.split(".")
-            fault["folder"] = str(self.platform.home / "warehouse" / f"{layer}.db" / name)
-        (self.folder / "point.armed").write_text(json.dumps(fault))
 
-    def _pid(self, victim: str) -> int | None:
-        if victim in ("task", "drop"):
-            return None
-        return self.pid_of("engine" if victim == "python-worker" else victim)
-
-    def pid_of(self, part: str) -> int:
-        """Process of a part.
-
-        Args:
-            part: Its name.
-        """
-        lines = self.platform.lake("status", check=False).stdout.splitlines()
-        [line] = [line for line in lines if f" {part} " in line]
-        return next(int(cell) for cell in line.split() if cell.isdigit())
-
-    def _has_fired(self, point: Point) -> list[str]:
+    def _have_fired(self, points: Sequence[Point]) -> list[str]:
+        names = [repr(point.name) for point in points]
+        unfired = [name for number, name in enumerate(names) if not (self.folder / f"{number}.fired").exists()]
         failure = self.folder / "failure.txt"
-        if failure.exists():
-            return [f"nothing was harmed at the point {point.name!r}: {failure.read_text()}"]
-        if (self.folder / "point.fired").exists():
-            return []
-        for path in self.folder.glob("*"):
-            path.unlink()
-        return [f"the run has not come to the point {point.name!r}"]
+        faults = [f"nothing was harmed at {', '.join(names)}: {failure.read_text()}"] if failure.exists() else []
+        self._forget()  # the next run would come to what this one has not
+        return faults + [f"the run has not come to the point {name}" for name in unfired]
 
     def _wake(self) -> list[str]:
         """Wake the writer that was paused, now that another has done its work, and let it do what it still does."""
@@ -229,12 +244,14 @@ class Harness:
             pass
         return []
 
-    def _unnamed(self, point: Point) -> list[str]:
+    def _unnamed(self, points: Sequence[Point]) -> list[str]:
         """Whether runs have failed and none of them says what the matter was."""
         reasons = self.job.reasons
-        if not (point.named and reasons) or any(re.search(point.named, reason) for reason in reasons):
-            return []
-        return [f"failed runs say {[reason[-1000:] for reason in reasons]}, and not {point.named}"]
+        return [
+            f"failed runs say {[reason[-1000:] for reason in reasons]}, and not {point.named}"
+            for point in points
+            if point.named and reasons and not any(re.search(point.named, reason) for reason in reasons)
+        ]
 
     def _is_whole(self) -> list[str]:
         end = time.monotonic() + RECOVERY_SECONDS

@@ -53,7 +53,21 @@ def armed(target: str, when: str, arguments: tuple[Any, ...]) -> Iterator[dict[s
             fault = json.loads(path.read_text())
             if fault["target"] == target and fault["when"] == when and fault["match"] in words(arguments):
                 path.rename(path.with_suffix(".fired"))
-                yield fault
+                yield fault if fault["victim"] in ("task", "drop") else {**fault, "pid": pid_of(fault["victim"])}
+
+
+def pid_of(victim: str) -> int:
+    """Process of a part, now: it may have been started anew since the fault was armed."""
+    from lakehouse.platform.supervisor import Supervisor
+
+    part = "engine" if victim == "python-worker" else victim
+    end = time.monotonic() + WATCH_SECONDS
+    while not (pid := Supervisor().states().get(part, {}).get("pid")):
+        if time.monotonic() > end:
+            fails(f"{part} does not run")
+            raise TimeoutError(f"{part} does not run")
+        time.sleep(0.1)
+    return int(pid)
 
 
 def words(arguments: tuple[Any, ...]) -> str:
