@@ -55,6 +55,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
         ReplayError: What the rows were delivered with is not there any more.
         RejectedBatchError: A batch that was rejected still is.
         SourceError: The contract does not have the columns any more that the rows were delivered with.
+        lakehouse.quality.suites.InvalidSuiteError: A rule is about a column that is not there.
     """
     contract = contracts.load(source)
     contract.check_days(interval)
@@ -86,7 +87,7 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
         if whole:
             days = ", ".join(f"date'{day}'" for day in sorted(whole))
             landed = landed.where(f"_interval not in ({days})")
-        suite = suites.load(bronze)
+        suite = suites.load(bronze, {*(column.name for column in contract.columns), *tables.columns(stored)})
         parsed = _together(kept, landed, contract)
         with ExitStack() as stack:
             with readers.reading(contract, interval):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from importlib.metadata import entry_points
+from importlib.metadata import version as distribution_version
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -15,6 +17,12 @@ from lakehouse.platform import commands as platform
 from lakehouse.settings import InvalidSettingError
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"lakehouse {distribution_version('lakehouse')}")
+        raise typer.Exit
+
+
 def command_line() -> typer.Typer:
     """Put the ``lake`` command together, with the commands of the platform and of every installed extension.
 
@@ -23,16 +31,24 @@ def command_line() -> typer.Typer:
     """
     app = typer.Typer(
         name="lake",
-        help="Data lakehouse and batch-ML platform: run it, load it, query it.",
         no_args_is_help=True,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
     )
+    app.callback()(_options)
     for commands in (steps, queries, alerts, development, platform):
         commands.register(app)
     for extension in entry_points(group="lakehouse.commands"):
         extension.load()(app)
     return app
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Data lakehouse and batch-ML platform: run it, load it, query it."""
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import shutil
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,10 @@ def examine() -> Iterator[Finding]:
     yield _supervisor(bool(states))
     yield from _ports(running)
     if running:
-        yield from _parts()
+        stands = {one.part.name: one for one in lifecycle.status()}
+        yield from of_parts(stands.values())
+        if "engine" in stands and stands["engine"].works:
+            yield _views()
 
 
 def _python() -> Finding:
@@ -224,18 +227,41 @@ def _ports(running: set[str]) -> Iterator[Finding]:
                 yield Finding(f"port {port}", f"free for {part.name}")
 
 
-def _parts() -> Iterator[Finding]:
-    for one in lifecycle.status():
+def of_parts(stands: Iterable[lifecycle.Status]) -> Iterator[Finding]:
+    """What is to be done about parts, by how they stand.
+
+    Args:
+        stands: One of each part.
+    """
+    for one in stands:
         if one.works:
             yield Finding(one.part.name, "works")
         elif one.state == "stopped":
             yield Finding(one.part.name, "not started")
+        elif one.pid and one.uptime < one.part.start_seconds:
+            yield Finding(
+                one.part.name,
+                f"was started {one.uptime} s ago and does not work yet: {one.health}",
+                f"it has {one.part.start_seconds} s to start: wait, and ask again",
+            )
         else:
             yield Finding(
                 one.part.name,
                 f"{one.state}: {one.health or 'see its log'}",
                 f"`lake logs {one.part.name}` says why; `lake up` tries again",
             )
+
+
+def _views() -> Finding:
+    from lakehouse.releases.release import outdated
+
+    if names := outdated():
+        return Finding(
+            "released views",
+            f"{', '.join(names)}: not there, or not what is released",
+            "`lake maintain` shows what is released, unless somebody is releasing it just now",
+        )
+    return Finding("released views", "show what is released")
 
 
 def _open(port: int) -> bool:

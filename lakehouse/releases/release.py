@@ -198,6 +198,15 @@ def behind(table: str) -> bool:
     return state is not None and visible([tables.split(table)[0]]).get(table) != state.version
 
 
+def outdated() -> list[str]:
+    """The views that readers do not find as they are released: missing, of another version or with another query.
+
+    Returns:
+        Their names; also while somebody releases, who points them after he has recorded it.
+    """
+    return _outdated(release_log.released()) + silver_views.outdated()
+
+
 def catch_up() -> list[str]:
     """Point the views at what was released, where whoever has released it was killed before it got that far.
 
@@ -205,11 +214,15 @@ def catch_up() -> list[str]:
         The tables whose views did not show what they should, and the views without rows that had another query.
     """
     state = release_log.released()
-    shown = visible()
-    outdated = sorted(table for table, each in state.items() if shown.get(table) != each.version)
-    for table in outdated:
+    late = _outdated(state)
+    for table in late:
         _point(table, state[table].version)
-    return outdated + silver_views.show()
+    return late + silver_views.show()
+
+
+def _outdated(state: Mapping[str, release_log.Released]) -> list[str]:
+    shown = visible()
+    return sorted(table for table, each in state.items() if shown.get(table) != each.version)
 
 
 @contextmanager

@@ -49,6 +49,14 @@ def withdraw() -> list[str]:
     return show(f"{tables.VIEW_LAYER}_next", others=False)
 
 
+def outdated() -> list[str]:
+    """The views that hold no rows and do not have the query that is released."""
+    layer = tables.VIEW_LAYER
+    shown = queries(layer)
+    released_as = {tables.split(name)[1]: _renamed(query, layer) for name, query in release_log.views().items()}
+    return sorted(f"{layer}.{name}" for name, query in released_as.items() if shown.get(name) != query)
+
+
 def show(schema: str = tables.VIEW_LAYER, others: bool = True) -> list[str]:
     """Give the views that hold no rows the queries that are released, where they have others.
 

@@ -165,7 +165,7 @@ def test_a_view_gets_its_new_query_when_what_was_built_from_it_is_released(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(silver_views, "show", Mock(side_effect=KeyboardInterrupt))  # killed after it was recorded
         override(gate_run[1], "a query that tells nothing")
-    assert not revised("silver")
+    assert not revised("silver") and "silver.stg_planes" in release.outdated()
     second = override(gate_run[1], "a query that tells nothing")
     assert revised("silver")
     for number, columns in ((first, False), (second, True)):

@@ -17,6 +17,7 @@ from lakehouse import locks, ops, release_log, tables
 from lakehouse.engine import spark, sql
 from lakehouse.interval import Interval
 from lakehouse.locks import StaleWriterError, TableLockedError, writer
+from lakehouse.platform import doctor
 from lakehouse.quality import suites
 from lakehouse.releases import release, unreleased
 from lakehouse.releases.as_of import as_of
@@ -208,8 +209,17 @@ def test_releasing_twice_is_one_release() -> None:
 def test_a_release_that_was_killed_before_its_views_followed_is_completed_by_its_retry() -> None:
     before = visible()
     spark().sql(f"create or replace view {TABLE} as select * from bronze_next.airlines version as of 0").collect()
-    assert visible() == 0
+    assert visible() == 0 and release.outdated() == [TABLE]
     release.release([TABLE], FIRST)
+    assert visible() == before and release.outdated() == []
+
+
+def test_a_view_that_somebody_has_dropped_is_found_and_shown_again() -> None:
+    before = visible()
+    sql(f"drop view {TABLE}").collect()
+    [finding] = [each for each in doctor.examine() if each.subject == "released views"]
+    assert TABLE in finding.found and "lake maintain" in finding.way_out
+    assert release.catch_up() == [TABLE]
     assert visible() == before
 
 

@@ -25,6 +25,7 @@ from lakehouse.interval import Interval
 from lakehouse.landing.batches import RejectedBatchError, parse
 from lakehouse.provenance.explain import Explainer, files_of
 from lakehouse.provenance.impact import impact
+from lakehouse.quality.suites import InvalidSuiteError
 from lakehouse.readers import jsonl
 from lakehouse.readers.batch import SourceError, UnfitRuleError
 from lakehouse.releases import release
@@ -630,6 +631,17 @@ def test_nothing_in_quarantine_is_nothing_to_do(new_source: Any) -> None:
     source.land(DAY)
     before = heads(source)
     assert source.replay(DAY)["rows_replayed"] == 0
+    assert heads(source) == before
+
+
+def test_a_rule_about_a_column_that_is_not_there_is_named_and_nothing_changes(new_source: Any) -> None:
+    source = new_source("replay_misspelt")
+    source.put(DAY, lines("1,Ann,5,1,2020-01-05", "2,Bob,soon,1,2020-01-05"))
+    source.land(DAY)
+    before = heads(source)
+    source.rules(BOUNDS | {"kwargs": {"column": "amuont", "min_value": 0}})
+    with pytest.raises(InvalidSuiteError, match=r"the table has no column 'amuont'\. Did you mean amount"):
+        source.replay(DAY)
     assert heads(source) == before
 
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -36,7 +37,7 @@ from lakehouse.ml.model_spec import InvalidModelError
 from lakehouse.quality import suites
 from lakehouse.registry import registry, roles
 from lakehouse.registry.reproduction import NotReproducedError
-from lakehouse.settings import settings
+from lakehouse.settings import PROJECT_DIR, settings
 from lakehouse.tables import UnreadableError, VersionGoneError
 
 Lake = Callable[..., tuple[int, str]]
@@ -65,6 +66,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     contracts.load.cache_clear()
     yield tmp_path
     contracts.load.cache_clear()
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    declared = tomllib.loads((PROJECT_DIR / "pyproject.toml").read_text())["project"]["version"]
+    said = CliRunner().invoke(cli.command_line(), ["--version"])
+    assert (said.exit_code, said.output) == (0, f"lakehouse {declared}\n")
 
 
 def test_an_invalid_contract_is_named_with_its_field(lake: Lake, folder: Path) -> None:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from lakehouse.cli import command_line
 from lakehouse.platform import doctor, engine, jars, lifecycle, processes, supervisor
 from lakehouse.platform.doctor import Finding
+from lakehouse.platform.parts import Part
 from lakehouse.settings import settings
 from tests.platforms import free_ports
 
@@ -165,6 +166,17 @@ def test_parts_that_a_dead_supervisor_has_left_are_named(home: Path) -> None:
         finding = wrong()["supervisor"]
         left.communicate(b"\n")
     assert f"({left.pid})" in finding.found and "lake down" in finding.way_out
+
+
+def test_a_part_that_still_starts_is_given_its_time(home: Path) -> None:
+    part = Part("mlflow", run=lambda: sys.exit(), check=lambda started: None, start_seconds=60)
+    [young, old] = [
+        finding.way_out
+        for uptime in (5, 600)
+        for finding in doctor.of_parts([lifecycle.Status(part, "running", 1, "Connection refused", uptime)])
+    ]
+    assert young == "it has 60 s to start: wait, and ask again"
+    assert old == "`lake logs mlflow` says why; `lake up` tries again"
 
 
 def test_the_command_prints_the_way_out_and_fails(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
