@@ -379,6 +379,9 @@ def works_again(platform: Platform, killed: dict[str, int], seconds: int = 180) 
     return False
 
 
+KILLED_DAY = "2013-02-10"
+
+
 def test_parts_that_are_killed_come_back_and_the_work_in_progress_ends_well(
     platform: Platform, airflow: AirflowClient
 ) -> None:
@@ -386,7 +389,7 @@ def test_parts_that_are_killed_come_back_and_the_work_in_progress_ends_well(
     parts = ("api-server", "dag-processor", "triggerer")
     weather = "select sha2(concat_ws('|', sort_array(collect_list(to_json(struct(*))))), 256) from bronze.weather"
     before = platform.sql(weather)
-    run_id = airflow.trigger("ingest_weather", "2013-02-10")
+    run_id = airflow.trigger("ingest_weather", KILLED_DAY)
     deadline = time.monotonic() + 60
     while not any(t["task_id"] == "land" and t["state"] == "running" for t in airflow.tasks("ingest_weather", run_id)):
         assert time.monotonic() < deadline
