@@ -76,6 +76,7 @@ def read(
 
     Raises:
         NotReleasedError: No version of the table has been released (by then).
+        lakehouse.tables.UnknownColumnError: The table has no such column.
         lakehouse.tables.UnreadableError: A file is damaged or missing.
     """
     layer, _ = tables.split(table)

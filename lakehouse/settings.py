@@ -6,7 +6,6 @@ declared here are refused, so that a typing error never falls back to a default 
 
 from __future__ import annotations
 
-import difflib
 import fcntl
 import json
 import os
@@ -28,6 +27,7 @@ from pydantic_settings import (
 )
 
 from lakehouse.errors import LakeError
+from lakehouse.wording import did_you_mean
 
 PROJECT_DIR = Path(os.environ.get("LAKE_PROJECT", Path(__file__).resolve().parent.parent))
 
@@ -356,8 +356,7 @@ def settings() -> Settings:
     for variable in sorted(os.environ):
         name = variable if variable.upper() in BOOTSTRAP_VARIABLES else variable.upper()
         if variable.upper().startswith("LAKE_") and name not in known:
-            close = difflib.get_close_matches(variable.upper(), sorted(known), n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(variable.upper(), sorted(known))
             raise UnknownSettingError(f"Environment variable {variable} is not a setting of the platform.{hint}")
     try:
         return Settings()

@@ -18,7 +18,7 @@ from pyarrow.fs import FileSystem, FileType, LocalFileSystem, SubTreeFileSystem
 from lakehouse.engine import sql
 from lakehouse.errors import LakeError
 from lakehouse.settings import settings
-from lakehouse.wording import first_line
+from lakehouse.wording import did_you_mean, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +44,10 @@ class InvalidTableNameError(LakeError, ValueError):
 
 class VersionGoneError(LakeError):
     """A version of a table is no longer kept."""
+
+
+class UnknownColumnError(LakeError, LookupError):
+    """There is no table or column of a name."""
 
 
 class UnreadableError(LakeError):
@@ -149,6 +153,7 @@ def read(
         where: Conditions that all hold, as ``[("carrier", "=", "UA")]``.
 
     Raises:
+        UnknownColumnError: The table has no such column.
         UnreadableError: A page has other bytes than were written, or a file cannot be read at all.
     """
     from pyarrow import ArrowException, dataset, parquet  # a fifth of a second, which DAG files do not have
@@ -156,7 +161,10 @@ def read(
     rows = log.to_pyarrow_dataset(filesystem=filesystem(log))
     checked = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
     condition = parquet.filters_to_expression(where) if where else None
-    # A column that is not there is refused here, before a file is opened.
+    for name in (*(columns or ()), *(each for each, *_ in where or ())):
+        if name not in rows.schema.names:
+            hint = did_you_mean(name, rows.schema.names, f"It has: {', '.join(rows.schema.names)}.", most=3)
+            raise UnknownColumnError(f"The table at {log.table_uri} has no column {name}.{hint}")
     scanner = rows.scanner(columns, filter=condition, fragment_scan_options=checked)
     try:
         found = scanner.to_table()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lakehouse.interval import Interval, InvalidIntervalError, day
+from lakehouse.wording import did_you_mean
 
 
 def parse_interval(text: str) -> Interval:
@@ -52,9 +52,8 @@ def check_tables(names: list[str]) -> None:
     known = _tables()
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known)
-            hint = f"Did you mean {' or '.join(near)}?" if near else "Tables are named as in gold.fct_flights."
-            raise typer.BadParameter(f"{name!r} is no table with a suite of expectations. {hint}")
+            hint = did_you_mean(name, known, "Tables are named as in gold.fct_flights.", most=3)
+            raise typer.BadParameter(f"{name!r} is no table with a suite of expectations.{hint}")
 
 
 def _tables() -> list[str]:

@@ -8,7 +8,6 @@ values are refused here: their place is the suite of the table.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +28,7 @@ from lakehouse.contracts.parts import (
 )
 from lakehouse.interval import Interval
 from lakehouse.settings import PROJECT_DIR
+from lakehouse.wording import did_you_mean
 
 SOURCES_DIR = PROJECT_DIR / "spark_jobs" / "sources"
 SUITES_DIR = PROJECT_DIR / "expectations" / "bronze"
@@ -306,9 +306,8 @@ def load(source: str) -> Contract:
     """
     known = sources()
     if source not in known:
-        close = difflib.get_close_matches(source, known, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(known) or 'none'}."
-        raise ContractError(f"Unknown source {source!r}. {hint} A source is a contract in {shown(SOURCES_DIR)}/.")
+        hint = did_you_mean(source, known, f"There are: {', '.join(known) or 'none'}.")
+        raise ContractError(f"Unknown source {source!r}.{hint} A source is a contract in {shown(SOURCES_DIR)}/.")
     return read(SOURCES_DIR / f"{source}.yaml")
 
 

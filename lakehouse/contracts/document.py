@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from lakehouse.errors import LakeError
 from lakehouse.interval import day
 from lakehouse.settings import PROJECT_DIR
+from lakehouse.wording import did_you_mean
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "servers": ServerDocument.model_fields,
@@ -92,9 +92,7 @@ class Document:
         raise ContractError(f"{shown(self.path)}, line {self.line(path)}: {_dotted(path)} {problem}", code)
 
     def _refuse_key(self, path: Sequence[str | int], known: Sequence[str]) -> NoReturn:
-        close = difflib.get_close_matches(str(path[-1]), known, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        self.fail(path, f"is not a field of the Open Data Contract Standard.{hint}")
+        self.fail(path, f"is not a field of the Open Data Contract Standard.{did_you_mean(str(path[-1]), known)}")
 
     def _refuse_duplicates(self, node: yaml.Node | None, path: tuple[str | int, ...]) -> None:
         if isinstance(node, yaml.MappingNode):
@@ -182,8 +180,7 @@ class Properties:
         """Refuse properties that nobody has asked for."""
         for name, (index, _) in self._entries.items():
             if name not in self._known:
-                close = difflib.get_close_matches(str(name), self._known, n=1)
-                hint = f" Did you mean {close[0]}?" if close else f" Known are: {', '.join(self._known)}."
+                hint = did_you_mean(str(name), self._known, f"Known are: {', '.join(self._known)}.")
                 self._document.fail((*self._path, index, "property"), f"{name} is not known to the platform.{hint}")
 
 

@@ -7,7 +7,6 @@ SQL that dbt compiles, those of models and predictions from ``model.yaml``.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import fcntl
 import hashlib
 import json
@@ -23,7 +22,6 @@ from typing import Literal
 import sqlglot
 
 from lakehouse import contracts, dbt_project, ops
-from lakehouse.errors import LakeError
 from lakehouse.lineage import sql_lineage
 from lakehouse.lineage.sql_lineage import (
     Condition,
@@ -37,6 +35,8 @@ from lakehouse.ml import model_folders
 from lakehouse.ml.model_spec import ModelSpec
 from lakehouse.ml.scoring import LINEAGE, SCORE
 from lakehouse.settings import settings
+from lakehouse.tables import UnknownColumnError
+from lakehouse.wording import did_you_mean
 
 __all__ = [
     "Condition",
@@ -60,10 +60,6 @@ TABLE = "ops.lineage_columns"
 log = logging.getLogger("lakehouse")
 
 _Node = tuple[str, str]
-
-
-class UnknownColumnError(LakeError, LookupError):
-    """There is no table or column of a name."""
 
 
 @dataclass(frozen=True)
@@ -161,15 +157,14 @@ def resolve(name: str) -> list[tuple[str, str]]:
         raise UnknownColumnError(f"{name} is a record of the platform's own, and no step on the way of the data.")
     if table not in known:
         named = [each for each in known if each.endswith(f".{name}")]
-        close = named or difflib.get_close_matches(table, known, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(known))}."
-        raise UnknownColumnError(f"There is no table {table if rest else name}. {hint}")
+        hint = did_you_mean(table, known, f"There are: {', '.join(sorted(known))}.", most=3)
+        hint = f" Did you mean {' or '.join(named)}?" if named else hint
+        raise UnknownColumnError(f"There is no table {table if rest else name}.{hint}")
     if not dot:
         return [(table, each) for each in known[table]]
     if column not in known[table]:
-        close = difflib.get_close_matches(column, known[table], n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"It has: {', '.join(known[table])}."
-        raise UnknownColumnError(f"{table} has no column {column}. {hint}")
+        hint = did_you_mean(column, known[table], f"It has: {', '.join(known[table])}.", most=3)
+        raise UnknownColumnError(f"{table} has no column {column}.{hint}")
     return [(table, column)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from lakehouse.ml.scoring import DECISION, LINEAGE, SCORE, ModelFailedError
 from lakehouse.provenance.ledger import Ledger, Write, features_of, ranges
 from lakehouse.registry import model_versions, registry
 from lakehouse.table_days import Days
+from lakehouse.wording import did_you_mean
 
 COLUMNS_OF = ("source", "bronze", "silver", "gold", "models", "ml")
 """What comes before the table of a column that can be asked for."""
@@ -128,9 +128,8 @@ def _origin_of_version(ledger: Ledger, table: str, version: int) -> Origin:
             raise UnknownOriginError(
                 f"{table} is read by replays alone. Ask for the days, or the source files, of its rows."
             )
-        close = difflib.get_close_matches(table.lower(), known, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(known))}."
-        raise UnknownOriginError(f"No step has written a table {table}. {hint}")
+        hint = did_you_mean(table.lower(), known, f"There are: {', '.join(sorted(known))}.", most=3)
+        raise UnknownOriginError(f"No step has written a table {table}.{hint}")
     chain = [each for each in ledger.chain(table, version) if each.holds_rows]
     if not chain or version > (tables.head(tables.next_table(table)) or 0):
         raise UnknownOriginError(f"{table} has had no version {version}. `lake releases {table}` lists what was seen.")
@@ -205,12 +204,11 @@ def _no_origin(ledger: Ledger, what: str, files: Iterable[str]) -> UnknownOrigin
         return UnknownOriginError(f"{model} is a model: ask for one of its versions, such as {model}@1.")
     if re.fullmatch(r"[0-9a-f]{32}", what):
         return UnknownOriginError(f"{what} looks like the id of a prediction: `lake explain {what}` says more of it.")
-    close = difflib.get_close_matches(what, sorted({*files, *(name.rpartition("/")[2] for name in files)}), n=3)
     spelled = (
-        " A model version is written flight_delay@1, a version of a table bronze.weather@3, a column "
+        "A model version is written flight_delay@1, a version of a table bronze.weather@3, a column "
         f"bronze.weather.temperature_f (of {', '.join(COLUMNS_OF)})."
     )
-    hint = f" Did you mean {' or '.join(close)}?" if close else spelled
+    hint = did_you_mean(what, sorted({*files, *(name.rpartition("/")[2] for name in files)}), spelled, most=3)
     return UnknownOriginError(f"No source file, days, table version, column or model version is {what!r}.{hint}")
 
 

@@ -10,7 +10,6 @@ every argument's value.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from lakehouse.errors import LakeError
 from lakehouse.quality import anomalies, rules
 from lakehouse.quality.expectation import Expectation
 from lakehouse.settings import PROJECT_DIR
+from lakehouse.wording import did_you_mean
 
 SUITES_DIR = PROJECT_DIR / "expectations"
 SEVERITIES = ("critical", "warning", "info")
@@ -119,13 +119,8 @@ def load(name: str, columns: Collection[str] | None = None) -> Suite:
     """
     path = suite_path(name)
     if not path.is_file():
-        close = difflib.get_close_matches(name, names(), n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        raise SuiteNotFoundError(
-            f"{name} has no expectation suite: expected {path.relative_to(PROJECT_DIR)}.{hint}"
-            if path.is_relative_to(PROJECT_DIR)
-            else f"{name} has no expectation suite: expected {path}.{hint}"
-        )
+        expected = path.relative_to(PROJECT_DIR) if path.is_relative_to(PROJECT_DIR) else path
+        raise SuiteNotFoundError(f"{name} has no expectation suite: expected {expected}.{did_you_mean(name, names())}")
     return read(path, name, columns)
 
 
@@ -385,5 +380,4 @@ def _without_zone(value: Any) -> bool:
 
 
 def _meant(word: Any, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(str(word), sorted(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
+    return did_you_mean(str(word), sorted(known))
