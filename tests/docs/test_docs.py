@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -296,6 +297,18 @@ def test_every_property_that_a_contract_has_is_in_the_reference() -> None:
         named += [field for column in document["schema"][0]["properties"] for field in column]
         used = set(named) - {"examples"}  # for people; the platform does not read them
         assert {name for name in used if f"`{name}`" not in text} == set(), path.name
+
+
+def test_the_rows_of_the_architecture_are_the_layers_that_imports_are_held_to() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [layers] = [
+        contract["layers"]
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract.get("containers") == ["lakehouse"]
+    ]
+    _, _, table = (ROOT / "docs/explanation/architecture.md").read_text().partition("| in `lakehouse` |")
+    rows = [line.split("|")[1] for line in table.partition("\n\n")[0].splitlines()[2:]]
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == [layer.split(" : ") for layer in reversed(layers)]
 
 
 def test_every_decision_is_in_the_list() -> None:
