@@ -167,14 +167,15 @@ class Machine:
         if day not in self.model.visible or unreleased.pending(self.table):
             return
         landed = set(self.model.visible[day])
-        self.source.replay(day)
-        release_id = self.source.publish(day)
+        # As the command and the DAG do: a replay that has changed nothing releases nothing.
+        release_id = self.source.publish(day) if self.source.replay(day)["unreleased"] else None
         now = {row["id"]: int(row["amount"]) for row in self._rows() if str(row["day"]) == day}
         assert landed <= now.keys()
         assert all(amount <= self.model.limit for id_, amount in now.items() if id_ not in landed)
         # Quarantine may hold a row of an older file of the day than the present one.
         self.model.visible = self.model.visible | {day: now}
-        self.model.history[release_id] = self.model.visible
+        if release_id is not None:
+            self.model.history[release_id] = self.model.visible
 
     def _roll_back(self, steps: int) -> None:
         known = sorted(self.model.history)

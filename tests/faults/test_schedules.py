@@ -41,6 +41,13 @@ _numbers = itertools.count()
         ("load", ONE),
     ]
 )
+@example(  # nothing to replay, of a day whose second landing was taken back
+    sequence=[
+        ("load", ONE),
+        ("land two, release the first", ONE, TWO),
+        ("replay", ONE),
+    ]
+)
 @given(sequence=operations)
 def test_readers_see_what_they_must_after_every_operation(sequence: list[Operation], new_source: Any) -> None:
     machine = Machine(new_source(f"schedule_{next(_numbers)}"))
