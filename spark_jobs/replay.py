@@ -87,8 +87,9 @@ def run(source: str, interval: Interval, dry_run: bool = False) -> dict[str, Any
         if whole:
             days = ", ".join(f"date'{day}'" for day in sorted(whole))
             landed = landed.where(f"_interval not in ({days})")
-        suite = suites.load(bronze, {*(column.name for column in contract.columns), *tables.columns(stored)})
         parsed = _together(kept, landed, contract)
+        known = {*(column.name for column in contract.columns), *tables.columns(stored), *parsed.columns}
+        suite = suites.load(bronze, known)
         with ExitStack() as stack:
             with readers.reading(contract, interval):
                 judged, counts = stack.enter_context(_judging(parsed, suite))

@@ -72,6 +72,7 @@ def check() -> None:
         print(f"{', '.join(missing)}: not in {tools}. `./lake check` installs the development tools.")
         raise typer.Exit(1)
     declared = _check_declared()  # first, as the rest takes longer
+    sys.stdout.flush()
     results = [subprocess.call([tools / tool, *arguments], cwd=PROJECT_DIR) for tool, *arguments in commands]
     raise typer.Exit(max(*results, declared))
 

@@ -157,8 +157,10 @@ def resolve(name: str) -> list[tuple[str, str]]:
         raise UnknownColumnError(f"{name} is a record of the platform's own, and no step on the way of the data.")
     if table not in known:
         named = [each for each in known if each.endswith(f".{name}")]
-        hint = did_you_mean(table, known, f"There are: {', '.join(sorted(known))}.", most=3)
-        hint = f" Did you mean {' or '.join(named)}?" if named else hint
+        if named:
+            hint = f" Did you mean {' or '.join(named)}?"
+        else:
+            hint = did_you_mean(table, known, f"There are: {', '.join(sorted(known))}.", most=3)
         raise UnknownColumnError(f"There is no table {table if rest else name}.{hint}")
     if not dot:
         return [(table, each) for each in known[table]]

@@ -27,7 +27,7 @@ def facts(name: str, *, up: bool, down: bool) -> dict[str, Any]:
         down: With the edges on to the predictions.
 
     Raises:
-        lakehouse.lineage.column_lineage.UnknownColumnError: There is no such table or column.
+        lakehouse.tables.UnknownColumnError: There is no such table or column.
     """
     start = column_lineage.resolve(name)
     table = start[0][0]
@@ -56,7 +56,7 @@ def tree(name: str, *, up: bool, down: bool) -> Tree:
         down: With a branch on to the predictions.
 
     Raises:
-        lakehouse.lineage.column_lineage.UnknownColumnError: There is no such table or column.
+        lakehouse.tables.UnknownColumnError: There is no such table or column.
     """
     start = column_lineage.resolve(name)
     # A table is also made from one that only decides about its rows.

@@ -15,11 +15,13 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from lakehouse.errors import LakeError
 from lakehouse.platform import engine, jars, lifecycle, processes
 from lakehouse.platform.errors import PlatformError
 from lakehouse.platform.parts import parts
 from lakehouse.platform.supervisor import Supervisor, socket_path
 from lakehouse.settings import SecretsError, settings
+from lakehouse.wording import first_line
 
 PYTHON_VERSIONS = ((3, 11), (3, 13))
 # What the whole platform holds when it has just started, with room for one run.
@@ -70,7 +72,7 @@ def examine() -> Iterator[Finding]:
     if running:
         stands = {one.part.name: one for one in lifecycle.status()}
         yield from of_parts(stands.values())
-        if "engine" in stands and stands["engine"].works:
+        if settings().spark_remote or stands["engine"].works:
             yield _views()
 
 
@@ -238,11 +240,11 @@ def of_parts(stands: Iterable[lifecycle.Status]) -> Iterator[Finding]:
             yield Finding(one.part.name, "works")
         elif one.state == "stopped":
             yield Finding(one.part.name, "not started")
-        elif one.pid and one.uptime < one.part.start_seconds:
+        elif one.state in ("starting", "running") and one.uptime < one.part.start_seconds:
             yield Finding(
                 one.part.name,
                 f"was started {one.uptime} s ago and does not work yet: {one.health}",
-                f"it has {one.part.start_seconds} s to start: wait, and ask again",
+                f"it has {one.part.start_seconds} s to start: ask again; `lake logs {one.part.name}` says what it does",
             )
         else:
             yield Finding(
@@ -253,9 +255,20 @@ def of_parts(stands: Iterable[lifecycle.Status]) -> Iterator[Finding]:
 
 
 def _views() -> Finding:
+    from deltalake.exceptions import DeltaError
+    from pyspark.errors import PySparkException
+
     from lakehouse.releases.release import outdated
 
-    if names := outdated():
+    try:
+        names = outdated()
+    except (LakeError, PySparkException, DeltaError, OSError) as error:
+        return Finding(
+            "released views",
+            f"could not be looked at: {first_line(error)}",
+            "ask again when all parts work; `lake verify` looks at the tables",
+        )
+    if names:
         return Finding(
             "released views",
             f"{', '.join(names)}: not there, or not what is released",

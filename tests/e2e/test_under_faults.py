@@ -1,6 +1,6 @@
 """The daily job with parts and tasks of the platform killed in the middle: the rows are those of undisturbed runs.
 
-Eight points of those of ``./lake faults``, several in a run.
+Eight points of those of ``./lake faults``: six in two runs of the day, and two in trainings.
 """
 
 from __future__ import annotations

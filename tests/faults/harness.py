@@ -64,7 +64,7 @@ class Result:
 
 
 def choose(count: int, seed: int, points: Sequence[Point] = POINTS) -> list[Point]:
-    """Some points, every victim before any one a second time, and then every DAG.
+    """Some points, every victim before any one a second time; among equals the DAG that was chosen least.
 
     Args:
         count: How many at most.
@@ -142,7 +142,8 @@ class Harness:
         return self._try_training(points) if points[0].dag == "train" else self._try_day(points)
 
     def restore(self) -> None:
-        """Leave the day as the true input makes it."""
+        """Leave the day as the true input makes it, and nothing armed."""
+        self._forget()
         if self._variant:
             self.job.deliver(0)
             self.job.run()
@@ -217,12 +218,15 @@ class Harness:
             path.unlink()
 
     def _have_fired(self, points: Sequence[Point]) -> list[str]:
-        names = [repr(point.name) for point in points]
-        unfired = [name for number, name in enumerate(names) if not (self.folder / f"{number}.fired").exists()]
-        failure = self.folder / "failure.txt"
-        faults = [f"nothing was harmed at {', '.join(names)}: {failure.read_text()}"] if failure.exists() else []
+        failures = self.folder / "failures.txt"
+        faults = failures.read_text().splitlines() if failures.exists() else []
+        faults += [
+            f"the run has not come to the point {point.name!r}"
+            for number, point in enumerate(points)
+            if not (self.folder / f"{number}.fired").exists()
+        ]
         self._forget()  # the next run would come to what this one has not
-        return faults + [f"the run has not come to the point {name}" for name in unfired]
+        return faults
 
     def _wake(self) -> list[str]:
         """Wake the writer that was paused, now that another has done its work, and let it do what it still does."""

@@ -171,6 +171,7 @@ class Machine:
         release_id = self.source.publish(day) if self.source.replay(day)["unreleased"] else None
         now = {row["id"]: int(row["amount"]) for row in self._rows() if str(row["day"]) == day}
         assert landed <= now.keys()
+        assert release_id is not None or now == self.model.visible[day]
         assert all(amount <= self.model.limit for id_, amount in now.items() if id_ not in landed)
         # Quarantine may hold a row of an older file of the day than the present one.
         self.model.visible = self.model.visible | {day: now}

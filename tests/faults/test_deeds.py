@@ -78,7 +78,7 @@ def says(victim: subprocess.Popen[str], *wanted: str) -> None:
 
 
 def of(victim: subprocess.Popen[str], deed: str) -> dict[str, Any]:
-    return {"victim": "engine", "pid": victim.pid, "deed": deed, "match": ""}
+    return {"name": "a point", "victim": "engine", "pid": victim.pid, "deed": deed, "match": ""}
 
 
 def is_stopped(pid: int) -> bool:
@@ -163,7 +163,8 @@ def test_a_deed_that_fails_is_told(inject: ModuleType, victim: subprocess.Popen[
     victim.wait()
     with pytest.raises(ProcessLookupError):
         inject.do(of(victim, "kill"))
-    assert "ProcessLookupError" in (tmp_path / "faults" / "failure.txt").read_text()
+    said = (tmp_path / "faults" / "failures.txt").read_text()
+    assert said.startswith("nothing was harmed at the point 'a point': ProcessLookupError")
 
 
 def test_a_folder_that_is_taken_away_comes_back(inject: ModuleType, tmp_path: Path) -> None:

@@ -645,6 +645,21 @@ def test_a_rule_about_a_column_that_is_not_there_is_named_and_nothing_changes(ne
     assert heads(source) == before
 
 
+def test_a_rule_about_a_column_that_only_rejected_rows_have_is_known_to_their_replay(new_source: Any) -> None:
+    def one_of(*colours: str) -> dict[str, Any]:
+        return expect("column_values_to_be_in_set", column="colour", value_set=list(colours))
+
+    source = new_source("replay_of_drift", "csv", "evolve")
+    source.put(DAY, "id,person,amount,pieces,day,colour\n1,Ann,5,1,2020-01-05,red\n2,Bob,6,1,2020-01-05,blue\n")
+    source.rules(UNIQUE, one_of("green"))
+    with pytest.raises(RejectedBatchError):
+        source.land(DAY)
+    source.rules(UNIQUE, one_of("red", "blue"))
+    assert source.replay(DAY)["rows_replayed"] == 2
+    source.publish(DAY)
+    assert [row["colour"] for row in source.rows()] == ["red", "blue"]
+
+
 def test_examples_mask_personal_columns_and_the_quarantine_does_not(new_source: Any) -> None:
     source = new_source("replay_masked", person={"logicalType": "integer", "tags": ["pii"]})
     source.put(DAY, lines("1,Joan D'Arc,500,1,2020-01-05", "2,42,700,1,2020-01-05"))

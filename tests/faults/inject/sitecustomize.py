@@ -53,18 +53,24 @@ def armed(target: str, when: str, arguments: tuple[Any, ...]) -> Iterator[dict[s
             fault = json.loads(path.read_text())
             if fault["target"] == target and fault["when"] == when and fault["match"] in words(arguments):
                 path.rename(path.with_suffix(".fired"))
-                yield fault if fault["victim"] in ("task", "drop") else {**fault, "pid": pid_of(fault["victim"])}
+                yield fault
+
+
+def aimed(fault: dict[str, Any]) -> dict[str, Any]:
+    """The fault with the process of its victim, if that is a part: it may have been started anew since it was armed."""
+    if fault["victim"] in ("task", "drop") or "pid" in fault:
+        return fault
+    return {**fault, "pid": pid_of(fault["victim"])}
 
 
 def pid_of(victim: str) -> int:
-    """Process of a part, now: it may have been started anew since the fault was armed."""
+    """Process of a part."""
     from lakehouse.platform.supervisor import Supervisor
 
     part = "engine" if victim == "python-worker" else victim
     end = time.monotonic() + WATCH_SECONDS
     while not (pid := Supervisor().states().get(part, {}).get("pid")):
         if time.monotonic() > end:
-            fails(f"{part} does not run")
             raise TimeoutError(f"{part} does not run")
         time.sleep(0.1)
     return int(pid)
@@ -92,20 +98,29 @@ def new_files(fault: dict[str, Any], known: set[Path]) -> bool:
 
 def do(fault: dict[str, Any]) -> None:
     """Do to the victim of a fault what the fault names; a deed that fails is told to the harness."""
-    try:
+    with telling(fault):
+        fault = aimed(fault)
         if fault["victim"] == "python-worker":
             kill_a_python_worker(int(fault["pid"]))
         else:
             DEEDS[fault["deed"]](fault)
+
+
+@contextlib.contextmanager
+def telling(fault: dict[str, Any]) -> Iterator[None]:
+    """Have the harness know of an error: nothing was harmed then."""
+    try:
+        yield
     except Exception as error:
-        fails(repr(error))
+        fails(fault, repr(error))
         raise
 
 
-def fails(why: str) -> None:
+def fails(fault: dict[str, Any], why: str) -> None:
     """Have the harness know that nothing was harmed."""
     assert HOME
-    Path(HOME, "faults", "failure.txt").write_text(why)
+    with Path(HOME, "faults", "failures.txt").open("a") as file:
+        file.write(f"nothing was harmed at the point {fault['name']!r}: {why}\n")
 
 
 def kill(fault: dict[str, Any]) -> None:
@@ -261,12 +276,14 @@ def wrapper(target: str) -> Callable[..., Any]:
 
 def watch(fault: dict[str, Any], known: set[Path]) -> None:
     """Wait for a first new data file, and do it then."""
+    with telling(fault):
+        fault = aimed(fault)  # now: the files may be there for a moment only
     end = time.monotonic() + WATCH_SECONDS
     while time.monotonic() < end:
         if new_files(fault, known):
             do(fault)
             return
-    fails("no data file was written")
+    fails(fault, "no data file was written")
 
 
 if HOME:
