@@ -243,8 +243,9 @@ def of_parts(stands: Iterable[lifecycle.Status]) -> Iterator[Finding]:
         elif one.state in ("starting", "running") and one.uptime < one.part.start_seconds:
             yield Finding(
                 one.part.name,
-                f"was started {one.uptime} s ago and does not work yet: {one.health}",
-                f"it has {one.part.start_seconds} s to start: ask again; `lake logs {one.part.name}` says what it does",
+                f"{one.state}: {one.health}",
+                f"it was started {one.uptime} s ago and has {one.part.start_seconds}: ask again; "
+                f"`lake logs {one.part.name}` says what it does",
             )
         else:
             yield Finding(

@@ -380,13 +380,13 @@ def works_again(platform: Platform, killed: dict[str, int], seconds: int = 180) 
 
 
 KILLED_DAY = "2013-02-10"
+KILLED_PARTS = (("engine",), ("postgres",), ("scheduler",), ("api-server",), ("dag-processor", "triggerer", "mlflow"))
 
 
+@pytest.mark.parametrize("parts", KILLED_PARTS, ids=", ".join)
 def test_parts_that_are_killed_come_back_and_the_work_in_progress_ends_well(
-    platform: Platform, airflow: AirflowClient
+    platform: Platform, airflow: AirflowClient, parts: tuple[str, ...]
 ) -> None:
-    """The other parts: see ``test_under_faults.py``."""
-    parts = ("api-server", "dag-processor", "triggerer")
     weather = "select sha2(concat_ws('|', sort_array(collect_list(to_json(struct(*))))), 256) from bronze.weather"
     before = platform.sql(weather)
     run_id = airflow.trigger("ingest_weather", KILLED_DAY)

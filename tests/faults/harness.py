@@ -141,14 +141,6 @@ class Harness:
             self.undisturbed()
         return self._try_training(points) if points[0].dag == "train" else self._try_day(points)
 
-    def restore(self) -> None:
-        """Leave the day as the true input makes it, and nothing armed."""
-        self._forget()
-        if self._variant:
-            self.job.deliver(0)
-            self.job.run()
-            self._variant = 0
-
     def _try_day(self, points: Sequence[Point]) -> list[Result]:
         before, after = self._variant, 1 - self._variant
         models = self.job.models()

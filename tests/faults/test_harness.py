@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.test_under_faults import RUNS
 from tests.faults.daily import Outcome
 from tests.faults.harness import choose, differences, in_runs, is_subsequence
 from tests.faults.points import HARMS, KILLS, POINTS
@@ -28,11 +27,6 @@ def test_what_shares_a_run_are_kills_in_different_dags() -> None:
         assert len(run) == 1 or all(point in KILLS and point.dag != "train" for point in run)
     assert {len(run) for run in runs} == {1, 2, 3}
     assert in_runs(HARMS) == [[point] for point in HARMS]
-
-
-def test_those_of_the_whole_platforms_tests_need_two_runs_of_the_day() -> None:
-    assert [len(run) for run in RUNS] == [3, 3, 1, 1]
-    assert {point.victim for run in RUNS for point in run} == {point.victim for point in KILLS}
 
 
 def test_readers_may_see_the_old_and_then_the_new() -> None:

@@ -175,7 +175,7 @@ def test_a_part_that_still_starts_is_given_its_time(home: Path) -> None:
         for uptime in (5, 600)
         for finding in doctor.of_parts([lifecycle.Status(part, "running", 1, "Connection refused", uptime)])
     ]
-    assert young == "it has 60 s to start: ask again; `lake logs mlflow` says what it does"
+    assert young == "it was started 5 s ago and has 60: ask again; `lake logs mlflow` says what it does"
     assert old == "`lake logs mlflow` says why; `lake up` tries again"
 
 
