@@ -64,15 +64,17 @@ def examine() -> Iterator[Finding]:
     yield from _files()
     yield _java()
     yield _jars()
-    if settings().spark_remote:
-        yield _engine_elsewhere()
+    elsewhere = _engine_elsewhere() if settings().spark_remote else None
+    if elsewhere:
+        yield elsewhere
     yield _database()
     yield _supervisor(bool(states))
     yield from _ports(running)
     if running:
         stands = {one.part.name: one for one in lifecycle.status()}
         yield from of_parts(stands.values())
-        if settings().spark_remote or stands["engine"].works:
+        # Spark's client would try for minutes to find an engine that is not there.
+        if elsewhere.fine if elsewhere else stands["engine"].works:
             yield _views()
 
 

@@ -53,8 +53,7 @@ def outdated() -> list[str]:
     """The views that hold no rows and do not have the query that is released."""
     layer = tables.VIEW_LAYER
     shown = queries(layer)
-    released_as = {tables.split(name)[1]: _renamed(query, layer) for name, query in release_log.views().items()}
-    return sorted(f"{layer}.{name}" for name, query in released_as.items() if shown.get(name) != query)
+    return sorted(f"{layer}.{name}" for name, query in _released_as(layer).items() if shown.get(name) != query)
 
 
 def show(schema: str = tables.VIEW_LAYER, others: bool = True) -> list[str]:
@@ -68,7 +67,7 @@ def show(schema: str = tables.VIEW_LAYER, others: bool = True) -> list[str]:
         The views that had another one, and those that were dropped.
     """
     shown = queries(schema)
-    released_as = {name.partition(".")[2]: _renamed(query, schema) for name, query in release_log.views().items()}
+    released_as = _released_as(schema)
     reads = {name: re.findall(rf"\b{schema}\.(\w+)", query) for name, query in released_as.items()}
     ordered = [name for name in TopologicalSorter(reads).static_order() if name in released_as]
     outdated = [name for name in ordered if shown.get(name) != released_as[name]]
@@ -85,6 +84,11 @@ def queries(schema: str) -> dict[str, str]:
     """The query of each view of a schema, by its name without the schema."""
     rows = sql(f"show table extended in {schema} like '*'").collect()
     return {row["tableName"]: match[1] for row in rows if (match := _QUERY.search(row["information"]))}
+
+
+def _released_as(schema: str) -> dict[str, str]:
+    """The queries that are released, as views of a schema have them, by the name without the schema."""
+    return {tables.split(name)[1]: _renamed(query, schema) for name, query in release_log.views().items()}
 
 
 def _renamed(query: str, schema: str) -> str:

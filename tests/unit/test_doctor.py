@@ -15,9 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from lakehouse.cli import command_line
+from lakehouse.errors import LakeError
 from lakehouse.platform import doctor, engine, jars, lifecycle, processes, supervisor
 from lakehouse.platform.doctor import Finding
 from lakehouse.platform.parts import Part
+from lakehouse.releases import release
 from lakehouse.settings import settings
 from tests.platforms import free_ports
 
@@ -177,6 +179,27 @@ def test_a_part_that_still_starts_is_given_its_time(home: Path) -> None:
     ]
     assert young == "it was started 5 s ago and has 60: ask again; `lake logs mlflow` says what it does"
     assert old == "`lake logs mlflow` says why; `lake up` tries again"
+
+
+@pytest.mark.parametrize("server", ["works", "is down"])
+def test_views_are_looked_at_when_the_engine_elsewhere_is_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    def fails() -> None:
+        raise LakeError("The log of releases is damaged.\nMore of it.")
+
+    monkeypatch.setattr(doctor, "settings", lambda: settings().model_copy(update={"spark_remote": "sc://elsewhere"}))
+    engine_there = Finding("engine", server, "" if server == "works" else "start it")
+    monkeypatch.setattr(doctor, "_engine_elsewhere", lambda: engine_there)
+    monkeypatch.setattr(doctor, "Supervisor", lambda: SimpleNamespace(states=lambda: {"mlflow": {"pid": 1}}))
+    monkeypatch.setattr(lifecycle, "status", lambda: [])
+    monkeypatch.setattr(release, "outdated", fails)
+    found = {each.subject: each for each in doctor.examine()}
+    if server == "works":
+        assert found["released views"].found == "could not be looked at: The log of releases is damaged."
+        assert found["released views"].way_out
+    else:
+        assert "released views" not in found
 
 
 def test_the_command_prints_the_way_out_and_fails(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
